@@ -1,0 +1,1 @@
+//! The agent: containerizer, isolators, checkpoint, status updates, sandbox.

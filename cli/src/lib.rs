@@ -1,0 +1,1 @@
+//! The operator's command, with a local cluster and a demo.

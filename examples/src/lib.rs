@@ -1,0 +1,1 @@
+//! Complete small programs: a web service and frameworks on the SDK.

@@ -1,0 +1,1 @@
+//! The bundled framework for long-running services.

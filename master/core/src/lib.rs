@@ -1,0 +1,1 @@
+//! The deterministic heart of the master: registry, agents, frameworks, offers, tasks, allocator.

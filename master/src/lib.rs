@@ -1,0 +1,1 @@
+//! The master: transport, raft driver, storage around the core.

@@ -1,0 +1,72 @@
+//! The vocabulary of Proffer: the messages of the v1 API and of the internal protocols, typed ids, exact resource
+//! arithmetic, the JSON mapping, and RecordIO framing.
+//!
+//! Feature `grpc` (default) adds the gRPC services; without it the crate has no tokio in its dependency tree, which is
+//! what the master's core relies on.
+
+#[cfg(feature = "grpc")]
+pub mod codec;
+pub mod json;
+pub mod required;
+
+/// The messages of the v1 API, by their packages.
+#[allow(missing_docs, clippy::all)]
+pub mod mesos {
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/mesos.v1.rs"));
+        pub mod scheduler {
+            include!(concat!(env!("OUT_DIR"), "/mesos.v1.scheduler.rs"));
+        }
+        pub mod executor {
+            include!(concat!(env!("OUT_DIR"), "/mesos.v1.executor.rs"));
+        }
+        pub mod allocator {
+            include!(concat!(env!("OUT_DIR"), "/mesos.v1.allocator.rs"));
+        }
+        pub mod maintenance {
+            include!(concat!(env!("OUT_DIR"), "/mesos.v1.maintenance.rs"));
+        }
+        pub mod quota {
+            include!(concat!(env!("OUT_DIR"), "/mesos.v1.quota.rs"));
+        }
+        pub mod master {
+            include!(concat!(env!("OUT_DIR"), "/mesos.v1.master.rs"));
+        }
+        pub mod agent {
+            include!(concat!(env!("OUT_DIR"), "/mesos.v1.agent.rs"));
+        }
+    }
+}
+
+/// The messages and services that are Proffer's own, by their packages.
+#[allow(missing_docs, clippy::all)]
+pub mod proffer {
+    pub mod link {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/proffer.link.v1.rs"));
+        }
+    }
+    pub mod raft {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/proffer.raft.v1.rs"));
+        }
+    }
+    pub mod registry {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/proffer.registry.v1.rs"));
+        }
+    }
+    #[cfg(feature = "grpc")]
+    pub mod api {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/proffer.api.v1.rs"));
+        }
+    }
+}
+
+pub use mesos::v1;
+pub use proffer::{link::v1 as link, registry::v1 as registry};
+
+#[cfg(feature = "grpc")]
+pub use proffer::api::v1 as api;
+pub use proffer::raft::v1 as raft;

@@ -1,0 +1,1 @@
+//! Writes frameworks: scheduler drivers, offer matching, reconciliation, a fake master for tests.

@@ -1,0 +1,1 @@
+//! Local cluster harness, scenarios, simulator, benchmarks.
