@@ -1,0 +1,53 @@
+//! What an operator may set of the core.
+
+use std::time::Duration;
+
+use proffer_proto::v1;
+
+/// The settings of a master's core. `Config::default()` has the documented defaults.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Answers GET_VERSION.
+    pub version: String,
+    /// Answers GET_MASTER and is told to schedulers when they subscribe.
+    pub master_info: Option<v1::MasterInfo>,
+    /// How often agents are pinged.
+    pub ping_interval: Duration,
+    /// An agent that leaves so many pings unanswered in a row is disconnected and marked unreachable.
+    pub ping_misses: u32,
+    /// An agent whose stream broke is marked unreachable when it has not come back for so long.
+    pub agent_timeout: Duration,
+    /// After an election, agents that have not come back for so long are marked unreachable.
+    pub agent_reregister_timeout: Duration,
+    /// After an election, no framework is removed for not coming back before so long.
+    pub framework_resubscribe_timeout: Duration,
+    /// How often schedulers get a HEARTBEAT.
+    pub heartbeat_interval: Duration,
+    /// Offers that are neither accepted nor declined for so long are rescinded; never if unset.
+    pub offer_timeout: Option<Duration>,
+    /// How many removed frameworks are remembered.
+    pub completed_frameworks_max: usize,
+    /// How many agents marked gone are remembered.
+    pub gone_agents_max: usize,
+    /// How many ended tasks are remembered of each framework.
+    pub completed_tasks_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            master_info: None,
+            ping_interval: Duration::from_secs(15),
+            ping_misses: 5,
+            agent_timeout: Duration::from_secs(75),
+            agent_reregister_timeout: Duration::from_secs(600),
+            framework_resubscribe_timeout: Duration::from_secs(60),
+            heartbeat_interval: Duration::from_secs(15),
+            offer_timeout: None,
+            completed_frameworks_max: 1000,
+            gone_agents_max: 10_000,
+            completed_tasks_max: 1000,
+        }
+    }
+}
