@@ -3,7 +3,7 @@
 //! The descriptors decide everything: which serde attributes each field of the v1 messages carries (the JSON mapping is
 //! described in `src/json.rs`), and the tables of required fields by which decoded bytes are checked (`src/required.rs`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,20 @@ use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, Fi
 const JSON_PACKAGE: &str = "mesos.v1";
 
 const DERIVE_SERDE: &str = "#[derive(serde::Serialize, serde::Deserialize)]";
+
+/// The messages of `mesos.v1` that are ids or points in time: they have an order, so that they can be keys.
+const ORDERED: &[&str] = &[
+    "FrameworkID",
+    "OfferID",
+    "AgentID",
+    "TaskID",
+    "ExecutorID",
+    "ContainerID",
+    "OperationID",
+    "MachineID",
+    "TimeInfo",
+    "DurationInfo",
+];
 
 const FILES: &[&str] = &[
     "mesos/v1/mesos.proto",
@@ -41,6 +55,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config
         .btree_map(["."])
         .message_attribute(format!(".{JSON_PACKAGE}"), DERIVE_SERDE);
+    config.enable_type_names();
+    for id in ORDERED {
+        config.message_attribute(format!(".{JSON_PACKAGE}.{id}"), "#[derive(PartialOrd, Ord)]");
+    }
+    // prost does not see that a recursive message can have these.
+    config.message_attribute(format!(".{JSON_PACKAGE}.ContainerID"), "#[derive(Eq, Hash)]");
     let mut generated = Generated::default();
     for file in &descriptors.file {
         let package = file.package().to_owned();
@@ -241,12 +261,13 @@ impl Generated {
             Type::Enum => ("i32".to_owned(), format!("{default:?}")),
             other => panic!("no JSON default for {other:?} of field {}", field.name()),
         };
-        let name = format!(
-            "{kind}_{}_{}",
-            enum_path.map(|path| path.replace("::", "_")).unwrap_or_default(),
-            default.replace(|c: char| !c.is_ascii_alphanumeric(), "x")
-        )
-        .to_lowercase();
+        let name = format!("{kind}::{}::{default}", enum_path.unwrap_or_default())
+            .to_lowercase()
+            .replace('*', "any")
+            .split(|c: char| !c.is_ascii_alphanumeric())
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("_");
         if self.seen_defaults.insert(name.clone()) {
             let body = match (field.r#type(), enum_path) {
                 (Type::Enum, Some(path)) => format!(
@@ -281,7 +302,7 @@ fn is_map(message: &DescriptorProto, field: &FieldDescriptorProto) -> bool {
         .any(|nested| nested.name() == name && nested.options.as_ref().is_some_and(|options| options.map_entry()))
 }
 
-/// Every message with its required fields and the fields through which messages are nested.
+/// Every message with its required fields and the fields below which there are required ones.
 fn required_table(descriptors: &FileDescriptorSet) -> String {
     let mut messages = Vec::new();
     for file in &descriptors.file {
@@ -289,35 +310,54 @@ fn required_table(descriptors: &FileDescriptorSet) -> String {
             flatten(&format!(".{}", file.package()), message, &mut messages);
         }
     }
+    messages.sort_by(|a, b| a.0.cmp(&b.0));
+    let constrained = constrained(&messages);
     let mut text = String::from("pub(crate) static MESSAGES: &[MessageRule] = &[\n");
     for (name, message) in &messages {
-        let fields: String = message
-            .field
-            .iter()
-            .filter(|field| field.label() == Label::Required || field.r#type() == Type::Message)
-            .map(|field| {
-                let nested = match field.r#type() {
-                    Type::Message => messages.iter().position(|(other, _)| other == field.type_name()),
-                    _ => None,
-                };
-                format!(
-                    "FieldRule {{ number: {}, name: {:?}, required: {}, repeated: {}, message: {nested:?} }}, ",
+        let mut fields = String::new();
+        let mut count = 0;
+        for field in &message.field {
+            let required = field.label() == Label::Required;
+            let nested = messages
+                .iter()
+                .position(|(other, _)| field.r#type() == Type::Message && other == field.type_name())
+                .filter(|index| constrained[*index]);
+            if required || nested.is_some() {
+                count += 1;
+                write!(
+                    fields,
+                    "FieldRule {{ number: {}, name: {:?}, required: {required}, repeated: {}, message: {nested:?} }}, ",
                     field.number(),
                     field.name(),
-                    field.label() == Label::Required,
                     field.label() == Label::Repeated,
                 )
-            })
-            .collect();
-        writeln!(
-            text,
-            "    MessageRule {{ name: {:?}, fields: &[{fields}] }},",
-            &name[1..]
-        )
-        .expect("writing to a string");
+                .expect("writing to a string");
+            }
+        }
+        assert!(count <= 64, "{name} has more than 64 fields to check");
+        let name = &name[1..];
+        writeln!(text, "    MessageRule {{ name: {name:?}, fields: &[{fields}] }},").expect("writing to a string");
     }
     text.push_str("];\n");
     text
+}
+
+/// Which messages have a required field at any depth.
+fn constrained(messages: &[(String, &DescriptorProto)]) -> Vec<bool> {
+    let index_of: BTreeMap<&str, usize> = messages.iter().map(|(name, _)| name.as_str()).zip(0..).collect();
+    let mut constrained = vec![false; messages.len()];
+    loop {
+        let before = constrained.clone();
+        for (index, (_, message)) in messages.iter().enumerate() {
+            constrained[index] = message.field.iter().any(|field| {
+                let nested = index_of.get(field.type_name());
+                field.label() == Label::Required || nested.is_some_and(|&nested| before[nested])
+            });
+        }
+        if constrained == before {
+            return constrained;
+        }
+    }
 }
 
 fn flatten<'a>(prefix: &str, message: &'a DescriptorProto, messages: &mut Vec<(String, &'a DescriptorProto)>) {

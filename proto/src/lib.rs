@@ -6,11 +6,14 @@
 
 #[cfg(feature = "grpc")]
 pub mod codec;
+pub mod ids;
 pub mod json;
+pub mod rejection;
 pub mod required;
+pub mod resources;
 
 /// The messages of the v1 API, by their packages.
-#[allow(missing_docs, clippy::all)]
+#[allow(missing_docs, deprecated, clippy::all)]
 pub mod mesos {
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/mesos.v1.rs"));
@@ -39,7 +42,7 @@ pub mod mesos {
 }
 
 /// The messages and services that are Proffer's own, by their packages.
-#[allow(missing_docs, clippy::all)]
+#[allow(missing_docs, deprecated, clippy::all)]
 pub mod proffer {
     pub mod link {
         pub mod v1 {
@@ -63,6 +66,11 @@ pub mod proffer {
         }
     }
 }
+
+pub use rejection::Rejection;
+
+/// The descriptors of every message and service, an encoded `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use mesos::v1;
 pub use proffer::{link::v1 as link, registry::v1 as registry};
