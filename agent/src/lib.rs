@@ -1,1 +1,3 @@
 //! The agent: containerizer, isolators, checkpoint, status updates, sandbox.
+
+pub mod containerizer;

@@ -1,0 +1,206 @@
+//! What a container is made from, and what is heard of it: plain values, checkpointed with serde.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a container: 1 to 128 characters of `[A-Za-z0-9._-]`, not starting with `.`; it names directories and
+/// cgroups.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContainerId(pub String);
+
+impl ContainerId {
+    /// The longest name.
+    pub const LENGTH_MAX: usize = 128;
+
+    /// Whether the name is safe to be used as one component of a path.
+    pub fn is_valid(&self) -> bool {
+        let name = self.0.as_bytes();
+        !name.is_empty()
+            && name.len() <= Self::LENGTH_MAX
+            && name[0] != b'.'
+            && name
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Whom the container's processes run as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The user id.
+    pub uid: u32,
+    /// The primary group.
+    pub gid: u32,
+    /// The whole list of supplementary groups; replaces the agent's.
+    pub groups: Vec<u32>,
+}
+
+/// How far a resource may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Limit {
+    /// As much as was requested.
+    #[default]
+    Requested,
+    /// Up to this amount, in the unit of the request.
+    At(u64),
+    /// Without a limit of the container's own.
+    Unlimited,
+}
+
+/// What a container may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// CPU in thousandths of one: weight and, unless `cpus_limit` says otherwise, quota.
+    pub cpus_thousandths: u64,
+    /// The quota, in thousandths of a CPU.
+    pub cpus_limit: Limit,
+    /// Memory requested; the hard limit unless `memory_limit` says otherwise.
+    pub memory_bytes: u64,
+    /// The hard limit, in bytes.
+    pub memory_limit: Limit,
+    /// How many processes and threads may live at once; none for the agent's default.
+    pub pids_max: Option<u64>,
+    /// The ports that may be bound, both ends included.
+    pub ports: Vec<RangeInclusive<u16>>,
+}
+
+/// Everything that is needed to start a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Its name.
+    pub id: ContainerId,
+    /// The program and its arguments, resolved: a shell command is `["/bin/sh", "-c", value]`. A program without a `/` is
+    /// looked for in the `PATH` of `environment`. The first element is both the file and `argv[0]`.
+    pub argv: Vec<String>,
+    /// The whole environment; nothing is inherited from the agent.
+    pub environment: Vec<(String, String)>,
+    /// Whom it runs as.
+    pub user: User,
+    /// Whether the operator lets it run as uid 0; a spec with uid 0 and without it is refused.
+    pub root_allowed: bool,
+    /// The working directory, absolute; exists and is owned by the user. `stdout` and `stderr` are appended to in it.
+    pub sandbox: PathBuf,
+    /// What it may use.
+    pub resources: Resources,
+}
+
+/// A container whose program has been executed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launched {
+    /// The main process, in the agent's pid namespace.
+    pub pid: u32,
+    /// The shim that supervises it.
+    pub shim_pid: u32,
+}
+
+/// An out-of-memory kill inside a container's own limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Oom {
+    /// The hard limit when the container ended.
+    pub limit_bytes: u64,
+    /// The most memory it had used.
+    pub used_bytes: u64,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The exit code of the main process, when it exited by itself.
+    pub code: Option<i32>,
+    /// The signal that ended the main process.
+    pub signal: Option<i32>,
+    /// Set when the kernel killed for want of memory in this container.
+    pub oom: Option<Oom>,
+    /// The most memory used, where the kernel says.
+    pub memory_peak_bytes: Option<u64>,
+    /// CPU time used, in microseconds, where the kernel says.
+    pub cpu_usec: Option<u64>,
+    /// The supervising shim died before it could say how the container ended; the kernel killed the container with it. Neither
+    /// `code` nor `signal` is set then.
+    pub lost: bool,
+}
+
+/// A container as it was found after a restart of the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// Still running, and re-adopted.
+    Running {
+        /// The main process.
+        pid: u32,
+    },
+    /// Ended meanwhile.
+    Exited(Exit),
+    /// Nothing is known: it was never started (and will not be), or the machine was rebooted.
+    Unknown,
+}
+
+/// What a container uses now. A figure is missing where the host does not count it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU time in user mode, microseconds.
+    pub cpu_user_usec: Option<u64>,
+    /// CPU time in the kernel, microseconds.
+    pub cpu_system_usec: Option<u64>,
+    /// CPU time altogether, microseconds.
+    pub cpu_usec: Option<u64>,
+    /// Quota periods that have passed.
+    pub cpu_periods: Option<u64>,
+    /// Quota periods in which it was throttled.
+    pub cpu_periods_throttled: Option<u64>,
+    /// Time throttled, microseconds.
+    pub cpu_throttled_usec: Option<u64>,
+    /// Memory charged now.
+    pub memory_bytes: Option<u64>,
+    /// Anonymous memory.
+    pub memory_anon_bytes: Option<u64>,
+    /// Page cache.
+    pub memory_file_bytes: Option<u64>,
+    /// The most memory charged so far.
+    pub memory_peak_bytes: Option<u64>,
+    /// The hard limit.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// What enforces one dimension of isolation on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EnforcementNote {
+    /// The isolator's name.
+    pub isolator: &'static str,
+    /// What enforces it, or what is missing, in a sentence for the operator.
+    pub text: String,
+    /// Whether the dimension is enforced in full. False is a loud warning.
+    pub enforced: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_could_leave_its_directory_is_not_valid() {
+        for good in ["a", "a-b_c.d", "0123"] {
+            assert!(ContainerId(good.into()).is_valid(), "{good}");
+        }
+        let long = "x".repeat(129);
+        for bad in ["", ".", "..", ".a", "a/b", "a\0b", "a b", "ä", long.as_str()] {
+            assert!(!ContainerId(bad.into()).is_valid(), "{bad:?}");
+        }
+    }
+}
