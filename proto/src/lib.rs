@@ -11,6 +11,7 @@ pub mod json;
 pub mod rejection;
 pub mod required;
 pub mod resources;
+pub mod roles;
 
 /// The messages of the v1 API, by their packages.
 #[allow(missing_docs, deprecated, clippy::all)]
