@@ -1,0 +1,255 @@
+//! The typed calls of a subscribed framework.
+
+use proffer_proto::api::scheduler_client::SchedulerClient;
+use proffer_proto::v1::scheduler::{Call, call};
+use proffer_proto::v1::{AgentId, ExecutorId, Filters, FrameworkId, FrameworkInfo, KillPolicy, OfferId, TaskId, offer};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+
+use crate::masters::leader_of;
+
+/// The metadata key of the id of a subscription.
+pub const STREAM_ID_METADATA: &str = "mesos-stream-id";
+
+/// Why a call was not accepted.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// The master refuses the call: the text names the field and what would be accepted. Repeating it does not help.
+    #[error("call rejected: {0}")]
+    Rejected(String),
+    /// The master does not know this subscription any more, or does not lead any more: subscribe again.
+    #[error("not subscribed: {0}")]
+    NotSubscribed(String),
+    /// No answer: the call may or may not have arrived. Subscribe again and reconcile.
+    #[error("disconnected from the master: {0}")]
+    Disconnected(String),
+}
+
+impl CallError {
+    /// Sorts a gRPC status by what the caller can do about it.
+    pub(crate) fn from_status(status: &tonic::Status) -> Self {
+        use tonic::Code;
+        let text = status.message().to_owned();
+        match status.code() {
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::AlreadyExists
+            | Code::OutOfRange
+            | Code::Unimplemented => CallError::Rejected(text),
+            Code::FailedPrecondition => CallError::NotSubscribed(text),
+            Code::Unavailable if leader_of(status).is_some() => CallError::NotSubscribed(text),
+            code => CallError::Disconnected(format!("{code:?}: {text}")),
+        }
+    }
+
+    /// Whether the same call can never succeed.
+    pub fn is_rejection(&self) -> bool {
+        matches!(self, CallError::Rejected(_))
+    }
+}
+
+/// Makes calls within one subscription. Cheap to clone.
+///
+/// An `Ok` means that the master took the call, not that it is carried out: that is told by events.
+#[derive(Debug, Clone)]
+pub struct Calls {
+    client: SchedulerClient<Channel>,
+    stream_id: MetadataValue<Ascii>,
+    framework_id: FrameworkId,
+}
+
+impl Calls {
+    pub(crate) fn new(
+        client: SchedulerClient<Channel>,
+        stream_id: MetadataValue<Ascii>,
+        framework_id: FrameworkId,
+    ) -> Self {
+        Calls {
+            client,
+            stream_id,
+            framework_id,
+        }
+    }
+
+    /// The id of the subscribed framework.
+    pub fn framework_id(&self) -> &FrameworkId {
+        &self.framework_id
+    }
+
+    /// Makes any call but SUBSCRIBE; its framework id is filled in.
+    pub async fn submit(&self, mut call: Call) -> Result<(), CallError> {
+        call.framework_id = Some(self.framework_id.clone());
+        let mut request = tonic::Request::new(call);
+        request
+            .metadata_mut()
+            .insert(STREAM_ID_METADATA, self.stream_id.clone());
+        let answer = self.client.clone().submit(request).await;
+        answer.map(drop).map_err(|status| CallError::from_status(&status))
+    }
+
+    /// Uses offers, all of one agent, for operations in order; what is left of them is declined with the filters.
+    pub async fn accept(
+        &self,
+        offer_ids: Vec<OfferId>,
+        operations: Vec<offer::Operation>,
+        filters: Option<Filters>,
+    ) -> Result<(), CallError> {
+        self.submit(build::accept(offer_ids, operations, filters)).await
+    }
+
+    /// Gives offers back; the same resources are not offered again for as long as the filters say.
+    pub async fn decline(&self, offer_ids: Vec<OfferId>, filters: Option<Filters>) -> Result<(), CallError> {
+        self.submit(build::decline(offer_ids, filters)).await
+    }
+
+    /// Drops all filters and wants offers again, for these roles or for all.
+    pub async fn revive(&self, roles: Vec<String>) -> Result<(), CallError> {
+        self.submit(build::revive(roles)).await
+    }
+
+    /// Wants no more offers, for these roles or for all.
+    pub async fn suppress(&self, roles: Vec<String>) -> Result<(), CallError> {
+        self.submit(build::suppress(roles)).await
+    }
+
+    /// Ends a task.
+    pub async fn kill(
+        &self,
+        task_id: TaskId,
+        agent_id: Option<AgentId>,
+        policy: Option<KillPolicy>,
+    ) -> Result<(), CallError> {
+        self.submit(build::kill(task_id, agent_id, policy)).await
+    }
+
+    /// Acknowledges a status update; only updates with a uuid want it.
+    pub async fn acknowledge(&self, agent_id: AgentId, task_id: TaskId, uuid: Vec<u8>) -> Result<(), CallError> {
+        self.submit(build::acknowledge(agent_id, task_id, uuid)).await
+    }
+
+    /// Asks for the latest state of tasks; of every task where the list is empty.
+    pub async fn reconcile(&self, tasks: Vec<(TaskId, Option<AgentId>)>) -> Result<(), CallError> {
+        self.submit(build::reconcile(tasks)).await
+    }
+
+    /// Sends data to an executor, at most once.
+    pub async fn message(&self, agent_id: AgentId, executor_id: ExecutorId, data: Vec<u8>) -> Result<(), CallError> {
+        self.submit(build::message(agent_id, executor_id, data)).await
+    }
+
+    /// Ends the framework and all its tasks.
+    pub async fn teardown(&self) -> Result<(), CallError> {
+        self.submit(build::call(call::Type::Teardown)).await
+    }
+
+    /// Changes what the framework said of itself.
+    pub async fn update_framework(
+        &self,
+        framework_info: FrameworkInfo,
+        suppressed_roles: Vec<String>,
+    ) -> Result<(), CallError> {
+        self.submit(build::update_framework(framework_info, suppressed_roles))
+            .await
+    }
+}
+
+/// Builds the messages of the calls; the framework id is put in when a call is sent.
+pub(crate) mod build {
+    use super::*;
+
+    pub(crate) fn call(kind: call::Type) -> Call {
+        Call {
+            r#type: Some(kind.into()),
+            ..Default::default()
+        }
+    }
+
+    pub(crate) fn accept(offer_ids: Vec<OfferId>, operations: Vec<offer::Operation>, filters: Option<Filters>) -> Call {
+        Call {
+            accept: Some(call::Accept {
+                offer_ids,
+                operations,
+                filters,
+            }),
+            ..call(call::Type::Accept)
+        }
+    }
+
+    pub(crate) fn decline(offer_ids: Vec<OfferId>, filters: Option<Filters>) -> Call {
+        Call {
+            decline: Some(call::Decline { offer_ids, filters }),
+            ..call(call::Type::Decline)
+        }
+    }
+
+    pub(crate) fn revive(roles: Vec<String>) -> Call {
+        Call {
+            revive: Some(call::Revive { roles }),
+            ..call(call::Type::Revive)
+        }
+    }
+
+    pub(crate) fn suppress(roles: Vec<String>) -> Call {
+        Call {
+            suppress: Some(call::Suppress { roles }),
+            ..call(call::Type::Suppress)
+        }
+    }
+
+    pub(crate) fn kill(task_id: TaskId, agent_id: Option<AgentId>, kill_policy: Option<KillPolicy>) -> Call {
+        Call {
+            kill: Some(call::Kill {
+                task_id,
+                agent_id,
+                kill_policy,
+            }),
+            ..call(call::Type::Kill)
+        }
+    }
+
+    pub(crate) fn acknowledge(agent_id: AgentId, task_id: TaskId, uuid: Vec<u8>) -> Call {
+        Call {
+            acknowledge: Some(call::Acknowledge {
+                agent_id,
+                task_id,
+                uuid,
+            }),
+            ..call(call::Type::Acknowledge)
+        }
+    }
+
+    pub(crate) fn reconcile(tasks: Vec<(TaskId, Option<AgentId>)>) -> Call {
+        let tasks = tasks
+            .into_iter()
+            .map(|(task_id, agent_id)| call::reconcile::Task { task_id, agent_id })
+            .collect();
+        Call {
+            reconcile: Some(call::Reconcile { tasks }),
+            ..call(call::Type::Reconcile)
+        }
+    }
+
+    pub(crate) fn message(agent_id: AgentId, executor_id: ExecutorId, data: Vec<u8>) -> Call {
+        Call {
+            message: Some(call::Message {
+                agent_id,
+                executor_id,
+                data,
+            }),
+            ..call(call::Type::Message)
+        }
+    }
+
+    pub(crate) fn update_framework(framework_info: FrameworkInfo, suppressed_roles: Vec<String>) -> Call {
+        Call {
+            update_framework: Some(call::UpdateFramework {
+                framework_info,
+                suppressed_roles,
+                ..Default::default()
+            }),
+            ..call(call::Type::UpdateFramework)
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Clients of the operator APIs of masters and agents.
+
+use std::time::Duration;
+
+use proffer_proto::api::agent_operator_client::AgentOperatorClient;
+use proffer_proto::api::operator_client::OperatorClient as GrpcClient;
+use proffer_proto::v1::{FileInfo, FrameworkId, TaskId, agent, master};
+use tonic::transport::Channel;
+
+use crate::calls::CallError;
+use crate::connection::MESSAGE_BYTES_MAX;
+use crate::masters::{Finder, Masters, channel, leader_of};
+
+/// Asks the leading master, following it where it changes.
+///
+/// ```no_run
+/// # async fn example() -> anyhow::Result<()> {
+/// use proffer_sdk::operator::OperatorClient;
+///
+/// let mut operator = OperatorClient::new("127.0.0.1:5050".parse()?);
+/// for agent in operator.get_agents().await?.agents {
+///     assert!(agent.active);
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct OperatorClient {
+    finder: Finder,
+    timeout: Duration,
+    leader: Option<(String, GrpcClient<Channel>)>,
+}
+
+impl OperatorClient {
+    /// Gives up on a call after this time unless told otherwise.
+    pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Connects at the first call.
+    pub fn new(masters: Masters) -> Self {
+        OperatorClient {
+            finder: Finder::new(masters),
+            timeout: Self::TIMEOUT,
+            leader: None,
+        }
+    }
+
+    /// Gives up on a call after this time, in which it looks for the leader.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The address of the master that answered last.
+    pub fn leader(&self) -> Option<&str> {
+        self.leader.as_ref().map(|(address, _)| address.as_str())
+    }
+
+    /// Makes any call. It is repeated at the next master where one does not lead or does not answer, so a call that
+    /// changes something may be carried out although the answer is an error.
+    pub async fn submit(&mut self, call: master::Call) -> Result<master::Response, CallError> {
+        let mut last = CallError::Disconnected("no master answered in time".into());
+        let tried = tokio::time::timeout(self.timeout, async {
+            loop {
+                match self.attempt(&call).await {
+                    Ok(response) => return Ok(response),
+                    Err((error, _)) if error.is_rejection() => return Err(error),
+                    Err((error, leader)) => {
+                        last = error;
+                        self.leader = None;
+                        tokio::time::sleep(self.finder.failed(leader)).await;
+                    }
+                }
+            }
+        })
+        .await;
+        tried.unwrap_or_else(|_| Err(last))
+    }
+
+    async fn attempt(&mut self, call: &master::Call) -> Result<master::Response, (CallError, Option<String>)> {
+        let (address, mut client) = match self.leader.take() {
+            Some(leader) => leader,
+            None => {
+                let address = self.finder.candidate();
+                let unreachable = |error: tonic::transport::Error| {
+                    (
+                        CallError::Disconnected(format!("{address}: {}", source_of(&error))),
+                        None,
+                    )
+                };
+                let channel = channel(&address).await.map_err(unreachable)?;
+                let client = GrpcClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+                (address, client)
+            }
+        };
+        let answer = client.submit(call.clone()).await;
+        match answer {
+            Ok(response) => {
+                self.finder.found(&address);
+                self.leader = Some((address, client));
+                Ok(response.into_inner())
+            }
+            Err(status) => {
+                let error = CallError::from_status(&status);
+                if error.is_rejection() {
+                    self.finder.found(&address);
+                    self.leader = Some((address, client));
+                }
+                Err((error, leader_of(&status)))
+            }
+        }
+    }
+
+    async fn get(&mut self, kind: master::call::Type) -> Result<master::Response, CallError> {
+        self.submit(master::Call {
+            r#type: Some(kind.into()),
+            ..Default::default()
+        })
+        .await
+    }
+
+    /// The agents, with their resources.
+    pub async fn get_agents(&mut self) -> Result<master::response::GetAgents, CallError> {
+        let response = self.get(master::call::Type::GetAgents).await?;
+        response.get_agents.ok_or_else(|| missing("get_agents"))
+    }
+
+    /// The frameworks, with their offers.
+    pub async fn get_frameworks(&mut self) -> Result<master::response::GetFrameworks, CallError> {
+        let response = self.get(master::call::Type::GetFrameworks).await?;
+        response.get_frameworks.ok_or_else(|| missing("get_frameworks"))
+    }
+
+    /// The tasks, completed ones too.
+    pub async fn get_tasks(&mut self) -> Result<master::response::GetTasks, CallError> {
+        let response = self.get(master::call::Type::GetTasks).await?;
+        response.get_tasks.ok_or_else(|| missing("get_tasks"))
+    }
+
+    /// Agents, frameworks and tasks at one moment.
+    pub async fn get_state(&mut self) -> Result<master::response::GetState, CallError> {
+        let response = self.get(master::call::Type::GetState).await?;
+        response.get_state.ok_or_else(|| missing("get_state"))
+    }
+
+    /// The leading master.
+    pub async fn get_master(&mut self) -> Result<master::response::GetMaster, CallError> {
+        let response = self.get(master::call::Type::GetMaster).await?;
+        response.get_master.ok_or_else(|| missing("get_master"))
+    }
+
+    /// Ends a framework with all its tasks.
+    pub async fn teardown(&mut self, framework_id: FrameworkId) -> Result<(), CallError> {
+        let call = master::Call {
+            r#type: Some(master::call::Type::Teardown.into()),
+            teardown: Some(master::call::Teardown { framework_id }),
+            ..Default::default()
+        };
+        self.submit(call).await.map(drop)
+    }
+
+    /// Ends one task of a framework.
+    pub async fn kill_task(&mut self, framework_id: FrameworkId, task_id: TaskId) -> Result<(), CallError> {
+        let call = master::Call {
+            r#type: Some(master::call::Type::KillTask.into()),
+            kill_task: Some(master::call::KillTask { framework_id, task_id, ..Default::default() }),
+            ..Default::default()
+        };
+        self.submit(call).await.map(drop)
+    }
+}
+
+/// Asks one agent.
+///
+/// ```no_run
+/// # async fn example() -> anyhow::Result<()> {
+/// use proffer_sdk::operator::AgentClient;
+///
+/// let mut agent = AgentClient::connect("127.0.0.1:5051").await?;
+/// let file = agent.read_file("/sandbox/stdout", 0, Some(4096)).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct AgentClient {
+    client: AgentOperatorClient<Channel>,
+}
+
+impl AgentClient {
+    /// Connects to the agent at `host:port`.
+    pub async fn connect(address: &str) -> Result<Self, CallError> {
+        let unreachable = |error| CallError::Disconnected(format!("{address}: {}", source_of(&error)));
+        let channel = channel(address).await.map_err(unreachable)?;
+        Ok(AgentClient {
+            client: AgentOperatorClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
+        })
+    }
+
+    /// Makes any call.
+    pub async fn submit(&mut self, call: agent::Call) -> Result<agent::Response, CallError> {
+        let answer = self.client.submit(call).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| CallError::from_status(&status))
+    }
+
+    async fn get(&mut self, kind: agent::call::Type) -> Result<agent::Response, CallError> {
+        self.submit(agent::Call {
+            r#type: Some(kind.into()),
+            ..Default::default()
+        })
+        .await
+    }
+
+    /// Reads a part of a file; the answer tells the size of the whole file.
+    pub async fn read_file(
+        &mut self,
+        path: &str,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<agent::response::ReadFile, CallError> {
+        let path = path.to_owned();
+        let call = agent::Call {
+            r#type: Some(agent::call::Type::ReadFile.into()),
+            read_file: Some(agent::call::ReadFile { path, offset, length }),
+            ..Default::default()
+        };
+        self.submit(call).await?.read_file.ok_or_else(|| missing("read_file"))
+    }
+
+    /// Lists a directory.
+    pub async fn list_files(&mut self, path: &str) -> Result<Vec<FileInfo>, CallError> {
+        let path = path.to_owned();
+        let call = agent::Call {
+            r#type: Some(agent::call::Type::ListFiles.into()),
+            list_files: Some(agent::call::ListFiles { path }),
+            ..Default::default()
+        };
+        let response = self.submit(call).await?;
+        response
+            .list_files
+            .map(|list| list.file_infos)
+            .ok_or_else(|| missing("list_files"))
+    }
+
+    /// The containers, with their use of resources.
+    pub async fn get_containers(&mut self) -> Result<agent::response::GetContainers, CallError> {
+        let response = self.get(agent::call::Type::GetContainers).await?;
+        response.get_containers.ok_or_else(|| missing("get_containers"))
+    }
+
+    /// The tasks.
+    pub async fn get_tasks(&mut self) -> Result<agent::response::GetTasks, CallError> {
+        let response = self.get(agent::call::Type::GetTasks).await?;
+        response.get_tasks.ok_or_else(|| missing("get_tasks"))
+    }
+
+    /// The agent itself.
+    pub async fn get_agent(&mut self) -> Result<agent::response::GetAgent, CallError> {
+        let response = self.get(agent::call::Type::GetAgent).await?;
+        response.get_agent.ok_or_else(|| missing("get_agent"))
+    }
+}
+
+fn missing(field: &str) -> CallError {
+    CallError::Disconnected(format!("the answer lacks `{field}`"))
+}
+
+/// The innermost cause: the outer ones say only that the transport failed.
+fn source_of(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), source_of)
+}

@@ -1,0 +1,47 @@
+//! Tests frameworks without a cluster.
+
+use std::ops::RangeInclusive;
+
+use proffer_proto::v1::{AgentId, FrameworkId, Offer, OfferId, Resource, resource, value};
+
+/// An offer of an agent whose host name is its id, to the role `*`.
+///
+/// ```
+/// let offer = proffer_sdk::testing::offer("o1", "agent1", 4.0, 1024.0, 31000..=31009);
+/// assert_eq!(offer.hostname, "agent1");
+/// ```
+pub fn offer(id: &str, agent: &str, cpus: f64, mem_mib: f64, ports: RangeInclusive<u16>) -> Offer {
+    let allocation_info = resource::AllocationInfo { role: Some("*".into()) };
+    let scalar = |name: &str, value| Resource {
+        name: name.into(),
+        r#type: value::Type::Scalar.into(),
+        scalar: Some(value::Scalar { value }),
+        allocation_info: Some(allocation_info.clone()),
+        ..Default::default()
+    };
+    let range = value::Range {
+        begin: (*ports.start()).into(),
+        end: (*ports.end()).into(),
+    };
+    let ports = Resource {
+        name: "ports".into(),
+        r#type: value::Type::Ranges.into(),
+        ranges: Some(value::Ranges { range: vec![range] }),
+        allocation_info: Some(allocation_info.clone()),
+        ..Default::default()
+    };
+    Offer {
+        id: OfferId { value: id.into() },
+        framework_id: FrameworkId::default(),
+        agent_id: AgentId { value: agent.into() },
+        hostname: agent.into(),
+        resources: vec![
+            scalar("cpus", cpus),
+            scalar("mem", mem_mib),
+            scalar("disk", 1024.0),
+            ports,
+        ],
+        allocation_info: Some(allocation_info),
+        ..Default::default()
+    }
+}
