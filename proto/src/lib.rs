@@ -8,10 +8,12 @@
 pub mod codec;
 pub mod ids;
 pub mod json;
+pub mod recordio;
 pub mod rejection;
 pub mod required;
 pub mod resources;
 pub mod roles;
+pub mod states;
 
 /// The messages of the v1 API, by their packages.
 #[allow(missing_docs, deprecated, clippy::all)]

@@ -15,8 +15,8 @@ pub struct Scalar(u64);
 impl Scalar {
     /// Nothing.
     pub const ZERO: Scalar = Scalar(0);
-    /// The largest amount that is accepted from outside: every thousandth below it is an exact double.
-    pub const ACCEPTED_MAX: Scalar = Scalar(1 << 53);
+    /// The largest amount that is accepted from outside: up to it, doubles tell the thousandths apart with rounding to spare.
+    pub const ACCEPTED_MAX: Scalar = Scalar(1 << 51);
 
     /// An amount given in thousandths.
     pub const fn from_thousandths(thousandths: u64) -> Self {
