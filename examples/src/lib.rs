@@ -1,1 +1,4 @@
 //! Complete small programs: a web service and frameworks on the SDK.
+
+pub mod load;
+pub mod web;
