@@ -1,1 +1,3 @@
 //! The master: transport, raft driver, storage around the core.
+
+pub mod log;

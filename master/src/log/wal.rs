@@ -1,0 +1,246 @@
+//! The write-ahead log: one frame, one write and one sync for every batch.
+
+use std::collections::VecDeque;
+use std::io;
+
+use raft::eraftpb::HardState;
+
+use super::disk::Disk;
+use super::frame::{Builder, LENGTH_MAX, SegmentId};
+use super::{Batch, Directory, Error, LogStore, Position, Recovered, recover, segment};
+
+/// Sizes of the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// A segment that has grown to this is closed.
+    pub segment_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { segment_bytes: 8 << 20 }
+    }
+}
+
+/// A closed segment.
+#[derive(Debug)]
+pub(super) struct Closed {
+    pub(super) name: String,
+    /// Where the log ended when the next segment began.
+    pub(super) last: u64,
+}
+
+/// The segment that is written to.
+#[derive(Debug)]
+pub(super) struct Active<F> {
+    pub(super) name: String,
+    pub(super) id: SegmentId,
+    pub(super) sequence: u64,
+    pub(super) file: F,
+    /// Where the next frame begins.
+    pub(super) offset: u64,
+}
+
+/// The raft log in segments of checksummed frames.
+#[derive(Debug)]
+pub struct Wal<D: Disk = Directory> {
+    pub(super) disk: D,
+    pub(super) options: Options,
+    pub(super) closed: VecDeque<Closed>,
+    pub(super) active: Active<D::File>,
+    pub(super) hard_state: HardState,
+    pub(super) snapshot: Position,
+    /// The index of the last entry, or of the snapshot where there is none.
+    pub(super) last: u64,
+    pub(super) builder: Builder,
+    pub(super) failed: bool,
+}
+
+impl<D: Disk> Wal<D> {
+    /// Makes an empty log that continues a durable snapshot.
+    ///
+    /// # Errors
+    /// The disk failed, or there is a log already.
+    pub fn create(disk: D, options: Options, snapshot: Position, hard_state: HardState) -> Result<Self, Error> {
+        let active = create_segment(&disk, options, 1, snapshot.index, snapshot, &hard_state)?;
+        Ok(Self {
+            disk,
+            options,
+            closed: VecDeque::new(),
+            active,
+            hard_state,
+            snapshot,
+            last: snapshot.index,
+            builder: Builder::default(),
+            failed: false,
+        })
+    }
+
+    /// Opens a log and returns what it holds. A write that a crash interrupted is cut off; it was never acknowledged.
+    ///
+    /// # Errors
+    /// The disk failed, or the log is damaged or incomplete: then nothing is changed on disk.
+    pub fn open(disk: D, options: Options) -> Result<(Self, Recovered), Error> {
+        recover::open(disk, options)
+    }
+
+    /// True where the disk holds a log, damaged or not.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn exists(disk: &D) -> Result<bool, Error> {
+        let names = disk.list().map_err(|source| fault("list", "the directory", source))?;
+        Ok(names.iter().any(|name| segment::sequence_of(name).is_some()))
+    }
+
+    fn rotate(&mut self) -> Result<(), Error> {
+        let sequence = self.active.sequence + 1;
+        let next = create_segment(
+            &self.disk,
+            self.options,
+            sequence,
+            self.last,
+            self.snapshot,
+            &self.hard_state,
+        )?;
+        let old = std::mem::replace(&mut self.active, next);
+        self.closed.push_back(Closed {
+            name: old.name,
+            last: self.last,
+        });
+        Ok(())
+    }
+
+    fn write(&mut self, batch: Batch<'_>, keep_entries: bool) -> Result<(), Error> {
+        let (mut last, mut snapshot) = (self.last, self.snapshot);
+        self.builder.clear();
+        if let Some(position) = batch.snapshot {
+            if position.index < last && !keep_entries {
+                self.builder.truncate(position.index + 1);
+                last = position.index;
+            }
+            self.builder.snapshot(position);
+            last = last.max(position.index);
+            snapshot = position;
+        }
+        if let (Some(first), Some(newest)) = (batch.entries.first(), batch.entries.last()) {
+            if first.index <= last {
+                self.builder.truncate(first.index);
+            }
+            last = newest.index;
+        }
+        for entry in batch.entries {
+            self.builder.entry(entry);
+        }
+        if let Some(state) = batch.hard_state {
+            self.builder.hard_state(state);
+        }
+        let length = self.builder.frame_length();
+        if length > LENGTH_MAX {
+            let source = io::Error::new(io::ErrorKind::FileTooLarge, format!("a batch of {length} bytes"));
+            return Err(fault("write", &self.active.name, source));
+        }
+        if self.active.offset + length as u64 > self.options.segment_bytes {
+            self.rotate()?;
+        }
+        let active = &mut self.active;
+        let frame = self.builder.seal(&active.id, active.offset);
+        self.disk
+            .write_at(&active.file, active.offset, frame)
+            .map_err(|source| fault("write", &active.name, source))?;
+        self.disk
+            .sync(&active.file)
+            .map_err(|source| fault("sync", &active.name, source))?;
+        active.offset += length as u64;
+        (self.last, self.snapshot) = (last, snapshot);
+        if let Some(state) = batch.hard_state {
+            self.hard_state = state.clone();
+        }
+        Ok(())
+    }
+
+    fn remove_covered(&mut self) -> Result<(), Error> {
+        let mut removed = false;
+        while let Some(oldest) = self.closed.front()
+            && oldest.last <= self.snapshot.index
+        {
+            self.disk
+                .remove(&oldest.name)
+                .map_err(|source| fault("remove", &oldest.name, source))?;
+            self.closed.pop_front();
+            removed = true;
+        }
+        if removed {
+            self.disk
+                .sync_directory()
+                .map_err(|source| fault("sync", "the directory", source))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a change of the disk; after one has failed there are no more.
+    fn guarded(&mut self, change: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        let result = change(self);
+        self.failed = result.is_err();
+        result
+    }
+}
+
+impl<D: Disk> LogStore for Wal<D> {
+    fn append(&mut self, batch: Batch<'_>) -> Result<(), Error> {
+        self.guarded(|wal| wal.write(batch, false))
+    }
+
+    fn compact(&mut self, snapshot: Position) -> Result<(), Error> {
+        self.guarded(|wal| {
+            let marker = Batch {
+                snapshot: Some(snapshot),
+                ..Batch::default()
+            };
+            wal.write(marker, true)?;
+            if wal.active.offset > wal.options.segment_bytes / 2 {
+                wal.rotate()?;
+            }
+            wal.remove_covered()
+        })
+    }
+}
+
+fn create_segment<D: Disk>(
+    disk: &D,
+    options: Options,
+    sequence: u64,
+    last: u64,
+    snapshot: Position,
+    hard_state: &HardState,
+) -> Result<Active<D::File>, Error> {
+    let id = *uuid::Uuid::new_v4().as_bytes();
+    let name = segment::name(sequence, last + 1);
+    let opening = segment::opening(&id, sequence, last + 1, snapshot, hard_state);
+    let file = disk
+        .create(&name, options.segment_bytes)
+        .map_err(|source| fault("create", &name, source))?;
+    disk.write_at(&file, 0, &opening)
+        .map_err(|source| fault("write", &name, source))?;
+    disk.sync(&file).map_err(|source| fault("sync", &name, source))?;
+    disk.sync_directory()
+        .map_err(|source| fault("sync", "the directory", source))?;
+    Ok(Active {
+        name,
+        id,
+        sequence,
+        file,
+        offset: opening.len() as u64,
+    })
+}
+
+pub(super) fn fault(action: &'static str, name: &str, source: io::Error) -> Error {
+    Error::Io {
+        action,
+        name: name.to_owned(),
+        source,
+    }
+}
