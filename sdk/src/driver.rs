@@ -105,17 +105,16 @@ impl<S: Scheduler> Driver<S> {
             let Some((events, calls)) = self.subscribe(&mut connector).await? else {
                 return Ok(self.scheduler);
             };
-            let (mut lanes, outcomes) = Lanes::start(calls);
-            match self.serve(events, &lanes, outcomes).await? {
-                ControlFlow::Break(()) => {
-                    lanes.finish(FAREWELL_TIMEOUT).await;
-                    return Ok(self.scheduler);
-                }
-                ControlFlow::Continue(disconnected) => {
-                    tracing::warn!(reason = disconnected.0, "subscription ended, looking for the leader");
-                    self.disconnected().await;
-                }
-            }
+            let (lanes, outcomes) = Lanes::start(calls.clone());
+            let disconnected = match self.serve(events, &lanes, outcomes).await? {
+                ControlFlow::Break(ending) => match farewell(lanes, &calls, ending).await {
+                    Ok(()) => return Ok(self.scheduler),
+                    Err(disconnected) => disconnected,
+                },
+                ControlFlow::Continue(disconnected) => disconnected,
+            };
+            tracing::warn!(reason = disconnected.0, "subscription ended, looking for the leader");
+            self.disconnected().await;
         }
     }
 
@@ -142,13 +141,13 @@ impl<S: Scheduler> Driver<S> {
         }
     }
 
-    /// Serves one subscription. Breaks with `Break` where the run is over.
+    /// Serves one subscription until it breaks or the scheduler wants to end.
     async fn serve(
         &mut self,
         mut events: Events,
         lanes: &Lanes,
         mut outcomes: mpsc::UnboundedReceiver<(Call, CallError)>,
-    ) -> Result<ControlFlow<(), Disconnected>, RunError> {
+    ) -> Result<ControlFlow<Ending, Disconnected>, RunError> {
         loop {
             let reconcile_at = self.reconciler.wake_at();
             tokio::select! {
@@ -177,10 +176,7 @@ impl<S: Scheduler> Driver<S> {
             }
             self.send_queued(lanes);
             if let Some(ending) = self.context.ending {
-                if ending == Ending::Teardown {
-                    lanes.send(build::call(call::Type::Teardown));
-                }
-                return Ok(ControlFlow::Break(()));
+                return Ok(ControlFlow::Break(ending));
             }
         }
     }
@@ -316,6 +312,23 @@ impl<S: Scheduler> Driver<S> {
     }
 }
 
+/// Sends what is queued, and TEARDOWN where it is wanted. Fails where that has to be tried again.
+async fn farewell(lanes: Lanes, calls: &Calls, ending: Ending) -> Result<(), Disconnected> {
+    lanes.finish(FAREWELL_TIMEOUT).await;
+    if ending == Ending::Stop {
+        return Ok(());
+    }
+    match calls.teardown().await {
+        Ok(()) => Ok(()),
+        // It is gone already.
+        Err(CallError::Rejected(reason)) => {
+            tracing::warn!(reason, "teardown rejected");
+            Ok(())
+        }
+        Err(error) => Err(Disconnected(error.to_string())),
+    }
+}
+
 async fn tick(ticks: &mut Option<tokio::time::Interval>) {
     match ticks {
         Some(ticks) => {
@@ -371,7 +384,7 @@ impl Lanes {
     }
 
     /// Sends what is queued, for no longer than this.
-    async fn finish(&mut self, timeout: Duration) {
+    async fn finish(mut self, timeout: Duration) {
         self.ordered = None;
         self.acknowledgements = None;
         let all_sent = async { while self.senders.join_next().await.is_some() {} };

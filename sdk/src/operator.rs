@@ -161,7 +161,11 @@ impl OperatorClient {
     pub async fn kill_task(&mut self, framework_id: FrameworkId, task_id: TaskId) -> Result<(), CallError> {
         let call = master::Call {
             r#type: Some(master::call::Type::KillTask.into()),
-            kill_task: Some(master::call::KillTask { framework_id, task_id, ..Default::default() }),
+            kill_task: Some(master::call::KillTask {
+                framework_id,
+                task_id,
+                ..Default::default()
+            }),
             ..Default::default()
         };
         self.submit(call).await.map(drop)

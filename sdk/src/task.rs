@@ -95,6 +95,12 @@ impl Task {
         self
     }
 
+    /// Gives it another unique id, so that a copy can be launched.
+    pub fn with_fresh_id(mut self) -> Self {
+        self.info.task_id = fresh_id(&self.info.name);
+        self
+    }
+
     /// What it needs.
     pub fn shape(&self) -> &TaskShape {
         &self.shape

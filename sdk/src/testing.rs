@@ -1,10 +1,15 @@
-//! Tests frameworks without a cluster.
+//! Tests frameworks without a cluster: a master that does what a test tells it, and offers out of nothing.
+
+mod fake_master;
 
 use std::ops::RangeInclusive;
 
-use proffer_proto::v1::{AgentId, FrameworkId, Offer, OfferId, Resource, resource, value};
+pub use fake_master::FakeMaster;
+use proffer_proto::v1::{
+    AgentId, FrameworkId, Offer, OfferId, Resource, TaskId, TaskState, TaskStatus, resource, value,
+};
 
-/// An offer of an agent whose host name is its id, to the role `*`.
+/// An offer of an agent whose host name is its id, to the role `*`, with 1024 MiB of disk.
 ///
 /// ```
 /// let offer = proffer_sdk::testing::offer("o1", "agent1", 4.0, 1024.0, 31000..=31009);
@@ -42,6 +47,25 @@ pub fn offer(id: &str, agent: &str, cpus: f64, mem_mib: f64, ports: RangeInclusi
             ports,
         ],
         allocation_info: Some(allocation_info),
+        ..Default::default()
+    }
+}
+
+/// A status update as an agent sends it, with a fresh uuid.
+///
+/// ```
+/// use proffer_proto::v1::{TaskId, TaskState};
+///
+/// let id = TaskId { value: "t1".into() };
+/// let status = proffer_sdk::testing::status(&id, "agent1", TaskState::TaskRunning);
+/// assert_eq!(status.uuid.unwrap().len(), 16);
+/// ```
+pub fn status(task_id: &TaskId, agent: &str, state: TaskState) -> TaskStatus {
+    TaskStatus {
+        task_id: task_id.clone(),
+        state: state.into(),
+        agent_id: Some(AgentId { value: agent.into() }),
+        uuid: Some(uuid::Uuid::new_v4().as_bytes().to_vec()),
         ..Default::default()
     }
 }
