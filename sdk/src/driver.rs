@@ -83,7 +83,11 @@ impl<S: Scheduler> Driver<S> {
             context: Context::new(&options, outbox, Sender::new(sender)),
             outbox: calls,
             messages,
-            reconciler: Reconciler::new(Backoff::new(shortest, longest), options.reconcile_interval),
+            reconciler: Reconciler::new(
+                Instant::now(),
+                Backoff::new(shortest, longest),
+                options.reconcile_interval,
+            ),
             ticks,
             kills_next: Instant::now() + options.kill_interval,
             own_updates: VecDeque::new(),

@@ -28,8 +28,7 @@ pub(crate) struct Reconciler {
 }
 
 impl Reconciler {
-    pub(crate) fn new(backoff: Backoff, implicit_interval: Duration) -> Self {
-        let now = Instant::now();
+    pub(crate) fn new(now: Instant, backoff: Backoff, implicit_interval: Duration) -> Self {
         Reconciler {
             unanswered: HashSet::new(),
             backoff,
@@ -117,8 +116,8 @@ mod tests {
             tasks.insert(KnownTask::new(TaskId { value: task.into() }, None));
         }
         let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(4));
-        let mut reconciler = Reconciler::new(backoff, Duration::from_secs(900));
         let start = Instant::now();
+        let mut reconciler = Reconciler::new(start, backoff, Duration::from_secs(900));
         reconciler.subscribed(start, &tasks, false);
         assert_eq!(reconciler.wake_at(), start);
         assert_eq!(

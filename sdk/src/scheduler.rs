@@ -503,6 +503,15 @@ impl Deref for Offers {
     }
 }
 
+impl<'a> IntoIterator for &'a Offers {
+    type Item = &'a Offer;
+    type IntoIter = std::slice::Iter<'a, Offer>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.offers.iter()
+    }
+}
+
 impl Drop for Offers {
     fn drop(&mut self) {
         let mut unused = self.outbox.unused();

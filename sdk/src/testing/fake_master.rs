@@ -40,7 +40,7 @@ type EventSender = mpsc::UnboundedSender<Result<Event, Status>>;
 ///     type Message = ();
 ///     async fn offers(&mut self, context: &mut Context<()>, offers: Offers) {
 ///         let task = Task::command("once", "true").cpus(0.1).mem(16.0);
-///         let place = Matcher::new(&offers[..]).place(task.shape()).unwrap();
+///         let place = Matcher::new(&offers).place(task.shape()).unwrap();
 ///         context.launch(place, task);
 ///     }
 ///     async fn update(&mut self, context: &mut Context<()>, _: proffer_proto::v1::TaskStatus) {

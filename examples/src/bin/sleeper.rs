@@ -1,0 +1,90 @@
+//! A complete small framework: launches a number of tasks that sleep, launches again what is lost, and ends when all are
+//! done. It is correct under failover of the master.
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use proffer_proto::v1::{FrameworkId, TaskState, TaskStatus};
+use proffer_sdk::offers::Matcher;
+use proffer_sdk::{Context, Framework, Masters, Offers, Options, Scheduler, Task, is_terminal, run};
+
+/// Launches tasks that sleep.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The masters, as `host:port,host:port`.
+    #[arg(long, default_value = "127.0.0.1:5050", env = "PROFFER_MASTERS")]
+    masters: Masters,
+    /// How many tasks to launch.
+    #[arg(long, default_value_t = 5)]
+    tasks: usize,
+    /// How long each sleeps, in seconds.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// The role whose resources it uses.
+    #[arg(long, default_value = "*")]
+    role: String,
+}
+
+struct Sleeper {
+    template: Task,
+    waiting: usize,
+    running: usize,
+    finished: usize,
+    failure: Option<String>,
+}
+
+impl Scheduler for Sleeper {
+    type Message = ();
+
+    async fn registered(&mut self, _: &mut Context<()>, framework_id: &FrameworkId) {
+        tracing::info!(framework_id = framework_id.value, "registered");
+    }
+
+    async fn offers(&mut self, context: &mut Context<()>, offers: Offers) {
+        let mut matcher = Matcher::new(&offers);
+        while self.waiting > 0 {
+            let Some(place) = matcher.place(self.template.shape()) else { return };
+            context.launch(place, self.template.clone().with_fresh_id());
+            self.waiting -= 1;
+            self.running += 1;
+        }
+        context.suppress();
+    }
+
+    async fn update(&mut self, context: &mut Context<()>, status: TaskStatus) {
+        tracing::info!(task_id = status.task_id.value, state = status.state().as_str_name(), "update");
+        if !is_terminal(status.state()) {
+            return;
+        }
+        self.running -= 1;
+        match status.state() {
+            TaskState::TaskFinished => self.finished += 1,
+            TaskState::TaskLost | TaskState::TaskDropped | TaskState::TaskGone => {
+                self.waiting += 1;
+                context.revive();
+            }
+            state => self.failure = Some(format!("{}: {}", state.as_str_name(), status.message())),
+        }
+        if self.failure.is_some() || self.waiting + self.running == 0 {
+            context.teardown();
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let command = format!("sleep {}", args.seconds);
+    let sleeper = Sleeper {
+        template: Task::command("sleep", command).cpus(0.1).mem(32.0),
+        waiting: args.tasks,
+        running: 0,
+        finished: 0,
+        failure: None,
+    };
+    let options = Options::new(args.masters, Framework::new("sleeper").role(args.role));
+    let sleeper = run(sleeper, options).await.context("running the framework")?;
+    tracing::info!(finished = sleeper.finished, "done");
+    ensure!(sleeper.failure.is_none(), "a task ended with {}", sleeper.failure.unwrap_or_default());
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The SDK against scripted masters and made-up offers; one binary, as linking takes longer than the tests.
+
+mod driver;
+mod matcher;
+mod operator;
