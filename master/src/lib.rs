@@ -1,3 +1,4 @@
 //! The master: transport, raft driver, storage around the core.
 
 pub mod log;
+pub mod raft;
