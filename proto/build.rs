@@ -271,8 +271,8 @@ impl Generated {
         if self.seen_defaults.insert(name.clone()) {
             let body = match (field.r#type(), enum_path) {
                 (Type::Enum, Some(path)) => format!(
-                    "match value.and_then(|number| {path}::try_from(number).ok()) {{ \
-                     Some(known) => serializer.serialize_str(known.as_str_name()), None => serializer.serialize_str({literal}) }}"
+                    "match value {{ Some(number) => crate::json::Enum::<{path}>::serialize(number, serializer), \
+                     None => serializer.serialize_str({literal}) }}"
                 ),
                 (Type::String, _) => format!("serializer.serialize_str(value.as_deref().unwrap_or({literal}))"),
                 (Type::Double, _) => {

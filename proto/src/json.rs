@@ -14,6 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::Rejection;
+
 /// An enum that goes by name in JSON.
 pub trait NamedEnum: Copy + Into<i32> + TryFrom<i32> {
     /// The name as in the .proto file.
@@ -34,10 +36,32 @@ pub(crate) mod defaults {
 /// Decodes a message from JSON.
 ///
 /// # Errors
-/// Text that is no JSON, a value of the wrong type, an unknown enum name or a missing required field; the message says
-/// which, and at what line and column.
-pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
-    serde_json::from_slice(text)
+/// Text that is no JSON, a value of the wrong type, an unknown enum name or a missing required field; by its path as far
+/// as that is known, and with the line and column.
+pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, Rejection> {
+    // The path costs time, so it is looked for only where there is something to say.
+    serde_json::from_slice(text).or_else(|_| {
+        let mut deserializer = serde_json::Deserializer::from_slice(text);
+        let message = serde_path_to_error::deserialize(&mut deserializer).map_err(rejection)?;
+        deserializer.end().map_err(|error| {
+            Rejection::new("", format!("is followed by something else: {error}"), "one JSON object")
+        })?;
+        Ok(message)
+    })
+}
+
+fn rejection(error: serde_path_to_error::Error<serde_json::Error>) -> Rejection {
+    let path = error.path().to_string();
+    let path = if path == "." { String::new() } else { path };
+    let text = error.inner().to_string();
+    let missing = text
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.split('`').next());
+    match missing {
+        Some(field) if path.is_empty() => Rejection::missing(field),
+        Some(field) => Rejection::missing(field).within(path),
+        None => Rejection::new(path, format!("is wrong: {text}"), "JSON as the v1 API describes it"),
+    }
 }
 
 /// Encodes a message as JSON.
@@ -46,11 +70,35 @@ pub fn to_vec<T: Serialize>(message: &T) -> Vec<u8> {
 }
 
 /// A number or the name of an enum value.
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum NameOrNumber {
     Number(i32),
     Name(String),
+}
+
+impl<'de> Deserialize<'de> for NameOrNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrNumberVisitor;
+        impl Visitor<'_> for NameOrNumberVisitor {
+            type Value = NameOrNumber;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name or number of an enum value")
+            }
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+                i32::try_from(value)
+                    .map(NameOrNumber::Number)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
+            }
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
+                i32::try_from(value)
+                    .map(NameOrNumber::Number)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(value), &self))
+            }
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
+                Ok(NameOrNumber::Name(value.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(NameOrNumberVisitor)
+    }
 }
 
 /// A required enum.
@@ -99,11 +147,10 @@ pub(crate) struct EnumList<T>(PhantomData<T>);
 
 impl<T: NamedEnum> EnumList<T> {
     pub(crate) fn serialize<S: Serializer>(values: &[i32], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(
-            values
-                .iter()
-                .map(|&number| T::try_from(number).map_or("UNKNOWN", NamedEnum::name)),
-        )
+        serializer.collect_seq(values.iter().map(|&number| match T::try_from(number) {
+            Ok(known) => serde_json::Value::from(known.name()),
+            Err(_) => serde_json::Value::from(number),
+        }))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<i32>, D::Error> {
@@ -231,26 +278,33 @@ pub(crate) mod bytes_option {
 }
 
 /// A double; infinities and NaN are strings.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum DoubleOrText {
-    Double(f64),
-    Text(String),
-}
+struct Double(f64);
 
-impl DoubleOrText {
-    fn value<E: de::Error>(self) -> Result<f64, E> {
-        match self {
-            DoubleOrText::Double(value) => Ok(value),
-            DoubleOrText::Text(text) => match text.as_str() {
-                "Infinity" => Ok(f64::INFINITY),
-                "-Infinity" => Ok(f64::NEG_INFINITY),
-                "NaN" => Ok(f64::NAN),
-                other => other
+impl<'de> Deserialize<'de> for Double {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DoubleVisitor;
+        impl Visitor<'_> for DoubleVisitor {
+            type Value = Double;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, \"Infinity\", \"-Infinity\" or \"NaN\"")
+            }
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+                Ok(Double(value as f64))
+            }
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
+                Ok(Double(value as f64))
+            }
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
+                Ok(Double(value))
+            }
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
+                value
                     .parse()
-                    .map_err(|_| E::invalid_value(de::Unexpected::Str(other), &"a number")),
-            },
+                    .map(Double)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Str(value), &self))
+            }
         }
+        deserializer.deserialize_any(DoubleVisitor)
     }
 }
 
@@ -268,7 +322,7 @@ pub(crate) mod double {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        DoubleOrText::deserialize(deserializer)?.value()
+        Ok(Double::deserialize(deserializer)?.0)
     }
 }
 
@@ -283,9 +337,7 @@ pub(crate) mod double_option {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-        Option::<DoubleOrText>::deserialize(deserializer)?
-            .map(DoubleOrText::value)
-            .transpose()
+        Ok(Option::<Double>::deserialize(deserializer)?.map(|value| value.0))
     }
 }
 
