@@ -1,3 +1,22 @@
-//! The agent: containerizer, isolators, checkpoint, status updates, sandbox.
+//! The agent: runs the tasks of frameworks in containers, outlives its own restarts, and reports to the leading master.
+//!
+//! [`core`] decides; `driver` carries out; [`checkpoint`] remembers; [`containerizer`] isolates; `link` speaks with the
+//! master and `server` with operators.
 
+mod agent;
+pub mod cgroups;
+pub mod checkpoint;
+pub mod config;
 pub mod containerizer;
+pub mod core;
+mod driver;
+pub mod isolators;
+mod launcher;
+mod link;
+mod sandbox;
+mod server;
+mod spec;
+mod users;
+
+pub use agent::{Error, Stop, main_with, run};
+pub use config::{Args, Config};

@@ -1,0 +1,131 @@
+//! The agent's directories; the only file that builds paths in them.
+//!
+//! ```text
+//! <work dir>                                  root:root 0755
+//! ├── lock                                    locked by the running agent
+//! ├── journal                                 what must survive the agent: see `journal`
+//! ├── journal.new                             a compaction under way; removed at start
+//! └── sandboxes                               root:root 0755
+//!     └── <framework id>
+//!         └── <task id>
+//!             └── <container id>              the sandbox, owned by the task's user, 0750
+//!                 ├── stdout
+//!                 └── stderr
+//! <runtime dir>                               the containerizer's; does not survive a reboot
+//! ```
+//!
+//! Ids come from outside: each becomes exactly one path component or is rejected.
+
+use std::path::{Path, PathBuf};
+
+/// Longest name of a directory entry on Linux, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+
+/// An id that cannot name a directory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} `{}` cannot name a directory: 1 to {NAME_BYTES_MAX} bytes without `/` and control characters are accepted, and neither `.` nor `..`", value.escape_debug())]
+pub struct BadId {
+    field: &'static str,
+    value: String,
+}
+
+/// The tree below the work directory.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    work: PathBuf,
+}
+
+impl Layout {
+    /// The tree below `work`.
+    pub fn new(work: impl Into<PathBuf>) -> Self {
+        Self { work: work.into() }
+    }
+
+    /// The root of the tree.
+    pub fn work_dir(&self) -> &Path {
+        &self.work
+    }
+
+    /// The file that the running agent keeps locked.
+    pub fn lock(&self) -> PathBuf {
+        self.work.join("lock")
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> PathBuf {
+        self.work.join("journal")
+    }
+
+    /// The journal that is to replace the present one.
+    pub fn journal_new(&self) -> PathBuf {
+        self.work.join("journal.new")
+    }
+
+    /// The parent of all sandboxes.
+    pub fn sandboxes(&self) -> PathBuf {
+        self.work.join("sandboxes")
+    }
+
+    /// The parent of all sandboxes of one task.
+    ///
+    /// # Errors
+    /// An id that cannot name a directory.
+    pub fn task(&self, framework: &str, task: &str) -> Result<PathBuf, BadId> {
+        let framework = component("framework_id", framework)?;
+        let task = component("task_id", task)?;
+        Ok(self.sandboxes().join(framework).join(task))
+    }
+
+    /// The sandbox of one container.
+    ///
+    /// # Errors
+    /// An id that cannot name a directory.
+    pub fn sandbox(&self, framework: &str, task: &str, container: &str) -> Result<PathBuf, BadId> {
+        Ok(self.task(framework, task)?.join(component("container_id", container)?))
+    }
+}
+
+/// Where the standard output of a task goes.
+pub fn stdout(sandbox: &Path) -> PathBuf {
+    sandbox.join("stdout")
+}
+
+/// Where the standard error of a task goes.
+pub fn stderr(sandbox: &Path) -> PathBuf {
+    sandbox.join("stderr")
+}
+
+/// Checks that an id can name a directory.
+///
+/// # Errors
+/// An id that cannot.
+pub fn component<'a>(field: &'static str, id: &'a str) -> Result<&'a str, BadId> {
+    let fits = (1..=NAME_BYTES_MAX).contains(&id.len());
+    let plain = !id.chars().any(|c| c == '/' || c.is_control());
+    if fits && plain && id != "." && id != ".." {
+        Ok(id)
+    } else {
+        Err(BadId {
+            field,
+            value: id.chars().take(300).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_stay_one_component() {
+        let layout = Layout::new("/w");
+        for bad in ["", ".", "..", "a/b", "../x", "a\nb", "a\0", &"x".repeat(256)] {
+            assert!(layout.sandbox("f", bad, "c").is_err(), "{bad:?}");
+            assert!(layout.sandbox(bad, "t", "c").is_err(), "{bad:?}");
+        }
+        assert_eq!(
+            layout.sandbox("f", "web.1", "c").unwrap(),
+            Path::new("/w/sandboxes/f/web.1/c")
+        );
+    }
+}

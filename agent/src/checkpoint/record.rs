@@ -1,0 +1,138 @@
+//! What the journal remembers, one fact a record.
+//!
+//! The messages are encoded by prost; their tags are the format on disk and never change their meaning.
+
+use proffer_proto::v1;
+
+/// One fact.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Record {
+    /// The fact; unset in a record of a newer version.
+    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    pub fact: Option<Fact>,
+}
+
+/// The kinds of facts.
+#[derive(Clone, PartialEq, prost::Oneof)]
+#[allow(clippy::large_enum_variant, reason = "facts are made to be encoded and dropped")]
+pub enum Fact {
+    /// The id given by the master; empty when it was taken away.
+    #[prost(message, tag = "1")]
+    Agent(Agent),
+    /// The boot of the machine in which the facts that follow were written.
+    #[prost(message, tag = "2")]
+    Boot(Boot),
+    /// A framework that has tasks here, or its new description.
+    #[prost(message, tag = "3")]
+    Framework(v1::FrameworkInfo),
+    /// A task was accepted; its container may be started from now on.
+    #[prost(message, tag = "4")]
+    Launch(Launch),
+    /// An update was appended to the task's queue.
+    #[prost(message, tag = "5")]
+    Update(Update),
+    /// The head of the task's queue was acknowledged.
+    #[prost(message, tag = "6")]
+    Acknowledged(TaskName),
+    /// The task is being ended.
+    #[prost(message, tag = "7")]
+    Ending(Ending),
+    /// Nobody waits for the task's updates any more.
+    #[prost(message, tag = "8")]
+    Muted(TaskName),
+    /// The task is forgotten.
+    #[prost(message, tag = "9")]
+    Forgotten(TaskName),
+}
+
+/// The agent's identity.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Agent {
+    /// Unset when the agent has none.
+    #[prost(message, optional, tag = "1")]
+    pub id: Option<v1::AgentId>,
+}
+
+/// A boot of the machine.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Boot {
+    /// From `/proc/sys/kernel/random/boot_id`.
+    #[prost(string, required, tag = "1")]
+    pub id: String,
+}
+
+/// Names a task.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Message)]
+pub struct TaskName {
+    /// The framework's id.
+    #[prost(string, required, tag = "1")]
+    pub framework: String,
+    /// The task's id.
+    #[prost(string, required, tag = "2")]
+    pub task: String,
+}
+
+/// A task and its container.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Launch {
+    /// The framework's id.
+    #[prost(string, required, tag = "1")]
+    pub framework: String,
+    /// The task as the framework described it.
+    #[prost(message, required, tag = "2")]
+    pub task: v1::TaskInfo,
+    /// The container's id.
+    #[prost(string, required, tag = "3")]
+    pub container: String,
+    /// When the task was accepted, nanoseconds since the Unix epoch.
+    #[prost(uint64, required, tag = "4")]
+    pub at: u64,
+    /// The last state whose update was acknowledged, if one was: set by compaction, which drops such updates.
+    #[prost(enumeration = "v1::TaskState", optional, tag = "5")]
+    pub acknowledged: Option<i32>,
+}
+
+/// An update in the queue of its task.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Update {
+    /// The framework's id.
+    #[prost(string, required, tag = "1")]
+    pub framework: String,
+    /// The update; its task id names the task.
+    #[prost(message, required, tag = "2")]
+    pub status: v1::TaskStatus,
+}
+
+/// Why and until when a task is being ended.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Ending {
+    /// The task.
+    #[prost(message, required, tag = "1")]
+    pub task: TaskName,
+    /// When its processes are killed, nanoseconds since the Unix epoch.
+    #[prost(uint64, required, tag = "2")]
+    pub force_at: u64,
+    /// Why.
+    #[prost(enumeration = "Cause", required, tag = "3")]
+    pub cause: i32,
+}
+
+/// Why a task is being ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Cause {
+    /// The framework asked for it.
+    Killed = 0,
+    /// Its maximum completion time is over.
+    CompletionTime = 1,
+    /// Its framework was removed.
+    FrameworkRemoved = 2,
+    /// The agent was marked gone, or stops for good.
+    AgentLeaves = 3,
+}
+
+impl From<Fact> for Record {
+    fn from(fact: Fact) -> Self {
+        Self { fact: Some(fact) }
+    }
+}

@@ -1,0 +1,371 @@
+//! What an operator says, turned once into a validated [`Config`].
+//!
+//! Flag > environment (`PROFFER_AGENT_…`) > default. No other part of the agent reads flags or the environment.
+
+mod detect;
+mod ports;
+mod text;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proffer_proto::v1;
+
+use crate::containerizer::ISOLATORS;
+
+/// The flags of the agent.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The masters, `HOST:PORT[,HOST:PORT…]`; the agent finds the leading one among them.
+    #[arg(
+        long,
+        env = "PROFFER_AGENT_MASTER",
+        value_delimiter = ',',
+        required = true,
+        value_name = "HOST:PORT"
+    )]
+    pub master: Vec<String>,
+    /// Where to listen for the operator API; port 0 lets the kernel choose.
+    #[arg(
+        long,
+        env = "PROFFER_AGENT_LISTEN",
+        default_value = "127.0.0.1:5051",
+        value_name = "IP:PORT"
+    )]
+    pub listen: SocketAddr,
+    /// The `HOST:PORT` at which others reach this agent, where it is not the listening address.
+    #[arg(long, env = "PROFFER_AGENT_ADVERTISE", value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// The host name in offers; by default the advertised or listening address, or the system's host name.
+    #[arg(long, env = "PROFFER_AGENT_HOSTNAME")]
+    pub hostname: Option<String>,
+    /// Where the agent keeps what must survive it: its journal and the sandboxes.
+    #[arg(
+        long,
+        env = "PROFFER_AGENT_WORK_DIR",
+        default_value = "/var/lib/proffer/agent",
+        value_name = "DIR"
+    )]
+    pub work_dir: PathBuf,
+    /// Where the containers' state lives, which need not survive a reboot; by default below /run/proffer, by the work dir.
+    #[arg(long, env = "PROFFER_AGENT_RUNTIME_DIR", value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+    /// The resources to offer, such as `cpus:4;mem:8192;disk:10240;ports:[31000-31999]`; mem and disk in MiB. Those of cpus,
+    /// mem, disk and ports that are not named are detected.
+    #[arg(long, env = "PROFFER_AGENT_RESOURCES", default_value = "")]
+    pub resources: String,
+    /// Facts for frameworks to place by, such as `rack:r1;zone:a`.
+    #[arg(long, env = "PROFFER_AGENT_ATTRIBUTES", default_value = "")]
+    pub attributes: String,
+    /// The isolators to use, comma-separated; all by default.
+    #[arg(long, env = "PROFFER_AGENT_ISOLATION", value_delimiter = ',', value_name = "NAME")]
+    pub isolation: Vec<String>,
+    /// The agent's own control group below each hierarchy; by default `proffer/agent-…`, by the work dir.
+    #[arg(long, env = "PROFFER_AGENT_CGROUP_ROOT", value_name = "PATH")]
+    pub cgroup_root: Option<String>,
+    /// Let tasks run as root.
+    #[arg(long, env = "PROFFER_AGENT_ALLOW_ROOT_TASKS")]
+    pub allow_root_tasks: bool,
+    /// Who runs a task whose user is empty or does not exist on this host; without it such a task fails.
+    #[arg(long, env = "PROFFER_AGENT_DEFAULT_USER", value_name = "USER")]
+    pub default_user: Option<String>,
+    /// How long a killed task may take to end by itself, in seconds, unless its kill policy says otherwise.
+    #[arg(
+        long,
+        visible_alias = "executor-shutdown-grace",
+        env = "PROFFER_AGENT_KILL_GRACE",
+        default_value_t = 5.0,
+        value_name = "SECONDS"
+    )]
+    pub kill_grace: f64,
+    /// How long the sandbox of a task that ended is kept, in seconds.
+    #[arg(
+        long,
+        env = "PROFFER_AGENT_GC_DELAY",
+        default_value_t = 604_800.0,
+        value_name = "SECONDS"
+    )]
+    pub gc_delay: f64,
+    /// How much disk the stdout, and the stderr, of a task may take; the oldest output is dropped beyond.
+    #[arg(long, env = "PROFFER_AGENT_MAX_LOG_BYTES", default_value_t = 100 << 20, value_name = "BYTES")]
+    pub max_log_bytes: u64,
+    /// How many processes and threads a task may have.
+    #[arg(long, env = "PROFFER_AGENT_PIDS_MAX", default_value_t = 4096, value_name = "NUMBER")]
+    pub pids_max: u64,
+    /// On SIGTERM and SIGINT end all tasks and leave the cluster, instead of leaving the tasks to the next agent process.
+    /// SIGUSR1 does so in any case.
+    #[arg(long, env = "PROFFER_AGENT_STOP_TASKS_ON_EXIT")]
+    pub stop_tasks_on_exit: bool,
+    /// Where to write the address that the agent listens on, once it does.
+    #[arg(long, env = "PROFFER_AGENT_ADDRESS_FILE", value_name = "FILE")]
+    pub address_file: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or directives such as `info,proffer_agent=debug`.
+    #[arg(long, env = "PROFFER_AGENT_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// How to log.
+    #[arg(long, env = "PROFFER_AGENT_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The validated settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `HOST:PORT` of the masters.
+    pub masters: Vec<String>,
+    /// Where the agent listens.
+    pub listen: SocketAddr,
+    /// The host name in offers.
+    pub hostname: String,
+    /// The port in offers, where it is not the one that is listened on.
+    pub advertise_port: Option<u16>,
+    /// Absolute.
+    pub work_dir: PathBuf,
+    /// Absolute.
+    pub runtime_dir: PathBuf,
+    /// Without leading or trailing slash.
+    pub cgroup_root: String,
+    /// The agent's total.
+    pub resources: Vec<v1::Resource>,
+    /// Its attributes.
+    pub attributes: Vec<v1::Attribute>,
+    /// The isolators in use.
+    pub isolation: Vec<String>,
+    /// Whether tasks may run as root.
+    pub allow_root_tasks: bool,
+    /// Who runs tasks whose user does not exist.
+    pub default_user: Option<String>,
+    /// See [`Args::kill_grace`].
+    pub kill_grace: Duration,
+    /// See [`Args::gc_delay`].
+    pub gc_delay: Duration,
+    /// See [`Args::max_log_bytes`].
+    pub max_log_bytes: u64,
+    /// See [`Args::pids_max`].
+    pub pids_max: u64,
+    /// See [`Args::stop_tasks_on_exit`].
+    pub stop_tasks_on_exit: bool,
+    /// See [`Args::address_file`].
+    pub address_file: Option<PathBuf>,
+}
+
+/// A flag that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("--{flag}: {problem}")]
+pub struct Error {
+    flag: &'static str,
+    problem: String,
+}
+
+impl Error {
+    pub(crate) fn new(flag: &'static str, problem: impl Into<String>) -> Self {
+        Self {
+            flag,
+            problem: problem.into(),
+        }
+    }
+}
+
+impl Config {
+    /// Validates the flags and detects what they leave open. Makes the work directory.
+    ///
+    /// # Errors
+    /// A flag that cannot be used, with what would be accepted.
+    pub fn resolve(args: Args) -> Result<Self, Error> {
+        let masters = args
+            .master
+            .iter()
+            .map(|master| host_port("master", master))
+            .collect::<Result<_, _>>()?;
+        let advertise = match &args.advertise {
+            Some(text) => {
+                host_port("advertise", text)?;
+                text.rsplit_once(':')
+                    .map(|(host, port)| (host.to_owned(), port.parse().unwrap_or(0)))
+            }
+            None => None,
+        };
+        let listen_ip = args.listen.ip();
+        let hostname = args
+            .hostname
+            .or_else(|| advertise.as_ref().map(|(host, _)| host.clone()));
+        let hostname = hostname.unwrap_or_else(|| default_hostname(listen_ip));
+        let work_dir = std::fs::create_dir_all(&args.work_dir)
+            .and_then(|()| args.work_dir.canonicalize())
+            .map_err(|error| Error::new("work-dir", format!("cannot make {}: {error}", args.work_dir.display())))?;
+        let isolation = isolation(args.isolation)?;
+        let mut resources = text::resources(&args.resources)?;
+        detect::fill(&mut resources, &work_dir)?;
+        if isolation.iter().any(|name| name == "ports") {
+            ports::check(&resources)?;
+        }
+        let instance = format!("agent-{:08x}", crc32c::crc32c(work_dir.as_os_str().as_encoded_bytes()));
+        let runtime_dir = args
+            .runtime_dir
+            .unwrap_or_else(|| PathBuf::from("/run/proffer").join(&instance));
+        Ok(Self {
+            masters,
+            listen: args.listen,
+            hostname,
+            advertise_port: advertise.map(|(_, port)| port),
+            runtime_dir: std::path::absolute(&runtime_dir)
+                .map_err(|error| Error::new("runtime-dir", error.to_string()))?,
+            cgroup_root: cgroup_root(args.cgroup_root.unwrap_or_else(|| format!("proffer/{instance}")))?,
+            resources,
+            attributes: text::attributes(&args.attributes)?,
+            isolation,
+            allow_root_tasks: args.allow_root_tasks,
+            default_user: args.default_user,
+            kill_grace: seconds("kill-grace", args.kill_grace)?,
+            gc_delay: seconds("gc-delay", args.gc_delay)?,
+            max_log_bytes: at_least("max-log-bytes", args.max_log_bytes, 4096)?,
+            pids_max: at_least("pids-max", args.pids_max, 1)?,
+            stop_tasks_on_exit: args.stop_tasks_on_exit,
+            address_file: args.address_file,
+            work_dir,
+        })
+    }
+
+    /// The effective settings as names and values.
+    pub fn flags(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("master", self.masters.join(",")),
+            ("listen", self.listen.to_string()),
+            ("hostname", self.hostname.clone()),
+            ("work-dir", self.work_dir.display().to_string()),
+            ("runtime-dir", self.runtime_dir.display().to_string()),
+            ("cgroup-root", self.cgroup_root.clone()),
+            ("resources", text::show_resources(&self.resources)),
+            ("attributes", text::show_attributes(&self.attributes)),
+            ("isolation", self.isolation.join(",")),
+            ("allow-root-tasks", self.allow_root_tasks.to_string()),
+            ("default-user", self.default_user.clone().unwrap_or_default()),
+            ("kill-grace", self.kill_grace.as_secs_f64().to_string()),
+            ("gc-delay", self.gc_delay.as_secs_f64().to_string()),
+            ("max-log-bytes", self.max_log_bytes.to_string()),
+            ("pids-max", self.pids_max.to_string()),
+            ("stop-tasks-on-exit", self.stop_tasks_on_exit.to_string()),
+        ]
+    }
+}
+
+fn default_hostname(listen: IpAddr) -> String {
+    if listen.is_unspecified() {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    } else {
+        listen.to_string()
+    }
+}
+
+fn host_port(flag: &'static str, text: &str) -> Result<String, Error> {
+    let bad = || Error::new(flag, format!("`{text}` is not HOST:PORT with a port from 1 to 65535"));
+    let (host, port) = text.trim().rsplit_once(':').ok_or_else(bad)?;
+    let port: u16 = port.parse().map_err(|_| bad())?;
+    let plain = !host.is_empty() && !host.contains(['/', ' ', '@']);
+    if plain && port > 0 {
+        Ok(format!("{host}:{port}"))
+    } else {
+        Err(bad())
+    }
+}
+
+fn isolation(names: Vec<String>) -> Result<Vec<String>, Error> {
+    if names.is_empty() {
+        return Ok(ISOLATORS.iter().map(|name| (*name).to_owned()).collect());
+    }
+    match names.iter().find(|name| !ISOLATORS.contains(&name.as_str())) {
+        Some(name) => Err(Error::new(
+            "isolation",
+            format!("`{name}` is none of {}", ISOLATORS.join(", ")),
+        )),
+        None => Ok(names),
+    }
+}
+
+fn cgroup_root(path: String) -> Result<String, Error> {
+    let path = path.trim_matches('/').to_owned();
+    let bad = path.is_empty() || path.split('/').any(|part| matches!(part, "" | "." | ".."));
+    if bad {
+        return Err(Error::new(
+            "cgroup-root",
+            "must be a path below the root of the hierarchy, such as proffer/agent",
+        ));
+    }
+    Ok(path)
+}
+
+fn seconds(flag: &'static str, value: f64) -> Result<Duration, Error> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| Error::new(flag, format!("`{value}` is not a number of seconds, zero or more")))
+}
+
+fn at_least(flag: &'static str, value: u64, minimum: u64) -> Result<u64, Error> {
+    if value < minimum {
+        return Err(Error::new(
+            flag,
+            format!("{value} is too small: {minimum} or more is accepted"),
+        ));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn resolve(arguments: &[&str]) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let fixed = [
+            "agent",
+            "--master",
+            "127.0.0.1:5050",
+            "--work-dir",
+            directory.path().to_str().unwrap(),
+        ];
+        let command = Command::try_parse_from(fixed.iter().chain(arguments)).map_err(|error| error.to_string())?;
+        Config::resolve(command.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_left_open_is_detected() {
+        let config = resolve(&["--resources", "cpus:0.5;ports:[31000-31009]"]).unwrap();
+        let shown = text::show_resources(&config.resources);
+        assert!(shown.starts_with("cpus:0.5;ports:[31000-31009];mem:"), "{shown}");
+        assert!(shown.contains(";disk:"), "{shown}");
+        assert_eq!(config.hostname, "127.0.0.1");
+        assert_eq!(config.kill_grace, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_bad_flag_is_named_with_what_would_be_accepted() {
+        for (arguments, flag) in [
+            (["--resources", "cpus:-1"], "--resources"),
+            (["--resources", "ports:[9-3]"], "--resources"),
+            (["--kill-grace", "NaN"], "--kill-grace"),
+            (["--isolation", "magic"], "--isolation"),
+            (["--advertise", "nowhere"], "--advertise"),
+            (["--cgroup-root", "../x"], "--cgroup-root"),
+            (["--max-log-bytes", "1"], "--max-log-bytes"),
+        ] {
+            let error = resolve(&arguments).unwrap_err();
+            assert!(error.starts_with(flag), "{arguments:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Accepts a task and orders its container, or refuses it with a status that says what would be accepted.
+
+use proffer_proto::link;
+use proffer_proto::v1;
+
+use super::task::Task;
+use super::updates::{self, News};
+use super::{Core, Effect, LaunchOrder, Phase, TaskName, Timestamp};
+use crate::checkpoint::layout;
+use crate::checkpoint::record::{Fact, Launch};
+use crate::containerizer::ContainerId;
+
+/// The master launches tasks of one framework.
+pub(super) fn launch(core: &mut Core, now: Timestamp, launch: link::Launch, effects: &mut Vec<Effect>) {
+    let Some(framework_id) = launch.framework.id.clone().map(|id| id.value) else {
+        tracing::warn!("a launch whose framework has no id is passed over");
+        return;
+    };
+    let grouped = launch.executor.is_some() || launch.group();
+    if core.frameworks.get(&framework_id) != Some(&launch.framework) {
+        core.frameworks.insert(framework_id.clone(), launch.framework.clone());
+        effects.push(Effect::Checkpoint(Fact::Framework(launch.framework.clone()).into()));
+    }
+    for task in launch.tasks {
+        let name = TaskName {
+            framework: framework_id.clone(),
+            task: task.task_id.value.clone(),
+        };
+        if core.tasks.contains_key(&name) {
+            // The master repeats itself: a task id is launched at most once.
+            tracing::warn!(framework_id, task_id = name.task, "the task is here already");
+            continue;
+        }
+        one(core, now, name, task, grouped, &launch.framework, effects);
+    }
+}
+
+fn one(
+    core: &mut Core,
+    now: Timestamp,
+    name: TaskName,
+    task: v1::TaskInfo,
+    grouped: bool,
+    framework: &v1::FrameworkInfo,
+    effects: &mut Vec<Effect>,
+) {
+    let record = Launch {
+        framework: name.framework.clone(),
+        task,
+        container: core.ids.container(),
+        at: now.0,
+        acknowledged: None,
+    };
+    let mut accepted = Task::new(&record);
+    let refusal = match (core.leaving, refuse(&name, &record.task, grouped)) {
+        (true, _) => Some(
+            News::of(v1::TaskState::TaskKilled)
+                .by_agent(v1::task_status::Reason::TaskKilledDuringLaunch)
+                .saying("the agent leaves the cluster"),
+        ),
+        (false, Some(message)) => Some(
+            News::of(v1::TaskState::TaskError)
+                .by_agent(v1::task_status::Reason::TaskInvalid)
+                .saying(message),
+        ),
+        (false, None) => None,
+    };
+    let order = LaunchOrder {
+        container: accepted.container.clone(),
+        framework: framework.clone(),
+        task: record.task.clone(),
+    };
+    effects.push(Effect::Checkpoint(Fact::Launch(record).into()));
+    if refusal.is_some() {
+        accepted.phase = Phase::Ended;
+    }
+    core.containers
+        .insert(ContainerId(order.container.0.clone()), name.clone());
+    core.tasks.insert(name.clone(), accepted);
+    match refusal {
+        Some(news) => updates::push(core, now, &name, news, effects),
+        None => effects.push(Effect::Launch(Box::new(order))),
+    }
+    core.set_timer(&name);
+}
+
+/// Why a task cannot run here, if it cannot: nothing that a task asks for is left out silently.
+fn refuse(name: &TaskName, task: &v1::TaskInfo, grouped: bool) -> Option<String> {
+    if let Err(error) = layout::component("framework_id", &name.framework) {
+        return Some(error.to_string());
+    }
+    if let Err(error) = layout::component("task_id", &name.task) {
+        return Some(error.to_string());
+    }
+    if grouped || task.executor.is_some() {
+        return Some(
+            "executor: task groups and custom executors are not supported yet; only `command` is accepted".into(),
+        );
+    }
+    if task.health_check.is_some() {
+        return Some("health_check: health checks are not supported yet; leave it unset".into());
+    }
+    if task.check.is_some() {
+        return Some("check: checks are not supported yet; leave it unset".into());
+    }
+    if task.max_completion_time.is_some_and(|time| time.nanoseconds < 0) {
+        return Some("max_completion_time: must not be negative".into());
+    }
+    let Some(command) = &task.command else {
+        return Some("command: must be set".into());
+    };
+    refuse_command(command).or_else(|| task.container.as_ref().and_then(refuse_container))
+}
+
+fn refuse_command(command: &v1::CommandInfo) -> Option<String> {
+    let value = command.value.as_deref().unwrap_or_default();
+    if command.shell() && value.is_empty() {
+        return Some("command.value: must be the shell command when `shell` is true".into());
+    }
+    if !command.shell() && value.is_empty() && command.arguments.is_empty() {
+        return Some("command.value: must be the program when `shell` is false".into());
+    }
+    if value.contains('\0') || command.arguments.iter().any(|argument| argument.contains('\0')) {
+        return Some("command: a NUL character cannot be passed to a program".into());
+    }
+    for variable in command
+        .environment
+        .iter()
+        .flat_map(|environment| &environment.variables)
+    {
+        if variable.secret.is_some() || variable.r#type() == v1::environment::variable::Type::Secret {
+            return Some(format!(
+                "command.environment: `{}` is a secret; only values are supported yet",
+                variable.name
+            ));
+        }
+        let bad = variable.name.is_empty() || variable.name.contains(['=', '\0']) || variable.value().contains('\0');
+        if bad {
+            return Some(format!(
+                "command.environment: `{}` is not a variable",
+                variable.name.escape_debug()
+            ));
+        }
+    }
+    for uri in &command.uris {
+        if !uri.value.starts_with('/') && !uri.value.starts_with("file:///") {
+            return Some(format!(
+                "command.uris: `{}` cannot be fetched; an absolute path or `file:///…` is accepted yet",
+                uri.value
+            ));
+        }
+        if let Some(name) = &uri.output_file
+            && let Err(error) = layout::component("command.uris.output_file", name)
+        {
+            return Some(error.to_string());
+        }
+    }
+    None
+}
+
+fn refuse_container(container: &v1::ContainerInfo) -> Option<String> {
+    if container.r#type() != v1::container_info::Type::Mesos || container.docker.is_some() {
+        return Some("container.type: only MESOS is supported".into());
+    }
+    if container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some()) {
+        return Some("container.mesos.image: images are not supported yet; leave it unset".into());
+    }
+    if !container.volumes.is_empty() {
+        return Some("container.volumes: volumes are not supported yet; leave it empty".into());
+    }
+    if !container.network_infos.is_empty() {
+        return Some("container.network_infos: only the host's network is supported yet; leave it empty".into());
+    }
+    let others = [
+        (container.hostname.is_some(), "hostname"),
+        (container.linux_info.is_some(), "linux_info"),
+        (container.rlimit_info.is_some(), "rlimit_info"),
+        (container.tty_info.is_some(), "tty_info"),
+    ];
+    let (_, field) = others.iter().find(|(set, _)| *set)?;
+    Some(format!("container.{field}: not supported yet; leave it unset"))
+}

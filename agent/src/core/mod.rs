@@ -1,0 +1,344 @@
+//! The deciding half of the agent: tasks, their updates, and what is said to the master.
+//!
+//! A deterministic state machine: [`Core::step`] takes the time and one thing that happened and appends what must be done
+//! about it. It does no I/O, reads no clock and draws no random numbers. *Durable before visible*: the effects of a step
+//! that are not checkpoints are carried out after its checkpoints, and those of all steps before it, are on disk.
+//!
+//! Life of a task (one file each): `launch` accepts or refuses it, `run` follows its container, `end` ends it, `updates`
+//! delivers its states, `register` tells the master, `recover` takes it over from a previous process.
+//!
+//! `TASK_STARTING` is never sent: nothing happens between acceptance and the running program that a framework could act
+//! on, and every update that is not acknowledged yet delays the next one by a round trip.
+
+mod end;
+mod launch;
+mod recover;
+mod register;
+mod run;
+mod task;
+#[cfg(test)]
+mod tests;
+mod updates;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use proffer_proto::link::{AgentMessage, MasterMessage, agent_message, master_message};
+use proffer_proto::v1;
+
+use crate::checkpoint::record::{Cause, Fact, Record};
+use crate::containerizer::{ContainerId, Exit, Recovered};
+
+pub use crate::checkpoint::record::TaskName;
+pub use task::{Phase, Task};
+
+/// Nanoseconds since the Unix epoch, by a clock that never goes back while the process lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// This long after.
+    #[must_use]
+    pub fn after(self, span: std::time::Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)),
+        )
+    }
+
+    /// Seconds, as the v1 API counts them.
+    pub fn seconds(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+}
+
+/// What is fixed while the agent runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The agent as the master is told; its id is that of the [`Core`].
+    pub agent: v1::AgentInfo,
+    /// The boot of the machine.
+    pub boot_id: String,
+    /// How long a killed task may take to end by itself, unless its kill policy says otherwise.
+    pub kill_grace: std::time::Duration,
+}
+
+/// Makes the identities that the core hands out.
+pub trait Ids: Send {
+    /// A new update id.
+    fn update(&mut self) -> [u8; 16];
+    /// A new container id.
+    fn container(&mut self) -> String;
+}
+
+/// Everything that can happen.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "inputs are moved once, and most are messages")]
+pub enum Input {
+    /// A stream to a master stands open; nothing was sent on it.
+    Attached(u64),
+    /// The stream is over.
+    Detached(u64),
+    /// The master said something on the stream of this number.
+    Message(u64, MasterMessage),
+    /// The program of a container runs, with this pid, or could not be started.
+    Launched(ContainerId, Result<u32, LaunchFailure>),
+    /// All processes of a container have ended.
+    Exited(ContainerId, Exit),
+    /// What became of a container of the previous agent process.
+    Found(ContainerId, Recovered),
+    /// The time that `wake` named has come.
+    Tick,
+    /// End all tasks and leave the cluster.
+    Leave,
+}
+
+/// Everything the driver may be asked to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Make this durable before anything else is done.
+    Checkpoint(Record),
+    /// Write this down; losing it does no harm.
+    Note(Record),
+    /// Make the sandbox and start the container.
+    Launch(Box<LaunchOrder>),
+    /// Watch a container that runs already.
+    Watch(ContainerId),
+    /// Ask the container's processes to end.
+    Terminate(ContainerId),
+    /// Kill the container's processes.
+    Destroy(ContainerId),
+    /// Remove what the containerizer keeps of a container that ended.
+    Release(ContainerId),
+    /// Send on the stream of this number, if it is still the current one.
+    Send(u64, AgentMessage),
+    /// Close the stream of this number.
+    Close(u64),
+    /// The agent has left the cluster: stop the process.
+    Stop,
+}
+
+/// A container to start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LaunchOrder {
+    /// The container's id.
+    pub container: ContainerId,
+    /// The framework, which names the user.
+    pub framework: v1::FrameworkInfo,
+    /// The task.
+    pub task: v1::TaskInfo,
+}
+
+/// Why a container could not be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchFailure {
+    /// Whose fault it is.
+    pub kind: FailureKind,
+    /// The step and its cause, for people.
+    pub message: String,
+}
+
+/// Whose fault a failed launch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The host's, or that of the program.
+    Failed,
+    /// The task asks for what it may not have.
+    Unauthorized,
+    /// The task's description is wrong.
+    Invalid,
+}
+
+/// The agent's state.
+pub struct Core {
+    settings: Settings,
+    ids: Box<dyn Ids>,
+    /// Set once a master has admitted the agent.
+    id: Option<v1::AgentId>,
+    session: Session,
+    frameworks: BTreeMap<String, v1::FrameworkInfo>,
+    tasks: BTreeMap<TaskName, Task>,
+    containers: BTreeMap<ContainerId, TaskName>,
+    timers: BTreeSet<(Timestamp, TaskName)>,
+    /// Set when the process is to stop after its tasks have ended.
+    leaving: bool,
+}
+
+/// The stream to the master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Session {
+    None,
+    /// Register was sent.
+    Registering(u64),
+    Registered(u64),
+}
+
+impl Core {
+    /// Applies one input. What must be done about it is appended to `effects`, in the order in which it must be done.
+    pub fn step(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Attached(session) => register::attached(self, session, effects),
+            Input::Detached(session) => register::detached(self, session),
+            Input::Message(session, message) => self.message(now, session, message, effects),
+            Input::Launched(container, result) => run::launched(self, now, &container, result, effects),
+            Input::Exited(container, exit) => run::exited(self, now, &container, &exit, effects),
+            Input::Found(container, found) => recover::found(self, now, &container, found, effects),
+            Input::Tick => self.tick(now, effects),
+            Input::Leave => end::leave(self, now, effects),
+        }
+    }
+
+    /// When the next `Tick` is due.
+    pub fn wake(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The agent's id, once it has one.
+    pub fn agent_id(&self) -> Option<&v1::AgentId> {
+        self.id.as_ref()
+    }
+
+    /// The agent as the master knows it.
+    pub fn agent_info(&self) -> v1::AgentInfo {
+        v1::AgentInfo {
+            id: self.id.clone(),
+            ..self.settings.agent.clone()
+        }
+    }
+
+    /// Whether a master has the agent in its books now.
+    pub fn is_registered(&self) -> bool {
+        matches!(self.session, Session::Registered(_))
+    }
+
+    /// The frameworks that have tasks here.
+    pub fn frameworks(&self) -> impl Iterator<Item = &v1::FrameworkInfo> {
+        self.frameworks.values()
+    }
+
+    /// The tasks that are not forgotten, by name.
+    pub fn tasks(&self) -> impl Iterator<Item = (&TaskName, &Task)> {
+        self.tasks.iter()
+    }
+
+    fn message(&mut self, now: Timestamp, session: u64, message: MasterMessage, effects: &mut Vec<Effect>) {
+        let current = match self.session {
+            Session::None => return,
+            Session::Registering(current) | Session::Registered(current) => current,
+        };
+        if session != current {
+            return;
+        }
+        use master_message::Body;
+        match message.body {
+            Some(Body::Registered(registered)) => register::registered(self, now, session, registered, effects),
+            Some(Body::Rejected(rejected)) => register::rejected(self, now, session, &rejected, effects),
+            Some(Body::Launch(launch)) => launch::launch(self, now, launch, effects),
+            Some(Body::Kill(kill)) => end::kill(self, now, kill, effects),
+            Some(Body::Acknowledge(acknowledge)) => updates::acknowledge(self, now, acknowledge, effects),
+            Some(Body::ShutdownFramework(shutdown)) => {
+                end::framework_removed(self, now, &shutdown.framework_id.value, effects);
+            }
+            Some(Body::UpdateFramework(update)) => register::framework_updated(self, update.framework, effects),
+            Some(Body::ShutdownExecutor(shutdown)) => end::executor(self, now, shutdown, effects),
+            Some(Body::Ping(ping)) => {
+                let pong = proffer_proto::link::Pong {
+                    sequence: ping.sequence,
+                };
+                effects.push(send(session, agent_message::Body::Pong(pong)));
+            }
+            Some(Body::FrameworkMessage(message)) => {
+                tracing::debug!(executor_id = %message.executor_id.value, "message for an executor that is not here");
+            }
+            None => tracing::debug!("a message of a kind that this version does not know"),
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        while let Some((at, _)) = self.timers.first()
+            && *at <= now
+        {
+            let Some((_, name)) = self.timers.pop_first() else {
+                break;
+            };
+            if let Some(task) = self.tasks.get_mut(&name) {
+                task.timer = None;
+            }
+            end::expire(self, now, &name, effects);
+            updates::retry(self, now, &name, effects);
+            self.set_timer(&name);
+        }
+    }
+
+    /// Sets the one timer of a task to the earliest of its deadlines.
+    fn set_timer(&mut self, name: &TaskName) {
+        let Some(task) = self.tasks.get_mut(name) else { return };
+        let next = task.next_deadline(matches!(self.session, Session::Registered(_)));
+        if next != task.timer {
+            if let Some(old) = task.timer.take() {
+                self.timers.remove(&(old, name.clone()));
+            }
+            if let Some(new) = next {
+                self.timers.insert((new, name.clone()));
+            }
+            task.timer = next;
+        }
+    }
+
+    /// Removes a task whose story is over.
+    fn forget(&mut self, name: &TaskName, effects: &mut Vec<Effect>) {
+        if let Some(task) = self.tasks.remove(name) {
+            if let Some(at) = task.timer {
+                self.timers.remove(&(at, name.clone()));
+            }
+            self.containers.remove(&task.container);
+            effects.push(Effect::Note(Fact::Forgotten(name.clone()).into()));
+        }
+        let first = TaskName {
+            framework: name.framework.clone(),
+            task: String::new(),
+        };
+        if self
+            .tasks
+            .range(first..)
+            .next()
+            .is_none_or(|(next, _)| next.framework != name.framework)
+        {
+            self.frameworks.remove(&name.framework);
+        }
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Core")
+            .field("id", &self.id)
+            .field("tasks", &self.tasks.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn send(session: u64, body: agent_message::Body) -> Effect {
+    Effect::Send(session, AgentMessage { body: Some(body) })
+}
+
+/// What is said of a task that was ended for a cause.
+fn cause_status(cause: Cause) -> (v1::TaskState, Option<v1::task_status::Reason>, &'static str) {
+    use v1::TaskState::{TaskFailed, TaskKilled};
+    use v1::task_status::Reason;
+    match cause {
+        Cause::Killed => (TaskKilled, None, "killed as asked"),
+        Cause::CompletionTime => (
+            TaskFailed,
+            Some(Reason::MaxCompletionTimeReached),
+            "its max_completion_time was reached",
+        ),
+        Cause::FrameworkRemoved => (TaskKilled, Some(Reason::FrameworkRemoved), "its framework was removed"),
+        Cause::AgentLeaves => (
+            TaskKilled,
+            Some(Reason::AgentRemovedByOperator),
+            "the agent leaves the cluster",
+        ),
+    }
+}

@@ -1,0 +1,160 @@
+//! Takes the tasks over from a previous agent process.
+//!
+//! A task that was accepted but whose container the containerizer does not know was never started, and will not be: the
+//! agent never launches on recovery, so that no crash can launch a task twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proffer_proto::v1;
+use proffer_proto::v1::framework_info::capability::Type as Capability;
+use proffer_proto::v1::task_status::Reason;
+
+use super::task::{Ending, Task, is_terminal};
+use super::updates::{self, News};
+use super::{Core, Effect, Ids, Phase, Session, Settings, TaskName, Timestamp, run};
+use crate::checkpoint::image::{Image, TaskImage};
+use crate::checkpoint::record::{Boot, Fact};
+use crate::containerizer::{ContainerId, Recovered};
+
+impl Core {
+    /// The state that the previous process left, with the containers about which the driver must say `Found`.
+    pub fn recover(
+        settings: Settings,
+        ids: Box<dyn Ids>,
+        image: Image,
+        effects: &mut Vec<Effect>,
+    ) -> (Self, Vec<ContainerId>) {
+        if image.boot.as_ref() != Some(&settings.boot_id) {
+            effects.push(Effect::Checkpoint(
+                Fact::Boot(Boot {
+                    id: settings.boot_id.clone(),
+                })
+                .into(),
+            ));
+        }
+        let tasks: BTreeMap<TaskName, Task> = image
+            .tasks
+            .into_iter()
+            .map(|(name, task)| (name, restore(task)))
+            .collect();
+        let mut core = Self {
+            settings,
+            ids,
+            id: image.agent,
+            session: Session::None,
+            frameworks: image.frameworks,
+            containers: tasks
+                .iter()
+                .map(|(name, task)| (task.container.clone(), name.clone()))
+                .collect(),
+            tasks,
+            timers: BTreeSet::new(),
+            leaving: false,
+        };
+        let ended = core.tasks.iter().filter(|(_, task)| task.muted && !task.is_alive());
+        for name in ended.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            core.forget(&name, effects);
+        }
+        let alive = core
+            .tasks
+            .values()
+            .filter(|task| task.is_alive())
+            .map(|task| task.container.clone())
+            .collect();
+        (core, alive)
+    }
+}
+
+/// What became of a container of the previous process.
+pub(super) fn found(
+    core: &mut Core,
+    now: Timestamp,
+    container: &ContainerId,
+    found: Recovered,
+    effects: &mut Vec<Effect>,
+) {
+    let Some(name) = core.containers.get(container).cloned() else {
+        return;
+    };
+    let Some(task) = core.tasks.get_mut(&name) else { return };
+    let Phase::Recovering { ending } = task.phase else {
+        return;
+    };
+    match found {
+        Recovered::Running { pid } => {
+            effects.push(Effect::Watch(container.clone()));
+            match ending {
+                Some(ending) => {
+                    task.phase = Phase::Ending(Ending { pid, ..ending });
+                    effects.push(Effect::Terminate(container.clone()));
+                }
+                None => task.phase = Phase::Running { pid },
+            }
+            if task.latest == v1::TaskState::TaskStaging && ending.is_none() {
+                updates::push(core, now, &name, News::of(v1::TaskState::TaskRunning), effects);
+            }
+        }
+        Recovered::Exited(exit) => {
+            if let Some(ending) = ending {
+                task.phase = Phase::Ending(ending);
+            }
+            run::exited(core, now, container, &exit, effects);
+        }
+        Recovered::Unknown => {
+            task.phase = Phase::Ended;
+            let news = lost(core, &name, ending);
+            run::over(core, now, &name, container, news, effects);
+        }
+    }
+    core.set_timer(&name);
+}
+
+fn restore(image: TaskImage) -> Task {
+    let mut task = Task::new(&image.launch);
+    task.latest = image.latest().unwrap_or(v1::TaskState::TaskStaging);
+    task.updates = image.updates;
+    task.muted = image.muted;
+    task.phase = if is_terminal(task.latest) {
+        Phase::Ended
+    } else {
+        let ending = image.ending.map(|(at, cause)| Ending {
+            pid: 0,
+            cause,
+            force_at: Some(Timestamp(at)),
+        });
+        Phase::Recovering { ending }
+    };
+    task
+}
+
+fn lost(core: &Core, name: &TaskName, ending: Option<Ending>) -> News {
+    let ran = core
+        .tasks
+        .get(name)
+        .is_some_and(|task| task.latest != v1::TaskState::TaskStaging);
+    if let (Some(ending), false) = (ending, ran) {
+        let (state, reason, message) = super::cause_status(ending.cause);
+        let reason = reason.unwrap_or(Reason::TaskKilledDuringLaunch);
+        return News::of(state)
+            .by_agent(reason)
+            .saying(format!("{message} before it ran"));
+    }
+    let aware = core.frameworks.get(&name.framework).is_some_and(|framework| {
+        framework
+            .capabilities
+            .iter()
+            .any(|capability| capability.r#type() == Capability::PartitionAware)
+    });
+    let (state, message) = match ran {
+        true => (
+            v1::TaskState::TaskGone,
+            "it ended with the machine: the agent restarted and its container is not there",
+        ),
+        false => (
+            v1::TaskState::TaskDropped,
+            "the agent restarted before the task was started",
+        ),
+    };
+    let state = if aware { state } else { v1::TaskState::TaskLost };
+    News::of(state).by_agent(Reason::AgentRestarted).saying(message)
+}

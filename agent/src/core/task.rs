@@ -1,0 +1,158 @@
+//! One task: its container, its phase, and its queue of updates.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use proffer_proto::v1;
+
+use super::{TaskName, Timestamp};
+use crate::checkpoint::record::{Cause, Launch};
+use crate::containerizer::ContainerId;
+
+/// A task that the agent has not forgotten.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// The task as the framework described it.
+    pub info: v1::TaskInfo,
+    /// Its container.
+    pub container: ContainerId,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When it was accepted.
+    pub launched_at: Timestamp,
+    /// The updates that are not acknowledged, oldest first; the first is in flight.
+    pub updates: VecDeque<v1::TaskStatus>,
+    /// The newest state, acknowledged or not.
+    pub latest: v1::TaskState,
+    /// Whether nobody waits for its updates: none are made, and it is forgotten when it has ended.
+    pub muted: bool,
+    pub(super) delivery: Delivery,
+    pub(super) timer: Option<Timestamp>,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// A previous agent process accepted it; its container is being looked for.
+    Recovering {
+        /// Set when it was being ended.
+        ending: Option<Ending>,
+    },
+    /// Its container is being started.
+    Launching {
+        /// Set when it is not to start after all.
+        cancelled: Option<Cause>,
+    },
+    /// Its program runs.
+    Running {
+        /// The main process.
+        pid: u32,
+    },
+    /// Its program was asked to end.
+    Ending(Ending),
+    /// Its container has ended.
+    Ended,
+}
+
+/// How a task is being ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// The main process.
+    pub pid: u32,
+    /// Why.
+    pub cause: Cause,
+    /// When its processes are killed; `None` when they were.
+    pub force_at: Option<Timestamp>,
+}
+
+/// How often the head of the queue was sent, and when it is sent again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Delivery {
+    pub(super) attempts: u32,
+    pub(super) retry_at: Option<Timestamp>,
+}
+
+impl Task {
+    pub(super) fn new(launch: &Launch) -> Self {
+        Self {
+            info: launch.task.clone(),
+            container: ContainerId(launch.container.clone()),
+            phase: Phase::Launching { cancelled: None },
+            launched_at: Timestamp(launch.at),
+            updates: VecDeque::new(),
+            latest: v1::TaskState::TaskStaging,
+            muted: false,
+            delivery: Delivery::default(),
+            timer: None,
+        }
+    }
+
+    /// The main process, while there is one.
+    pub fn pid(&self) -> Option<u32> {
+        match self.phase {
+            Phase::Running { pid } | Phase::Ending(Ending { pid, .. }) => Some(pid),
+            Phase::Recovering { .. } | Phase::Launching { .. } | Phase::Ended => None,
+        }
+    }
+
+    /// Whether its container may still have processes.
+    pub fn is_alive(&self) -> bool {
+        self.phase != Phase::Ended
+    }
+
+    /// The task as the v1 API shows it.
+    pub fn wire(&self, name: &TaskName, user: Option<String>) -> v1::Task {
+        let head = self.updates.front();
+        v1::Task {
+            name: self.info.name.clone(),
+            task_id: self.info.task_id.clone(),
+            framework_id: v1::FrameworkId {
+                value: name.framework.clone(),
+            },
+            agent_id: self.info.agent_id.clone(),
+            state: self.latest.into(),
+            resources: self.info.resources.clone(),
+            statuses: self.updates.back().cloned().into_iter().collect(),
+            status_update_state: head.map(|status| status.state),
+            status_update_uuid: head.and_then(|status| status.uuid.clone()),
+            labels: self.info.labels.clone(),
+            discovery: self.info.discovery.clone(),
+            container: self.info.container.clone(),
+            user,
+            kill_policy: self.info.kill_policy,
+            limits: self.info.limits.clone(),
+            ..v1::Task::default()
+        }
+    }
+
+    /// When the task may run no longer.
+    pub(super) fn completion_deadline(&self) -> Option<Timestamp> {
+        let span = self.info.max_completion_time?.nanoseconds;
+        Some(
+            self.launched_at
+                .after(Duration::from_nanos(u64::try_from(span).unwrap_or(0))),
+        )
+    }
+
+    /// The earliest time at which something is to be done about the task.
+    pub(super) fn next_deadline(&self, registered: bool) -> Option<Timestamp> {
+        let phase = match self.phase {
+            Phase::Running { .. } | Phase::Launching { cancelled: None } => self.completion_deadline(),
+            Phase::Ending(ending) => ending.force_at,
+            Phase::Recovering { .. } | Phase::Launching { cancelled: Some(_) } | Phase::Ended => None,
+        };
+        let retry = self.delivery.retry_at.filter(|_| registered);
+        phase.into_iter().chain(retry).min()
+    }
+}
+
+/// Whether a task in this state is over.
+pub(super) fn is_terminal(state: v1::TaskState) -> bool {
+    use v1::TaskState as S;
+    match state {
+        S::TaskFinished | S::TaskFailed | S::TaskKilled | S::TaskError | S::TaskLost => true,
+        S::TaskDropped | S::TaskGone | S::TaskGoneByOperator => true,
+        S::TaskStaging | S::TaskStarting | S::TaskRunning | S::TaskKilling => false,
+        S::TaskUnreachable | S::TaskUnknown => false,
+    }
+}

@@ -1,0 +1,185 @@
+//! Delivers a task's states: in order, at least once, one in flight, until acknowledged.
+
+use std::time::Duration;
+
+use proffer_proto::link::{Acknowledge, StatusUpdate, agent_message};
+use proffer_proto::v1;
+
+use super::task::{Delivery, is_terminal};
+use super::{Core, Effect, Session, TaskName, Timestamp, send};
+use crate::checkpoint::record::{Fact, Update};
+
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// What is to be said about a task.
+pub(super) struct News {
+    pub(super) state: v1::TaskState,
+    pub(super) source: v1::task_status::Source,
+    pub(super) reason: Option<v1::task_status::Reason>,
+    pub(super) message: Option<String>,
+    pub(super) limitation: Option<v1::TaskResourceLimitation>,
+}
+
+impl News {
+    pub(super) fn of(state: v1::TaskState) -> Self {
+        let source = v1::task_status::Source::Executor;
+        Self {
+            state,
+            source,
+            reason: None,
+            message: None,
+            limitation: None,
+        }
+    }
+
+    pub(super) fn by_agent(mut self, reason: v1::task_status::Reason) -> Self {
+        self.source = v1::task_status::Source::Agent;
+        self.reason = Some(reason);
+        self
+    }
+
+    pub(super) fn saying(mut self, message: impl Into<String>) -> Self {
+        self.message = Some(message.into());
+        self
+    }
+}
+
+/// Appends an update to the task's queue. A terminal one of a task for which nobody waits forgets the task.
+pub(super) fn push(core: &mut Core, now: Timestamp, name: &TaskName, news: News, effects: &mut Vec<Effect>) {
+    let Some(task) = core.tasks.get_mut(name) else { return };
+    task.latest = news.state;
+    if task.muted {
+        if is_terminal(news.state) {
+            core.forget(name, effects);
+        }
+        return;
+    }
+    let state = news.state;
+    tracing::info!(
+        framework_id = name.framework, task_id = name.task, container_id = %task.container,
+        state = state.as_str_name(), message = news.message.as_deref(), "task changed"
+    );
+    let status = v1::TaskStatus {
+        task_id: task.info.task_id.clone(),
+        state: state.into(),
+        message: news.message,
+        agent_id: Some(task.info.agent_id.clone()),
+        timestamp: Some(now.seconds()),
+        executor_id: Some(v1::ExecutorId {
+            value: name.task.clone(),
+        }),
+        source: Some(news.source.into()),
+        reason: news.reason.map(Into::into),
+        uuid: Some(core.ids.update().to_vec()),
+        container_status: Some(container_status(&core.settings.agent.hostname, task)),
+        limitation: news.limitation,
+        ..v1::TaskStatus::default()
+    };
+    let update = Update {
+        framework: name.framework.clone(),
+        status: status.clone(),
+    };
+    effects.push(Effect::Checkpoint(Fact::Update(update).into()));
+    task.updates.push_back(status);
+    // A terminal state frees the task's resources at the master: it rides on the head that is in flight.
+    if task.updates.len() == 1 || is_terminal(state) {
+        task.delivery = Delivery::default();
+        send_head(core, now, name, effects);
+    }
+    core.set_timer(name);
+}
+
+/// The head of the queue was acknowledged: forget it, send the next, forget a task that is over.
+pub(super) fn acknowledge(core: &mut Core, now: Timestamp, acknowledge: Acknowledge, effects: &mut Vec<Effect>) {
+    let name = TaskName {
+        framework: acknowledge.framework_id.value,
+        task: acknowledge.task_id.value,
+    };
+    let Some(task) = core.tasks.get_mut(&name) else { return };
+    let head = task.updates.front().and_then(|status| status.uuid.as_deref());
+    if head != Some(&acknowledge.uuid) {
+        tracing::debug!(
+            framework_id = name.framework,
+            task_id = name.task,
+            "acknowledgement of another update"
+        );
+        return;
+    }
+    let over = task
+        .updates
+        .pop_front()
+        .is_some_and(|status| is_terminal(status.state()));
+    if over {
+        core.forget(&name, effects);
+        return;
+    }
+    effects.push(Effect::Note(Fact::Acknowledged(name.clone()).into()));
+    task.delivery = Delivery::default();
+    send_head(core, now, &name, effects);
+    core.set_timer(&name);
+}
+
+/// Sends the head again when it is due.
+pub(super) fn retry(core: &mut Core, now: Timestamp, name: &TaskName, effects: &mut Vec<Effect>) {
+    let due = |task: &super::Task| task.delivery.retry_at.is_some_and(|at| at <= now);
+    if core.tasks.get(name).is_some_and(due) {
+        send_head(core, now, name, effects);
+    }
+}
+
+/// Sends every head: the agent has just registered.
+pub(super) fn send_all(core: &mut Core, now: Timestamp, effects: &mut Vec<Effect>) {
+    let names: Vec<TaskName> = core.tasks.keys().cloned().collect();
+    for name in names {
+        if let Some(task) = core.tasks.get_mut(&name) {
+            task.delivery = Delivery::default();
+        }
+        send_head(core, now, &name, effects);
+        core.set_timer(&name);
+    }
+}
+
+fn send_head(core: &mut Core, now: Timestamp, name: &TaskName, effects: &mut Vec<Effect>) {
+    let Session::Registered(session) = core.session else {
+        return;
+    };
+    let Some(task) = core.tasks.get_mut(name) else { return };
+    let Some(status) = task.updates.front() else { return };
+    let update = StatusUpdate {
+        framework_id: v1::FrameworkId {
+            value: name.framework.clone(),
+        },
+        status: status.clone(),
+        latest_state: task.latest.into(),
+    };
+    effects.push(send(session, agent_message::Body::StatusUpdate(update)));
+    let wait = RETRY_MIN
+        .saturating_mul(1 << task.delivery.attempts.min(10))
+        .min(RETRY_MAX);
+    task.delivery = Delivery {
+        attempts: task.delivery.attempts + 1,
+        retry_at: Some(now.after(wait)),
+    };
+}
+
+fn container_status(hostname: &str, task: &super::Task) -> v1::ContainerStatus {
+    // Command tasks share the host's network: their address is the agent's.
+    let address = v1::network_info::IpAddress {
+        ip_address: Some(hostname.to_owned()),
+        ..Default::default()
+    };
+    let network = hostname.parse::<std::net::IpAddr>().is_ok().then(|| v1::NetworkInfo {
+        ip_addresses: vec![address],
+        ..Default::default()
+    });
+    v1::ContainerStatus {
+        network_infos: network.into_iter().collect(),
+        executor_pid: task.pid(),
+        container_id: Some(v1::ContainerId {
+            value: task.container.0.clone(),
+            parent: None,
+        }),
+        ..v1::ContainerStatus::default()
+    }
+}

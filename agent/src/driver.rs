@@ -1,0 +1,301 @@
+//! The loop around the core: receive, step, carry out.
+//!
+//! The effects of a step wait until its checkpoints are on disk, and so do those of every later step: one queue keeps the
+//! order in which the core decided.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::mpsc;
+
+use crate::checkpoint::{Checkpoint, journal};
+use crate::containerizer::{ContainerId, Exit};
+use crate::core::{Core, Effect, Ids, Input, LaunchOrder, Timestamp};
+use crate::launcher::Launcher;
+use crate::link::Stream;
+use crate::sandbox::keep;
+
+const SIGTERM: i32 = 15;
+/// Events that are taken in one go.
+const EVENTS_MAX: usize = 256;
+
+/// What the loop is told.
+#[allow(clippy::large_enum_variant, reason = "events are moved once, and most are messages")]
+pub(crate) enum Event {
+    Input(Input),
+    Attached(Stream),
+    /// Looks at the state between two steps.
+    Inspect(Box<dyn FnOnce(&Core) + Send>),
+    /// Bound the output of all tasks.
+    BoundLogs,
+    /// Stop and leave the tasks to the next agent process.
+    Stop,
+}
+
+/// The loop's state.
+pub(crate) struct Driver {
+    core: Core,
+    launcher: Arc<Launcher>,
+    checkpoint: Checkpoint,
+    events: mpsc::Sender<Event>,
+    stream: Option<Stream>,
+    /// Effects that wait for the ticket before them, oldest first.
+    waiting: VecDeque<(u64, Vec<Effect>)>,
+    next_ticket: u64,
+    sandboxes: HashMap<ContainerId, PathBuf>,
+    clock: Clock,
+    stopped: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        core: Core,
+        launcher: Arc<Launcher>,
+        checkpoint: Checkpoint,
+        events: mpsc::Sender<Event>,
+        clock: Clock,
+    ) -> Self {
+        let (layout, mut sandboxes) = (&launcher.layout, HashMap::new());
+        for (name, task) in core.tasks().filter(|(_, task)| task.is_alive()) {
+            if let Ok(sandbox) = layout.sandbox(&name.framework, &name.task, task.container.as_str()) {
+                sandboxes.insert(task.container.clone(), sandbox);
+            }
+        }
+        let (stream, waiting) = (None, VecDeque::new());
+        Self {
+            core,
+            launcher,
+            checkpoint,
+            events,
+            stream,
+            waiting,
+            next_ticket: 0,
+            sandboxes,
+            clock,
+            stopped: false,
+        }
+    }
+
+    /// Runs until the agent is to stop.
+    ///
+    /// # Errors
+    /// The journal failed: nothing can be promised any more.
+    pub(crate) async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Event>,
+        mut durable: mpsc::UnboundedReceiver<Result<u64, journal::Error>>,
+        first: Vec<Effect>,
+    ) -> Result<(), journal::Error> {
+        self.route(first);
+        while !self.stopped {
+            let wake = self.clock.instant(self.core.wake());
+            tokio::select! {
+                Some(ticket) = durable.recv() => self.release(ticket?),
+                event = inbox.recv() => {
+                    let Some(event) = event else { break };
+                    self.event(event);
+                    for _ in 1..EVENTS_MAX {
+                        match inbox.try_recv() {
+                            Ok(event) if !self.stopped => self.event(event),
+                            _ => break,
+                        }
+                    }
+                }
+                () = tokio::time::sleep_until(wake.into()) => self.step(Input::Tick),
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Input(input) => {
+                if let Input::Detached(session) = &input
+                    && self.stream.as_ref().is_some_and(|stream| stream.session == *session)
+                {
+                    self.stream = None;
+                }
+                self.step(input);
+            }
+            Event::Attached(stream) => {
+                let session = stream.session;
+                self.stream = Some(stream);
+                self.step(Input::Attached(session));
+            }
+            Event::Inspect(look) => look(&self.core),
+            Event::BoundLogs => self.bound_logs(),
+            Event::Stop => self.stopped = true,
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        self.core.step(self.clock.now(), input, &mut effects);
+        self.route(effects);
+    }
+
+    /// Writes the checkpoints of a step and carries out the rest, or lets it wait.
+    fn route(&mut self, effects: Vec<Effect>) {
+        let (mut records, mut rest, mut urgent) = (Vec::new(), Vec::new(), false);
+        for effect in effects {
+            match effect {
+                Effect::Checkpoint(record) => {
+                    urgent = true;
+                    records.push(record);
+                }
+                Effect::Note(record) => records.push(record),
+                other => rest.push(other),
+            }
+        }
+        if urgent {
+            self.next_ticket += 1;
+            self.checkpoint.append(records, Some(self.next_ticket));
+            self.waiting.push_back((self.next_ticket, rest));
+            return;
+        }
+        if !records.is_empty() {
+            self.checkpoint.append(records, None);
+        }
+        match self.waiting.back_mut() {
+            Some((_, waiting)) => waiting.append(&mut rest),
+            None => rest.into_iter().for_each(|effect| self.perform(effect)),
+        }
+    }
+
+    /// Carries out what waited for this ticket and those before it.
+    fn release(&mut self, ticket: u64) {
+        while self.waiting.front().is_some_and(|(waits_for, _)| *waits_for <= ticket) {
+            let Some((_, effects)) = self.waiting.pop_front() else {
+                break;
+            };
+            effects.into_iter().for_each(|effect| self.perform(effect));
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        let containerizer = &self.launcher.containerizer;
+        match effect {
+            Effect::Checkpoint(_) | Effect::Note(_) => {}
+            Effect::Launch(order) => self.launch(order),
+            Effect::Watch(container) => self.watch(container),
+            Effect::Terminate(container) => {
+                if let Err(error) = containerizer.signal(&container, SIGTERM) {
+                    tracing::warn!(container_id = %container, %error, "cannot signal the task");
+                }
+            }
+            Effect::Destroy(container) => {
+                if let Err(error) = containerizer.destroy(&container) {
+                    tracing::error!(container_id = %container, %error, "cannot kill the task");
+                }
+            }
+            Effect::Release(container) => self.let_go(container),
+            Effect::Send(session, message) => {
+                if let Some(stream) = self.stream.as_ref().filter(|stream| stream.session == session)
+                    && stream.outbound.try_send(message).is_err()
+                {
+                    tracing::debug!("the master reads too slowly: a message is dropped");
+                }
+            }
+            Effect::Close(session) => {
+                if self.stream.as_ref().is_some_and(|stream| stream.session == session) {
+                    self.stream = None;
+                }
+            }
+            Effect::Stop => self.stopped = true,
+        }
+    }
+
+    fn launch(&mut self, order: Box<LaunchOrder>) {
+        let framework = order.framework.id.as_ref().map_or("", |id| &id.value);
+        let container = order.container.clone();
+        if let Ok(path) = self
+            .launcher
+            .layout
+            .sandbox(framework, &order.task.task_id.value, container.as_str())
+        {
+            self.sandboxes.insert(container.clone(), path);
+        }
+        let (launcher, events) = (Arc::clone(&self.launcher), self.events.clone());
+        tokio::spawn(async move {
+            let result = launcher.launch(order).await;
+            let _ = events.send(Event::Input(Input::Launched(container, result))).await;
+        });
+    }
+
+    fn watch(&self, container: ContainerId) {
+        let (launcher, events) = (Arc::clone(&self.launcher), self.events.clone());
+        tokio::spawn(async move {
+            let exit = launcher.containerizer.wait(&container).await.unwrap_or_else(|error| {
+                tracing::error!(container_id = %container, %error, "the container cannot be watched");
+                Exit {
+                    lost: true,
+                    ..Exit::default()
+                }
+            });
+            let _ = events.send(Event::Input(Input::Exited(container, exit))).await;
+        });
+    }
+
+    fn let_go(&mut self, container: ContainerId) {
+        let (launcher, sandbox) = (Arc::clone(&self.launcher), self.sandboxes.remove(&container));
+        tokio::spawn(async move {
+            if let Err(error) = launcher.containerizer.forget(&container).await {
+                tracing::warn!(container_id = %container, %error, "the container's traces cannot be removed");
+            }
+            if let Some(sandbox) = sandbox {
+                let _ = tokio::task::spawn_blocking(move || keep::ended(&sandbox)).await;
+            }
+        });
+    }
+
+    fn bound_logs(&self) {
+        let sandboxes: Vec<PathBuf> = self.sandboxes.values().cloned().collect();
+        let max = self.launcher.config.max_log_bytes;
+        tokio::task::spawn_blocking(move || sandboxes.iter().for_each(|sandbox| keep::bound_logs(sandbox, max)));
+    }
+}
+
+/// The wall clock at start, moved on by the monotonic one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    start: Instant,
+    start_wall: u64,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        let wall = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        Self {
+            start: Instant::now(),
+            start_wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp(self.start_wall).after(self.start.elapsed())
+    }
+
+    /// When to wake; an hour from now where there is nothing to wake for.
+    fn instant(&self, at: Option<Timestamp>) -> Instant {
+        const HOUR: u64 = 3_600_000_000_000;
+        let now = self.now();
+        let span = at.map_or(HOUR, |at| at.0.saturating_sub(now.0)).min(HOUR);
+        Instant::now() + std::time::Duration::from_nanos(span)
+    }
+}
+
+/// Random identities.
+#[derive(Debug)]
+pub(crate) struct RandomIds;
+
+impl Ids for RandomIds {
+    fn update(&mut self) -> [u8; 16] {
+        uuid::Uuid::new_v4().into_bytes()
+    }
+
+    fn container(&mut self) -> String {
+        uuid::Uuid::new_v4().to_string()
+    }
+}

@@ -1,0 +1,256 @@
+//! Reads and lists the files of sandboxes for the operator API.
+//!
+//! A virtual path is `/frameworks/<framework>/executors/<task>/runs/<container or latest>/<path in the sandbox>`. What lies
+//! below a sandbox belongs to the task's user, who may put links, pipes and devices there: everything is resolved by the
+//! kernel beneath the sandbox and without links, and only regular files are read.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use proffer_proto::v1;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::checkpoint::layout::{BadId, Layout};
+
+/// The most that one read returns.
+pub(crate) const READ_BYTES_MAX: u64 = 1 << 20;
+/// The most entries that one listing returns.
+const LIST_MAX: usize = 10_000;
+
+/// Why a file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The path does not lie in a sandbox.
+    #[error("path: `{}` is not /frameworks/<framework>/executors/<task>/runs/<container or latest>/<file>", .0.escape_debug())]
+    Path(String),
+    /// One of the ids in the path cannot be one.
+    #[error("path: {0}")]
+    Id(#[from] BadId),
+    /// There is no such sandbox or file.
+    #[error("path: `{}` does not exist on this agent", .0.escape_debug())]
+    NotFound(String),
+    /// It is a link, a pipe, a device, or leads out of the sandbox.
+    #[error("path: `{}` cannot be read: {reason}; only regular files and directories inside the sandbox are served", path.escape_debug())]
+    Refused {
+        /// The virtual path.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Reads up to `length` bytes, and no more than [`READ_BYTES_MAX`]; returns the size of the file and the bytes.
+///
+/// # Errors
+/// The path is not that of a regular file in a sandbox.
+pub(crate) fn read(layout: &Layout, path: &str, offset: u64, length: Option<u64>) -> Result<(u64, Vec<u8>), Error> {
+    let file = open(layout, path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    let refused = |reason: io::Error| Error::Refused {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    };
+    let metadata = file.metadata().map_err(refused)?;
+    if !metadata.is_file() {
+        let reason = if metadata.is_dir() {
+            "it is a directory"
+        } else {
+            "it is not a regular file"
+        };
+        return Err(Error::Refused {
+            path: path.to_owned(),
+            reason: reason.into(),
+        });
+    }
+    let size = metadata.len();
+    let length = length
+        .unwrap_or(READ_BYTES_MAX)
+        .min(READ_BYTES_MAX)
+        .min(size.saturating_sub(offset));
+    let mut data = vec![0; usize::try_from(length).unwrap_or(0)];
+    let mut filled = 0;
+    while filled < data.len() {
+        match file.read_at(&mut data[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(refused(error)),
+        }
+    }
+    data.truncate(filled);
+    Ok((size, data))
+}
+
+/// Lists a directory of a sandbox.
+///
+/// # Errors
+/// The path is not that of a directory in a sandbox.
+pub(crate) fn list(layout: &Layout, path: &str) -> Result<Vec<v1::FileInfo>, Error> {
+    let directory = open(layout, path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+    let refused = |errno: rustix::io::Errno| Error::Refused {
+        path: path.to_owned(),
+        reason: errno.to_string(),
+    };
+    let mut files = Vec::new();
+    for entry in rustix::fs::Dir::read_from(&directory).map_err(refused)?.take(LIST_MAX) {
+        let entry = entry.map_err(refused)?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let Ok(status) = rustix::fs::statat(&directory, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        files.push(v1::FileInfo {
+            path: format!("{}/{}", path.trim_end_matches('/'), name.to_string_lossy()),
+            nlink: i32::try_from(status.st_nlink).ok(),
+            size: u64::try_from(status.st_size).ok(),
+            mtime: Some(v1::TimeInfo {
+                nanoseconds: status
+                    .st_mtime
+                    .saturating_mul(1_000_000_000)
+                    .saturating_add(status.st_mtime_nsec as i64),
+            }),
+            mode: Some(status.st_mode),
+            uid: Some(status.st_uid.to_string()),
+            gid: Some(status.st_gid.to_string()),
+        });
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+/// Opens a file of a sandbox, beneath it and without links.
+pub(super) fn beneath(sandbox: &Path, path: &str, flags: OFlags) -> rustix::io::Result<File> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let sandbox = rustix::fs::open(sandbox, directory, Mode::empty())?;
+    let resolve =
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let path = if path.is_empty() { "." } else { path };
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+    rustix::fs::openat2(sandbox, path, flags, Mode::empty(), resolve).map(File::from)
+}
+
+fn open(layout: &Layout, path: &str, flags: OFlags) -> Result<File, Error> {
+    let (sandbox, inner) = resolve(layout, path)?;
+    beneath(&sandbox, inner, flags).map_err(|errno| match errno {
+        rustix::io::Errno::NOENT => Error::NotFound(path.to_owned()),
+        errno => Error::Refused {
+            path: path.to_owned(),
+            reason: errno.to_string(),
+        },
+    })
+}
+
+/// The sandbox of a virtual path, and the path in it.
+fn resolve<'a>(layout: &Layout, path: &'a str) -> Result<(PathBuf, &'a str), Error> {
+    let bad = || Error::Path(path.chars().take(300).collect());
+    let mut parts = path.strip_prefix('/').ok_or_else(bad)?.splitn(7, '/');
+    let mut next = || parts.next().ok_or_else(bad);
+    let shape = (next()?, next()?, next()?, next()?, next()?, next()?);
+    let ("frameworks", framework, "executors", task, "runs", run) = shape else {
+        return Err(bad());
+    };
+    let inner = parts.next().unwrap_or_default();
+    let sandbox = if run == "latest" {
+        latest(&layout.task(framework, task)?).ok_or_else(|| Error::NotFound(path.to_owned()))?
+    } else {
+        layout.sandbox(framework, task, run)?
+    };
+    Ok((sandbox, inner))
+}
+
+/// The newest sandbox of a task: usually the only one, since a task id is used again only after its end.
+fn latest(task: &Path) -> Option<PathBuf> {
+    let runs = std::fs::read_dir(task).ok()?.filter_map(Result::ok);
+    let newest = runs.max_by_key(|run| run.metadata().and_then(|metadata| metadata.modified()).ok());
+    newest.map(|run| run.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn sandbox() -> (tempfile::TempDir, Layout, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path().join("work"));
+        let sandbox = layout.sandbox("f", "t", "c").unwrap();
+        std::fs::create_dir_all(&sandbox).unwrap();
+        std::fs::write(directory.path().join("secret"), "secret").unwrap();
+        (directory, layout, sandbox)
+    }
+
+    #[test]
+    fn a_file_is_read_in_pieces() {
+        let (_directory, layout, sandbox) = sandbox();
+        std::fs::write(sandbox.join("stdout"), "hello world").unwrap();
+        let path = "/frameworks/f/executors/t/runs/latest/stdout";
+        assert_eq!(read(&layout, path, 6, Some(3)).unwrap(), (11, b"wor".to_vec()));
+        assert_eq!(read(&layout, path, 6, None).unwrap(), (11, b"world".to_vec()));
+        assert_eq!(read(&layout, path, 600, Some(u64::MAX)).unwrap(), (11, Vec::new()));
+        std::fs::create_dir(sandbox.join("sub")).unwrap();
+        std::fs::write(sandbox.join("sub/x"), "x").unwrap();
+        let listed = list(&layout, "/frameworks/f/executors/t/runs/c/").unwrap();
+        let names: Vec<_> = listed
+            .iter()
+            .map(|file| file.path.rsplit('/').next().unwrap())
+            .collect();
+        assert_eq!(names, ["stdout", "sub"]);
+        assert_eq!(
+            read(&layout, "/frameworks/f/executors/t/runs/c/sub/x", 0, None)
+                .unwrap()
+                .0,
+            1
+        );
+    }
+
+    #[test]
+    fn nothing_outside_the_sandbox_is_reached() {
+        let (directory, layout, sandbox) = sandbox();
+        let secret = directory.path().join("secret");
+        symlink(&secret, sandbox.join("absolute")).unwrap();
+        symlink("../../../../../secret", sandbox.join("relative")).unwrap();
+        symlink("/", sandbox.join("root")).unwrap();
+        symlink("/proc/self/root", sandbox.join("magic")).unwrap();
+        symlink("stdout", sandbox.join("inside")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            sandbox.join("pipe"),
+            rustix::fs::FileType::Fifo,
+            Mode::from(0o600),
+            0,
+        )
+        .unwrap();
+        for inner in [
+            "absolute",
+            "relative",
+            "root/etc/passwd",
+            "magic/etc/passwd",
+            "inside",
+            "pipe",
+            "../../../../../secret",
+            "sub/../../c/absolute",
+            "/etc/passwd",
+            "",
+            ".",
+        ] {
+            let path = format!("/frameworks/f/executors/t/runs/latest/{inner}");
+            assert!(read(&layout, &path, 0, None).is_err(), "{inner}");
+        }
+        for path in [
+            "/etc/passwd",
+            "frameworks/f/executors/t/runs/latest/stdout",
+            "/frameworks/../executors/t/runs/latest/secret",
+            "/frameworks/f/executors/t/runs/..",
+            "/frameworks/f/executors/t/runs",
+            "",
+            "/frameworks/f\0/executors/t/runs/latest/stdout",
+        ] {
+            assert!(read(&layout, path, 0, None).is_err(), "{path:?}");
+            assert!(list(&layout, path).is_err(), "{path:?}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Keeps the disk free: drops the oldest output of tasks that write without end, and removes sandboxes that are old.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FallocateFlags, OFlags};
+
+use super::files;
+use crate::checkpoint::layout::Layout;
+
+/// Frees what lies before the newest `max` bytes of stdout and stderr. The files keep their size and offsets, so that a
+/// reader that follows them loses its place never; what was dropped reads as zeros.
+pub(crate) fn bound_logs(sandbox: &Path, max: u64) {
+    for name in ["stdout", "stderr"] {
+        if let Err(error) = bound_log(sandbox, name, max) {
+            tracing::debug!(sandbox = %sandbox.display(), name, %error, "output cannot be bounded");
+        }
+    }
+}
+
+fn bound_log(sandbox: &Path, name: &str, max: u64) -> io::Result<()> {
+    let file = files::beneath(sandbox, name, OFlags::WRONLY | OFlags::NONBLOCK)?;
+    let status = rustix::fs::fstat(&file)?;
+    let (size, allocated) = (status.st_size as u64, (status.st_blocks as u64).saturating_mul(512));
+    // A link to a file elsewhere is none of ours.
+    let plain = rustix::fs::FileType::from_raw_mode(status.st_mode).is_file() && status.st_nlink == 1;
+    if plain && allocated > max && size > max {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(&file, flags, 0, (size - max / 2) & !4095)?;
+    }
+    Ok(())
+}
+
+/// Marks the sandbox of a container that ended: its age counts from now.
+pub(crate) fn ended(sandbox: &Path) {
+    let touched = std::fs::File::open(sandbox).and_then(|directory| directory.set_modified(SystemTime::now()));
+    if let Err(error) = touched {
+        tracing::debug!(sandbox = %sandbox.display(), %error, "the sandbox cannot be marked as ended");
+    }
+}
+
+/// Removes the sandboxes that were not changed for `delay`, except those of `live` containers; returns how many.
+pub(crate) fn remove_old(layout: &Layout, live: &HashSet<String>, delay: Duration) -> usize {
+    let mut removed = 0;
+    for framework in entries(&layout.sandboxes()) {
+        for task in entries(&framework) {
+            for run in entries(&task) {
+                let is_live = run
+                    .file_name()
+                    .is_some_and(|name| live.contains(name.to_string_lossy().as_ref()));
+                if is_live || !is_older(&run, delay) {
+                    continue;
+                }
+                match std::fs::remove_dir_all(&run) {
+                    Ok(()) => removed += 1,
+                    Err(error) => tracing::warn!(sandbox = %run.display(), %error, "an old sandbox cannot be removed"),
+                }
+            }
+            remove_empty(&task, delay);
+        }
+        remove_empty(&framework, delay);
+    }
+    removed
+}
+
+/// A directory that was changed lately may be about to get a sandbox.
+fn remove_empty(directory: &Path, delay: Duration) {
+    if is_older(directory, delay.max(Duration::from_secs(60))) {
+        let _ = std::fs::remove_dir(directory);
+    }
+}
+
+fn is_older(path: &Path, delay: Duration) -> bool {
+    let modified = std::fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age >= delay))
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_sandboxes_of_ended_containers_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path());
+        for (task, run) in [("a", "dead"), ("a", "live"), ("b", "dead-2")] {
+            std::fs::create_dir_all(layout.sandbox("f", task, run).unwrap().join("deep/er")).unwrap();
+        }
+        let live = HashSet::from(["live".to_owned()]);
+        assert_eq!(remove_old(&layout, &live, Duration::from_secs(3600)), 0);
+        assert_eq!(remove_old(&layout, &live, Duration::ZERO), 2);
+        assert!(layout.sandbox("f", "a", "live").unwrap().exists());
+        assert!(!layout.sandbox("f", "b", "dead-2").unwrap().exists());
+    }
+
+    #[test]
+    fn endless_output_keeps_its_size_and_frees_its_beginning() {
+        let sandbox = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..1 << 20).map(|index: u32| (index / 4096 % 250) as u8 + 1).collect();
+        std::fs::write(sandbox.path().join("stdout"), &content).unwrap();
+        bound_logs(sandbox.path(), 64 << 10);
+        let after = std::fs::read(sandbox.path().join("stdout")).unwrap();
+        assert_eq!(after.len(), content.len());
+        assert_eq!(after[after.len() - (32 << 10)..], content[content.len() - (32 << 10)..]);
+        assert!(after[0] == 0 || after[0] == 1);
+    }
+}

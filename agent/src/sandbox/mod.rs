@@ -1,0 +1,56 @@
+//! The sandbox of a task: made before its container, read while it runs, bounded, and removed when it is old.
+
+pub(crate) mod fetch;
+pub(crate) mod files;
+pub(crate) mod keep;
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::layout;
+use crate::containerizer::User;
+
+/// A step of making a sandbox failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub(crate) struct Error {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Makes the sandbox with empty stdout and stderr, owned by the user. A sandbox that is there already is an error: a
+/// container is launched once.
+///
+/// # Errors
+/// The step that failed.
+pub(crate) fn make(sandbox: &Path, user: &User) -> Result<(), Error> {
+    let failed = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error { action, path, source }
+    };
+    if let Some(parent) = sandbox.parent() {
+        std::fs::create_dir_all(parent).map_err(failed("make", parent))?;
+    }
+    DirBuilder::new()
+        .mode(0o750)
+        .create(sandbox)
+        .map_err(failed("make", sandbox))?;
+    for path in [layout::stdout(sandbox), layout::stderr(sandbox)] {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&path);
+        let file = file.map_err(failed("make", &path))?;
+        own(&file, user).map_err(failed("give away", &path))?;
+    }
+    // Last, so that nobody but the agent can touch what is made in it.
+    let directory = File::open(sandbox).map_err(failed("open", sandbox))?;
+    own(&directory, user).map_err(failed("give away", sandbox))
+}
+
+fn own(file: &File, user: &User) -> io::Result<()> {
+    if rustix::process::geteuid().as_raw() == user.uid && rustix::process::getegid().as_raw() == user.gid {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(user.uid), Some(user.gid))
+}

@@ -1,0 +1,304 @@
+//! The agent's port: gRPC `AgentOperator`, the same calls over HTTP at `/api/v1`, and `/health`.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response as HttpResponse};
+use proffer_proto::api::agent_operator_server::{AgentOperator, AgentOperatorServer};
+use proffer_proto::v1;
+use proffer_proto::v1::agent::call::Type;
+use proffer_proto::v1::agent::{Call, Response, response};
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
+
+use crate::containerizer::Usage;
+use crate::core::{Core, Task, TaskName};
+use crate::driver::Event;
+use crate::launcher::Launcher;
+use crate::sandbox::files;
+
+/// Answers the operator's calls.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) launcher: Arc<Launcher>,
+    pub(crate) events: mpsc::Sender<Event>,
+}
+
+/// The routes of the port.
+pub(crate) fn router(api: Api) -> axum::Router {
+    let grpc = tonic::service::Routes::new(AgentOperatorServer::new(api.clone()));
+    grpc.into_axum_router()
+        .route("/health", axum::routing::get(|| async { "OK" }))
+        .route("/api/v1", axum::routing::post(over_http).with_state(api))
+}
+
+#[tonic::async_trait]
+impl AgentOperator for Api {
+    async fn submit(&self, request: tonic::Request<Call>) -> Result<tonic::Response<Response>, Status> {
+        self.answer(request.into_inner()).await.map(tonic::Response::new)
+    }
+}
+
+async fn over_http(
+    axum::extract::State(api): axum::extract::State<Api>,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> HttpResponse {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    let is_json = match kind {
+        "application/json" => true,
+        "application/x-protobuf" => false,
+        _ => {
+            let text = "Content-Type: application/json or application/x-protobuf is accepted";
+            return (StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response();
+        }
+    };
+    let call = match is_json {
+        true => proffer_proto::json::from_slice::<Call>(&body).map_err(|error| error.to_string()),
+        false => Call::decode(body).map_err(|error| error.to_string()),
+    };
+    let answer = match call {
+        Ok(call) => api.answer(call).await,
+        Err(error) => Err(Status::invalid_argument(error)),
+    };
+    match answer {
+        Ok(response) if is_json => (
+            [(header::CONTENT_TYPE, "application/json")],
+            proffer_proto::json::to_vec(&response),
+        )
+            .into_response(),
+        Ok(response) => (
+            [(header::CONTENT_TYPE, "application/x-protobuf")],
+            response.encode_to_vec(),
+        )
+            .into_response(),
+        Err(status) => (http_status(status.code()), status.message().to_owned()).into_response(),
+    }
+}
+
+fn http_status(code: tonic::Code) -> StatusCode {
+    match code {
+        tonic::Code::InvalidArgument => StatusCode::BAD_REQUEST,
+        tonic::Code::NotFound => StatusCode::NOT_FOUND,
+        tonic::Code::PermissionDenied => StatusCode::FORBIDDEN,
+        tonic::Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        tonic::Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl Api {
+    async fn answer(&self, call: Call) -> Result<Response, Status> {
+        let kind = call.r#type();
+        let mut answer = Response::default();
+        match kind {
+            Type::GetHealth => {
+                // Answered by the loop: healthy means that it turns.
+                let healthy = self.inspect(|_| true).await?;
+                answer.get_health = Some(response::GetHealth { healthy });
+            }
+            Type::GetVersion => {
+                let version_info = v1::VersionInfo {
+                    version: env!("CARGO_PKG_VERSION").into(),
+                    ..Default::default()
+                };
+                answer.get_version = Some(response::GetVersion { version_info });
+            }
+            Type::GetFlags => answer.get_flags = Some(self.flags()),
+            Type::GetAgent => {
+                let agent_info = Some(self.inspect(Core::agent_info).await?);
+                answer.get_agent = Some(response::GetAgent {
+                    agent_info,
+                    ..Default::default()
+                });
+            }
+            Type::GetTasks => answer.get_tasks = Some(self.inspect(tasks).await?),
+            Type::GetFrameworks => answer.get_frameworks = Some(self.inspect(frameworks).await?),
+            Type::GetExecutors => answer.get_executors = Some(response::GetExecutors::default()),
+            Type::GetOperations => answer.get_operations = Some(response::GetOperations::default()),
+            Type::GetState => {
+                let (tasks, frameworks) = self.inspect(|core| (tasks(core), frameworks(core))).await?;
+                let get_executors = Some(response::GetExecutors::default());
+                let state = response::GetState {
+                    get_tasks: Some(tasks),
+                    get_executors,
+                    get_frameworks: Some(frameworks),
+                };
+                answer.get_state = Some(state);
+            }
+            Type::GetContainers => answer.get_containers = Some(self.containers().await?),
+            Type::GetMetrics => answer.get_metrics = Some(self.inspect(metrics).await?),
+            Type::ListFiles => answer.list_files = Some(self.list_files(call).await?),
+            Type::ReadFile => answer.read_file = Some(self.read_file(call).await?),
+            Type::Unknown => return Err(Status::invalid_argument("type: must be one of the agent's calls")),
+            other => {
+                return Err(Status::unimplemented(format!(
+                    "type: {} is not supported yet",
+                    other.as_str_name()
+                )));
+            }
+        }
+        let kind = response::Type::from_str_name(kind.as_str_name()).unwrap_or(response::Type::Unknown);
+        answer.set_type(kind);
+        Ok(answer)
+    }
+
+    async fn inspect<T: Send + 'static>(&self, look: impl FnOnce(&Core) -> T + Send + 'static) -> Result<T, Status> {
+        let (answer, answered) = oneshot::channel();
+        let event = Event::Inspect(Box::new(move |core| drop(answer.send(look(core)))));
+        let stopping = || Status::unavailable("the agent is stopping");
+        self.events.send(event).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())
+    }
+
+    fn flags(&self) -> response::GetFlags {
+        let flags = self.launcher.config.flags();
+        let flags = flags.into_iter().map(|(name, value)| v1::Flag {
+            name: name.to_owned(),
+            value: Some(value),
+        });
+        response::GetFlags { flags: flags.collect() }
+    }
+
+    async fn containers(&self) -> Result<response::GetContainers, Status> {
+        let running = self.inspect(|core| {
+            let alive = core.tasks().filter(|(_, task)| task.is_alive());
+            alive
+                .map(|(name, task)| (name.clone(), task.clone()))
+                .collect::<Vec<_>>()
+        });
+        let (running, launcher) = (running.await?, Arc::clone(&self.launcher));
+        let containers = blocking(move || {
+            let usage = |task: &Task| launcher.containerizer.usage(&task.container).unwrap_or_default();
+            running
+                .iter()
+                .map(|(name, task)| container(name, task, &usage(task)))
+                .collect()
+        });
+        Ok(response::GetContainers {
+            containers: containers.await?,
+        })
+    }
+
+    async fn list_files(&self, call: Call) -> Result<response::ListFiles, Status> {
+        let call = call
+            .list_files
+            .ok_or_else(|| Status::invalid_argument("list_files: must be set"))?;
+        let launcher = Arc::clone(&self.launcher);
+        let listed = blocking(move || files::list(&launcher.layout, &call.path)).await?;
+        Ok(response::ListFiles {
+            file_infos: listed.map_err(file_status)?,
+        })
+    }
+
+    async fn read_file(&self, call: Call) -> Result<response::ReadFile, Status> {
+        let call = call
+            .read_file
+            .ok_or_else(|| Status::invalid_argument("read_file: must be set"))?;
+        let launcher = Arc::clone(&self.launcher);
+        let read = blocking(move || files::read(&launcher.layout, &call.path, call.offset, call.length)).await?;
+        let (size, data) = read.map_err(file_status)?;
+        Ok(response::ReadFile { size, data })
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Status::internal("the call failed"))
+}
+
+fn file_status(error: files::Error) -> Status {
+    let text = error.to_string();
+    match error {
+        files::Error::NotFound(_) => Status::not_found(text),
+        files::Error::Refused { .. } => Status::permission_denied(text),
+        files::Error::Path(_) | files::Error::Id(_) => Status::invalid_argument(text),
+    }
+}
+
+fn tasks(core: &Core) -> response::GetTasks {
+    let mut answer = response::GetTasks::default();
+    for (name, task) in core.tasks() {
+        let list = match (task.is_alive(), task.pid()) {
+            (true, Some(_)) => &mut answer.launched_tasks,
+            (true, None) => &mut answer.queued_tasks,
+            (false, _) => &mut answer.terminated_tasks,
+        };
+        list.push(task.wire(name, None));
+    }
+    answer
+}
+
+fn frameworks(core: &Core) -> response::GetFrameworks {
+    let frameworks = core.frameworks().cloned();
+    let frameworks = frameworks.map(|framework_info| response::get_frameworks::Framework { framework_info });
+    response::GetFrameworks {
+        frameworks: frameworks.collect(),
+        completed_frameworks: Vec::new(),
+    }
+}
+
+fn metrics(core: &Core) -> response::GetMetrics {
+    let alive = core.tasks().filter(|(_, task)| task.is_alive()).count();
+    let unacknowledged: usize = core.tasks().map(|(_, task)| task.updates.len()).sum();
+    let metric = |name: &str, value: f64| v1::Metric {
+        name: name.to_owned(),
+        value: Some(value),
+    };
+    let metrics = vec![
+        metric("agent/registered", f64::from(u8::from(core.is_registered()))),
+        metric("agent/tasks_alive", alive as f64),
+        metric("agent/tasks_known", core.tasks().count() as f64),
+        metric("agent/updates_unacknowledged", unacknowledged as f64),
+    ];
+    response::GetMetrics { metrics }
+}
+
+fn container(name: &TaskName, task: &Task, usage: &Usage) -> response::get_containers::Container {
+    let id = v1::ContainerId {
+        value: task.container.0.clone(),
+        parent: None,
+    };
+    response::get_containers::Container {
+        framework_id: Some(v1::FrameworkId {
+            value: name.framework.clone(),
+        }),
+        executor_id: Some(v1::ExecutorId {
+            value: name.task.clone(),
+        }),
+        executor_name: Some(task.info.name.clone()),
+        container_id: id.clone(),
+        container_status: Some(v1::ContainerStatus {
+            container_id: Some(id),
+            executor_pid: task.pid(),
+            ..Default::default()
+        }),
+        resource_statistics: Some(statistics(usage)),
+    }
+}
+
+fn statistics(usage: &Usage) -> v1::ResourceStatistics {
+    let seconds = |micros: Option<u64>| micros.map(|micros| micros as f64 / 1e6);
+    let small = |count: Option<u64>| count.and_then(|count| u32::try_from(count).ok());
+    v1::ResourceStatistics {
+        timestamp: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64(),
+        cpus_user_time_secs: seconds(usage.cpu_user_usec),
+        cpus_system_time_secs: seconds(usage.cpu_system_usec),
+        cpus_nr_periods: small(usage.cpu_periods),
+        cpus_nr_throttled: small(usage.cpu_periods_throttled),
+        cpus_throttled_time_secs: seconds(usage.cpu_throttled_usec),
+        mem_total_bytes: usage.memory_bytes,
+        mem_rss_bytes: usage.memory_anon_bytes,
+        mem_anon_bytes: usage.memory_anon_bytes,
+        mem_file_bytes: usage.memory_file_bytes,
+        mem_limit_bytes: usage.memory_limit_bytes,
+        processes: small(usage.pids),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,319 @@
+//! A master of a few lines, and the agent as a process.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use proffer_proto::api::agent_link_server::{AgentLink, AgentLinkServer};
+use proffer_proto::api::agent_operator_client::AgentOperatorClient;
+use proffer_proto::link::{self, AgentMessage, MasterMessage, agent_message, master_message};
+use proffer_proto::v1;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+/// How long anything may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const FRAMEWORK: &str = "framework-1";
+
+/// What the master knows.
+#[derive(Default)]
+pub struct State {
+    pub registers: Vec<link::Register>,
+    pub updates: VecDeque<link::StatusUpdate>,
+    pub unregistered: bool,
+    stream: Option<mpsc::Sender<Result<MasterMessage, Status>>>,
+    /// Whether updates are acknowledged as they come.
+    pub acknowledges: bool,
+}
+
+/// Speaks AgentLink; admits everybody.
+#[derive(Clone)]
+pub struct FakeMaster {
+    pub address: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl FakeMaster {
+    pub async fn start() -> anyhow::Result<Self> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        let state = State { acknowledges: true, ..State::default() };
+        let master = Self { address, state: Arc::new(Mutex::new(state)) };
+        let service = AgentLinkServer::new(master.clone());
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+        Ok(master)
+    }
+
+    pub fn look<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.state.lock().expect("no test panics while it looks"))
+    }
+
+    pub async fn send(&self, body: master_message::Body) -> anyhow::Result<()> {
+        let stream = self.look(|state| state.stream.clone()).context("no agent is attached")?;
+        stream.send(Ok(MasterMessage { body: Some(body) })).await?;
+        Ok(())
+    }
+
+    pub async fn registered(&self, times: usize) -> anyhow::Result<link::Register> {
+        until("the agent registers", || {
+            self.look(|state| (state.registers.len() >= times).then(|| state.registers[times - 1].clone()))
+        })
+        .await
+    }
+
+    pub async fn launch(&self, task: v1::TaskInfo) -> anyhow::Result<()> {
+        let framework = v1::FrameworkInfo {
+            user: "nobody".into(),
+            name: "test".into(),
+            id: Some(v1::FrameworkId { value: FRAMEWORK.into() }),
+            ..Default::default()
+        };
+        let launch = link::Launch { framework, executor: None, tasks: vec![task], group: None };
+        self.send(master_message::Body::Launch(launch)).await
+    }
+
+    pub async fn kill(&self, task: &str, grace: Duration) -> anyhow::Result<()> {
+        let grace_period = Some(v1::DurationInfo { nanoseconds: i64::try_from(grace.as_nanos())? });
+        let kill = link::Kill {
+            framework_id: v1::FrameworkId { value: FRAMEWORK.into() },
+            task_id: v1::TaskId { value: task.into() },
+            kill_policy: Some(v1::KillPolicy { grace_period }),
+        };
+        self.send(master_message::Body::Kill(kill)).await
+    }
+
+    /// Waits for an update of a task with this state.
+    pub async fn update(&self, task: &str, wanted: v1::TaskState) -> anyhow::Result<v1::TaskStatus> {
+        until(&format!("{task} is {}", wanted.as_str_name()), || {
+            self.look(|state| {
+                let found = state.updates.iter().find(|update| {
+                    update.status.task_id.value == task && update.status.state() == wanted
+                });
+                found.map(|update| update.status.clone())
+            })
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl AgentLink for FakeMaster {
+    type AttachStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<MasterMessage, Status>> + Send>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut messages = request.into_inner();
+        let (sender, receiver) = mpsc::channel(64);
+        let Some(agent_message::Body::Register(register)) = messages.message().await?.and_then(|m| m.body) else {
+            return Err(Status::invalid_argument("register: must be the first message"));
+        };
+        let agent_id = register.agent.id.clone().unwrap_or(v1::AgentId { value: "agent-1".into() });
+        self.look(|state| {
+            state.registers.push(register);
+            state.stream = Some(sender.clone());
+        });
+        let registered = link::Registered { agent_id, ping_interval_seconds: 60.0 };
+        let body = Some(master_message::Body::Registered(registered));
+        let _ = sender.send(Ok(MasterMessage { body })).await;
+        let master = self.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = messages.message().await {
+                match message.body {
+                    Some(agent_message::Body::StatusUpdate(update)) => master.hear(update, &sender).await,
+                    Some(agent_message::Body::Unregister(_)) => master.look(|state| state.unregistered = true),
+                    _ => {}
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+impl FakeMaster {
+    async fn hear(&self, update: link::StatusUpdate, sender: &mpsc::Sender<Result<MasterMessage, Status>>) {
+        let acknowledge = link::Acknowledge {
+            framework_id: update.framework_id.clone(),
+            task_id: update.status.task_id.clone(),
+            uuid: update.status.uuid.clone().unwrap_or_default(),
+        };
+        let acknowledges = self.look(|state| {
+            state.updates.push_back(update);
+            state.acknowledges
+        });
+        if acknowledges {
+            let body = Some(master_message::Body::Acknowledge(acknowledge));
+            let _ = sender.send(Ok(MasterMessage { body })).await;
+        }
+    }
+}
+
+/// The agent as a process, with everything it leaves behind in one directory.
+pub struct AgentProcess {
+    directory: tempfile::TempDir,
+    cgroup_root: String,
+    master: String,
+    child: Option<Child>,
+}
+
+impl AgentProcess {
+    pub fn start(master: &FakeMaster) -> anyhow::Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = tempfile::tempdir()?;
+        // Tasks of other users must reach their sandboxes.
+        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let cgroup_root = format!("proffer-agent-test-{}-{number}", std::process::id());
+        let mut agent = Self { directory, cgroup_root, master: master.address.clone(), child: None };
+        agent.restart()?;
+        Ok(agent)
+    }
+
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        let _ = std::fs::remove_file(self.path("address"));
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log"))?;
+        let child = Command::new(env!("CARGO_BIN_EXE_proffer-agent"))
+            .args(["--master", &self.master, "--listen", "127.0.0.1:0"])
+            .args(["--resources", "cpus:4;mem:1024;disk:1024;ports:[31900-31909]", "--log-level", "debug,h2=info"])
+            .args(["--cgroup-root", &self.cgroup_root])
+            .arg("--work-dir")
+            .arg(self.path("work"))
+            .arg("--runtime-dir")
+            .arg(self.path("run"))
+            .arg("--address-file")
+            .arg(self.path("address"))
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn signal(&mut self, signal: rustix::process::Signal) -> anyhow::Result<()> {
+        let child = self.child.as_mut().context("the agent does not run")?;
+        let pid = rustix::process::Pid::from_child(child);
+        rustix::process::kill_process(pid, signal)?;
+        Ok(())
+    }
+
+    /// Waits until the process has ended.
+    pub async fn ended(&mut self) -> anyhow::Result<std::process::ExitStatus> {
+        let mut child = self.child.take().context("the agent does not run")?;
+        until("the agent ends", || child.try_wait().ok().flatten()).await
+    }
+
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.signal(rustix::process::Signal::KILL)?;
+        self.ended().await?;
+        Ok(())
+    }
+
+    pub async fn call(&self, call: v1::agent::Call) -> anyhow::Result<v1::agent::Response> {
+        let path = self.path("address");
+        let address = until("the agent listens", || std::fs::read_to_string(&path).ok()).await?;
+        let mut client = AgentOperatorClient::connect(format!("http://{address}")).await?;
+        Ok(client.submit(call).await?.into_inner())
+    }
+
+    /// The names of the agent's processes are of no use here: the cgroups say whether anything is left.
+    pub fn cgroups_left(&self) -> Vec<PathBuf> {
+        let roots = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(Result::ok);
+        let roots = roots.map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
+        roots.map(|root| root.join(&self.cgroup_root)).filter(|path| has_children(path)).collect()
+    }
+}
+
+fn has_children(path: &Path) -> bool {
+    std::fs::read_dir(path)
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|e| e.file_type().is_ok_and(|t| t.is_dir()))))
+}
+
+impl Drop for AgentProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.path("log")).unwrap_or_default();
+            eprintln!("--- the agent's log ---\n{log}");
+        }
+        // An orderly end takes the containers and cgroups along.
+        if self.child.is_none() && self.restart().is_err() {
+            return;
+        }
+        let _ = self.signal(rustix::process::Signal::USR1);
+        let Some(mut child) = self.child.take() else { return };
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// A task that runs a shell command.
+pub fn shell(id: &str, command: &str) -> v1::TaskInfo {
+    let scalar = |name: &str, value: f64| v1::Resource {
+        name: name.into(),
+        r#type: v1::value::Type::Scalar.into(),
+        scalar: Some(v1::value::Scalar { value }),
+        ..Default::default()
+    };
+    v1::TaskInfo {
+        name: id.into(),
+        task_id: v1::TaskId { value: id.into() },
+        agent_id: v1::AgentId { value: "agent-1".into() },
+        resources: vec![scalar("cpus", 0.5), scalar("mem", 64.0)],
+        command: Some(v1::CommandInfo { value: Some(command.into()), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// The text of a file in a task's sandbox, as the operator API gives it.
+pub fn read_file(task: &str, file: &str) -> v1::agent::Call {
+    let path = format!("/frameworks/{FRAMEWORK}/executors/{task}/runs/latest/{file}");
+    let read_file = v1::agent::call::ReadFile { path, offset: 0, length: None };
+    let mut call = v1::agent::Call { read_file: Some(read_file), ..Default::default() };
+    call.set_type(v1::agent::call::Type::ReadFile);
+    call
+}
+
+/// Waits for a condition.
+pub async fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = check() {
+            return Ok(value);
+        }
+        if Instant::now() > deadline {
+            bail!("waited in vain until {what}");
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether containers can be made here; says why not.
+pub fn can_contain() -> anyhow::Result<bool> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root");
+        return Ok(false);
+    }
+    ensure!(Path::new("/sys/fs/cgroup").exists(), "no cgroups are mounted");
+    Ok(true)
+}
