@@ -4,9 +4,24 @@
 //! (`update`, `signal`, `usage`)* -> `wait` returns, by itself or after `destroy` -> the caller checkpoints the exit ->
 //! `forget`. After a restart of the agent, `recover` is called once, before anything else.
 
+mod container;
+mod launch;
+mod records;
+mod recovery;
+mod shim;
 mod spec;
 
+use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use proffer_shim::record;
+
+use self::container::Container;
+use self::records::Records;
+use crate::cgroups::{self, Cgroups};
+use crate::isolators::{self, Isolator};
 
 pub use spec::{
     ContainerId, ContainerSpec, EnforcementNote, Exit, Launched, Limit, Oom, Recovered, Resources, Usage, User,
@@ -63,9 +78,18 @@ pub enum Error {
     /// No such container.
     #[error("container {0} is not known")]
     UnknownContainer(ContainerId),
+    /// The container has not ended.
+    #[error("container {0} still runs")]
+    Running(ContainerId),
     /// Another process uses the runtime directory.
     #[error("{} is in use by another agent", .0.display())]
     Busy(PathBuf),
+    /// [`Config::cgroup_root`] is not a relative path of plain names.
+    #[error("cgroup_root: {0:?} is not a relative path of names of [A-Za-z0-9._@:-]")]
+    CgroupRoot(String),
+    /// An isolator or a cgroup failed.
+    #[error(transparent)]
+    Isolation(isolators::Error),
     /// A system call failed.
     #[error("{attempted}")]
     System {
@@ -79,73 +103,304 @@ pub enum Error {
 /// The handle; cheap to clone, every method may be called from any task of a multi-threaded tokio runtime, and different containers'
 /// calls run in parallel.
 #[derive(Clone, Debug)]
-pub struct Containerizer {}
+pub struct Containerizer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shim: PathBuf,
+    boot_id: String,
+    records: Records,
+    isolators: Vec<Box<dyn Isolator>>,
+    cgroups: Arc<Cgroups>,
+    containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
+}
 
 impl Containerizer {
     /// Prepares the host: unpacks the shim, finds the cgroup hierarchies, and says what enforces each dimension. What cannot be enforced
     /// at all is an error that names the isolator.
     pub fn open(config: Config) -> Result<(Self, Vec<EnforcementNote>), Error> {
-        let _ = config;
-        Err(Error::Unenforceable {
-            isolator: "cpu",
-            reason: "the containerizer is not there yet".into(),
-        })
+        if let Some(name) = config.isolation.iter().find(|name| !ISOLATORS.contains(&name.as_str())) {
+            return Err(Error::UnknownIsolator { name: name.clone() });
+        }
+        check_cgroup_root(&config.cgroup_root)?;
+        let records = Records::open(&config.runtime_dir).map_err(system("open the runtime directory"))?;
+        let records = records.ok_or_else(|| Error::Busy(config.runtime_dir.clone()))?;
+        let shim = shim::unpack(&config.runtime_dir).map_err(system("unpack the launcher"))?;
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(system("read the boot id"))?;
+        let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").map_err(system("read the mounts"))?;
+        let wanted = |name: &&'static str| config.isolation.iter().any(|isolator| isolator == name);
+        let controllers: Vec<&'static str> = ["cpu", "memory", "pids"].into_iter().filter(wanted).collect();
+        let mounted = cgroups::parse_mounts(&mountinfo);
+        let cgroups = Cgroups::open(&mounted, &config.cgroup_root, &controllers).map_err(cgroup_error)?;
+        let cgroups = Arc::new(cgroups);
+        let isolators = isolators::open(&config, &cgroups)?;
+        let notes = notes(&isolators);
+        let boot_id = boot_id.trim().to_owned();
+        let inner = Inner {
+            shim,
+            boot_id,
+            records,
+            isolators,
+            cgroups,
+            containers: Mutex::default(),
+        };
+        Ok((Containerizer { inner: Arc::new(inner) }, notes))
     }
 
     /// Takes stock after a restart: `known` are the containers that the agent's checkpoint holds. Whatever else is found below our own
     /// directories and cgroups is destroyed. Must be called before `launch`, also with an empty list.
     pub async fn recover(&self, known: &[ContainerId]) -> Result<Vec<(ContainerId, Recovered)>, Error> {
-        let _ = known;
-        Ok(Vec::new())
+        let known = known.to_vec();
+        self.blocking(move |inner| recovery::recover(inner, &known)).await
     }
 
-    /// Starts a container; returns when its program has been executed. The caller has checkpointed the specification before.
+    /// Starts a container; returns when its program has been executed. The caller has checkpointed the specification before. A launch
+    /// goes on when the future is dropped.
     pub async fn launch(&self, spec: &ContainerSpec) -> Result<Launched, LaunchError> {
-        Err(LaunchError {
-            id: spec.id.clone(),
-            stage: "launch".into(),
-            reason: "not there yet".into(),
-            errno: 0,
-        })
+        let (spec, inner) = (spec.clone(), self.inner.clone());
+        let run = move || {
+            let (container, launched) = launch::launch(&inner, &spec)?;
+            inner.insert(container);
+            Ok(launched)
+        };
+        tokio::task::spawn_blocking(run)
+            .await
+            .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
     /// Waits until the container has ended with all its processes. May be called any number of times, also after the end, until
     /// `forget`.
     pub async fn wait(&self, id: &ContainerId) -> Result<Exit, Error> {
-        Err(Error::UnknownContainer(id.clone()))
+        let container = self.inner.container(id)?;
+        let ended = container.exit.get_or_try_init(|| async {
+            container
+                .supervisor_ended()
+                .await
+                .map_err(system("wait for the supervisor"))?;
+            if let Some(exit) = self
+                .inner
+                .records
+                .exit(id)
+                .map_err(system("read the record of the exit"))?
+            {
+                return Ok(Exit::from(exit));
+            }
+            tracing::warn!(container_id = %id, "a supervisor was killed, and its container with it");
+            let id = id.clone();
+            self.blocking(move |inner| inner.kill_left_over(&id)).await?;
+            Ok(Exit {
+                lost: true,
+                ..Exit::default()
+            })
+        });
+        ended.await.cloned()
     }
 
     /// Sends a signal to the process group of the main process. A container that has ended is not an error.
     pub fn signal(&self, id: &ContainerId, signal: i32) -> Result<(), Error> {
-        let _ = signal;
-        Err(Error::UnknownContainer(id.clone()))
+        self.inner
+            .container(id)?
+            .signal(signal)
+            .map_err(system("signal a container"))
     }
 
     /// Kills every process of the container at once; `wait` then returns. A container that has ended is not an error.
     pub fn destroy(&self, id: &ContainerId) -> Result<(), Error> {
-        Err(Error::UnknownContainer(id.clone()))
+        let container = self.inner.container(id)?;
+        if container.exit.initialized() {
+            return Ok(());
+        }
+        let killed = self
+            .inner
+            .cgroups
+            .unified
+            .as_ref()
+            .is_some_and(|unified| unified.kill(id).unwrap_or(false));
+        if killed {
+            Ok(())
+        } else {
+            container.terminate().map_err(system("destroy a container"))
+        }
     }
 
     /// Changes what a running container may use.
     pub async fn update(&self, id: &ContainerId, resources: &Resources) -> Result<(), Error> {
-        let _ = resources;
-        Err(Error::UnknownContainer(id.clone()))
+        let container = self.inner.container(id)?;
+        let resources = resources.clone();
+        self.blocking(move |inner| {
+            let _one_at_a_time = container.updating.lock().unwrap_or_else(PoisonError::into_inner);
+            for isolator in &inner.isolators {
+                isolator.update(&container.id, &resources).map_err(isolator_error)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// What a container uses now; a few file reads.
     pub fn usage(&self, id: &ContainerId) -> Result<Usage, Error> {
-        Err(Error::UnknownContainer(id.clone()))
+        self.inner.container(id)?;
+        let mut usage = Usage::default();
+        if let Some(unified) = &self.inner.cgroups.unified {
+            unified.usage(id, &mut usage).map_err(cgroup_error)?;
+        }
+        for isolator in &self.inner.isolators {
+            isolator.usage(id, &mut usage).map_err(isolator_error)?;
+        }
+        Ok(usage)
     }
 
     /// Removes the state and the cgroups of a container that has ended, after its exit was checkpointed. An unknown container is
     /// not an error.
     pub async fn forget(&self, id: &ContainerId) -> Result<(), Error> {
-        let _ = id;
-        Ok(())
+        let Ok(container) = self.inner.container(id) else {
+            return Ok(());
+        };
+        self.blocking(move |inner| {
+            let ended = container.exit.initialized()
+                || container
+                    .supervisor_ended_within(0)
+                    .map_err(system("look at the supervisor"))?;
+            if !ended {
+                return Err(Error::Running(container.id.clone()));
+            }
+            inner.remove(&container.id)?;
+            inner.containers().remove(&container.id);
+            Ok(())
+        })
+        .await
     }
 
     /// The containers that have not been forgotten.
     pub fn containers(&self) -> Vec<ContainerId> {
-        Vec::new()
+        self.inner.containers().keys().cloned().collect()
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let inner = self.inner.clone();
+        let task = tokio::task::spawn_blocking(move || run(&inner));
+        task.await
+            .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    }
+}
+
+impl Inner {
+    fn containers(&self) -> MutexGuard<'_, HashMap<ContainerId, Arc<Container>>> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn container(&self, id: &ContainerId) -> Result<Arc<Container>, Error> {
+        self.containers()
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Error::UnknownContainer(id.clone()))
+    }
+
+    fn insert(&self, container: Container) {
+        self.containers().insert(container.id.clone(), Arc::new(container));
+    }
+
+    /// Kills what is in the cgroups, where there are any.
+    fn kill_left_over(&self, id: &ContainerId) -> Result<(), Error> {
+        let exists = self
+            .cgroups
+            .hierarchies()
+            .iter()
+            .any(|hierarchy| hierarchy.has(id, "cgroup.procs"));
+        if exists {
+            self.cgroups.kill(id).map_err(cgroup_error)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Removes the cgroups, then the records: what is interrupted is found again by its records.
+    fn remove(&self, id: &ContainerId) -> Result<(), Error> {
+        self.isolators.iter().for_each(|isolator| isolator.cleanup(id));
+        self.cgroups.remove(id).map_err(cgroup_error)?;
+        self.records
+            .remove(id)
+            .map_err(system("remove the records of a container"))
+    }
+}
+
+impl From<record::Exit> for Exit {
+    fn from(exit: record::Exit) -> Self {
+        let oom = exit.oom.then(|| Oom {
+            limit_bytes: exit.limit.unwrap_or_default(),
+            used_bytes: exit.peak.or(exit.limit).unwrap_or_default(),
+        });
+        Exit {
+            code: exit.code,
+            signal: exit.signal,
+            oom,
+            memory_peak_bytes: exit.peak,
+            cpu_usec: exit.cpu,
+            lost: exit.code.is_none() && exit.signal.is_none(),
+        }
+    }
+}
+
+/// What enforces each dimension, and loudly what nobody enforces.
+fn notes(isolators: &[Box<dyn Isolator>]) -> Vec<EnforcementNote> {
+    let note = |name: &&'static str| match isolators.iter().find(|isolator| isolator.name() == *name) {
+        Some(isolator) => isolator.note(),
+        None => EnforcementNote {
+            isolator: name,
+            text: "switched off by --isolation".into(),
+            enforced: false,
+        },
+    };
+    ISOLATORS.iter().map(note).collect()
+}
+
+/// It names directories, and everything below it is ours to destroy.
+fn check_cgroup_root(root: &str) -> Result<(), Error> {
+    let name = |part: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'@' | b':');
+        !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain)
+    };
+    if root.split('/').all(name) {
+        Ok(())
+    } else {
+        Err(Error::CgroupRoot(root.to_owned()))
+    }
+}
+
+fn system(attempted: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::System {
+        attempted: attempted.into(),
+        source,
+    }
+}
+
+fn cgroup_error(error: cgroups::Error) -> Error {
+    match error {
+        cgroups::Error::Missing { what, reason } => Error::Unenforceable { isolator: what, reason },
+        error => Error::Isolation(error.into()),
+    }
+}
+
+fn isolator_error(error: isolators::Error) -> Error {
+    Error::Isolation(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_root_stays_in_its_tree() {
+        for good in ["proffer/agent-5051", "a", "system.slice/proffer@1.service/containers"] {
+            assert!(check_cgroup_root(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/", "/a", "a/", "a//b", "..", "a/../b", ".hidden", "a b"] {
+            assert!(matches!(check_cgroup_root(bad), Err(Error::CgroupRoot(_))), "{bad}");
+        }
     }
 }

@@ -1,0 +1,357 @@
+//! The child: carries out the plan's steps and becomes the program.
+//!
+//! It shares the supervisor's memory, which stands still until the child has executed the program or ended (`CLONE_VM |
+//! CLONE_VFORK`), so the error of a step is simply left in memory. Once the child has become another user nobody without
+//! `CAP_SYS_PTRACE` can attach to it, since that change makes the shared memory undumpable.
+
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::CStr;
+use std::ptr;
+
+use proffer_shim::plan::{Plan, Step};
+use proffer_shim::record::{Process, Stage, Text};
+
+use crate::system::{self, Descriptor, Errno, check};
+
+const STACK_BYTES: usize = 64 << 10;
+const PATH_BYTES: usize = 4096;
+const PATH_DEFAULT: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+#[repr(align(16))]
+struct Stack(UnsafeCell<[u8; STACK_BYTES]>);
+
+// SAFETY: used by one child at a time, and the process has one thread.
+unsafe impl Sync for Stack {}
+
+static STACK: Stack = Stack(UnsafeCell::new([0; STACK_BYTES]));
+
+/// What the child needs, and what it leaves behind.
+pub(crate) struct Task<'a> {
+    plan: &'a Plan<'static>,
+    state_dir: Descriptor,
+    shim: Process,
+    argv: *const *const libc::c_char,
+    environment: *const *const libc::c_char,
+    search_path: &'static [u8],
+    program: &'static CStr,
+    stage: Cell<Stage>,
+    errno: Cell<Errno>,
+    process: Cell<Process>,
+    held: Cell<Option<Descriptor>>,
+}
+
+impl<'a> Task<'a> {
+    pub(crate) fn new(plan: &'a Plan<'static>, state_dir: Descriptor, shim: Process) -> Result<Self, Errno> {
+        let (arguments, variables) = (plan.argv.count as usize, plan.environment.count as usize);
+        let pointers = system::pointers(arguments + variables + 2)?;
+        let (argv, environment) = pointers.split_at_mut(arguments + 1);
+        // The last pointer of each stays null.
+        argv.iter_mut()
+            .zip(plan.argv.iter())
+            .for_each(|(to, text)| *to = text.as_ptr());
+        environment
+            .iter_mut()
+            .zip(plan.environment.iter())
+            .for_each(|(to, text)| *to = text.as_ptr());
+        let search_path = plan
+            .environment
+            .iter()
+            .find_map(|text| text.to_bytes().strip_prefix(b"PATH="));
+        Ok(Task {
+            plan,
+            state_dir,
+            shim,
+            argv: argv.as_ptr(),
+            environment: environment.as_ptr(),
+            search_path: search_path.unwrap_or(PATH_DEFAULT),
+            program: plan.argv.iter().next().ok_or(libc::EINVAL)?,
+            stage: Cell::new(Stage::Clone),
+            errno: Cell::new(0),
+            process: Cell::new(Process::default()),
+            held: Cell::new(None),
+        })
+    }
+
+    /// The main process, as the agent names it.
+    pub(crate) fn process(&self) -> Process {
+        self.process.get()
+    }
+}
+
+/// Creates the task; returns when its program has been executed, with its pid as the supervisor names it.
+pub(crate) fn start(task: &Task<'_>) -> Result<i32, (Stage, Errno)> {
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | task.plan.clone_flags as libc::c_int;
+    let argument = ptr::from_ref(task).cast_mut().cast();
+    // SAFETY: the child runs on a stack of its own, 16-aligned at its upper end, while this thread stands still until the child
+    // has replaced its memory or ended; `task` therefore outlives its use, and is never accessed by two at once.
+    let pid = check(unsafe {
+        let stack_end = STACK.0.get().cast::<u8>().add(STACK_BYTES);
+        libc::clone(entry, stack_end.cast(), flags, argument)
+    })
+    .map_err(|errno| (Stage::Clone, errno))?;
+    if task.errno.get() == 0 && task.stage.get() == Stage::Exec {
+        return Ok(pid);
+    }
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for the answer.
+    unsafe { libc::waitpid(pid, &mut status, libc::__WALL) };
+    // Killed before its program ran: the memory limit was too small even for that, or someone was quicker.
+    let errno = if task.errno.get() == 0 {
+        libc::ENOMEM
+    } else {
+        task.errno.get()
+    };
+    Err((task.stage.get(), errno))
+}
+
+extern "C" fn entry(argument: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `start` passes a `Task` that stays where it is until this process has ended or executed its program.
+    let task = unsafe { &*argument.cast::<Task<'_>>() };
+    if let Err(errno) = run(task) {
+        task.errno.set(errno);
+    }
+    system::exit(127)
+}
+
+fn run(task: &Task<'_>) -> Result<(), Errno> {
+    task.stage.set(Stage::Record);
+    // SAFETY: a plain system call.
+    unsafe { libc::setsid() };
+    record(task)?;
+    for (index, step) in task.plan.steps().enumerate() {
+        task.stage.set(Stage::Step(index as u32));
+        apply(task, &step)?;
+    }
+    task.stage.set(Stage::Exec);
+    system::unblock_signals()?;
+    execute(task)
+}
+
+/// Says who runs before anything does. An agent that has given this container up has left a file of that name, and then nothing is
+/// run.
+fn record(task: &Task<'_>) -> Result<(), Errno> {
+    let process = system::myself()?;
+    task.process.set(process);
+    let mut text = Text::<256>::default();
+    text.push(b"proffer-state 1\nboot ")
+        .push(task.plan.boot_id().to_bytes());
+    for (key, process) in [(b"shim", task.shim), (b"task", process)] {
+        text.push(b"\n")
+            .push(key)
+            .push(b" ")
+            .number(process.pid.into())
+            .push(b" ")
+            .number(process.start_time);
+    }
+    text.push(b"\nend\n");
+    system::write_record(
+        task.state_dir,
+        (c"state.tmp", c"state"),
+        text.as_bytes(),
+        (false, false),
+    )
+}
+
+fn apply(task: &Task<'_>, step: &Step<'_>) -> Result<(), Errno> {
+    match *step {
+        Step::JoinCgroup(procs) => system::write_file(procs, b"0"),
+        Step::Mount {
+            source,
+            target,
+            kind,
+            flags,
+            data,
+        } => mount(source, target, kind, flags, data),
+        Step::ReadOnly(path) => read_only(path),
+        Step::Directory { path, mode } => {
+            // SAFETY: the path is a C string.
+            match check(unsafe { libc::mkdir(path.as_ptr(), mode) }) {
+                Err(libc::EEXIST) | Ok(_) => Ok(()),
+                Err(errno) => Err(errno),
+            }
+        }
+        Step::Device {
+            path,
+            mode,
+            major,
+            minor,
+        } => {
+            let device = libc::makedev(major, minor);
+            // SAFETY: the path is a C string.
+            check(unsafe { libc::mknod(path.as_ptr(), libc::S_IFCHR | mode, device) }).map(drop)
+        }
+        // SAFETY: both are C strings.
+        Step::Symlink { text, path } => check(unsafe { libc::symlink(text.as_ptr(), path.as_ptr()) }).map(drop),
+        Step::Hold(path) => hold(task, path),
+        Step::Attach(path) => attach(task, path),
+        Step::DropCapabilities => drop_capabilities(),
+        // SAFETY: a plain system call with numbers.
+        Step::NoNewPrivileges => check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop),
+        Step::Credentials { uid, gid, groups } => become_user(uid, gid, groups),
+        Step::WorkingDirectory(path) => system::change_directory(path),
+        Step::Stdio { descriptor, path } => redirect(descriptor, path),
+        Step::ResourceLimit { resource, soft, hard } => {
+            let limit = libc::rlimit64 {
+                rlim_cur: soft,
+                rlim_max: hard,
+            };
+            let none = ptr::null_mut::<libc::rlimit64>();
+            // SAFETY: the new limit is valid for the call, the old one is not asked for.
+            check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &limit, none) }).map(drop)
+        }
+    }
+}
+
+fn mount(source: &CStr, target: &CStr, kind: &CStr, flags: u64, data: &CStr) -> Result<(), Errno> {
+    let or_null = |text: &CStr| if text.is_empty() { ptr::null() } else { text.as_ptr() };
+    let (source, kind, data) = (or_null(source), or_null(kind), or_null(data));
+    // SAFETY: each is null or a C string that outlives the call.
+    check(unsafe { libc::mount(source, target.as_ptr(), kind, flags, data.cast()) }).map(drop)
+}
+
+/// `mount_setattr`, Linux 5.12: the mount and all below it in one step.
+fn read_only(path: &CStr) -> Result<(), Errno> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: the path is a C string; the attributes and their size belong together and outlive the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(drop)
+}
+
+fn hold(task: &Task<'_>, path: &CStr) -> Result<(), Errno> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as libc::c_uint;
+    // SAFETY: the path is a C string.
+    let tree = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    task.held.set(Some(Descriptor(tree as libc::c_int)));
+    Ok(())
+}
+
+fn attach(task: &Task<'_>, path: &CStr) -> Result<(), Errno> {
+    let tree = task.held.take().ok_or(libc::EBADF)?;
+    let (here, flags) = (libc::AT_FDCWD, libc::MOVE_MOUNT_F_EMPTY_PATH);
+    // SAFETY: both paths are C strings.
+    check(unsafe { libc::syscall(libc::SYS_move_mount, tree.0, c"".as_ptr(), here, path.as_ptr(), flags) }).map(drop)
+}
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+fn drop_capabilities() -> Result<(), Errno> {
+    /// `_LINUX_CAPABILITY_VERSION_3`
+    const VERSION: u32 = 0x2008_0522;
+    for capability in 0..64 {
+        // SAFETY: a plain system call with numbers.
+        match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
+            Ok(_) => {}
+            // Beyond the last capability that this kernel has.
+            Err(libc::EINVAL) if capability > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    let mut header = CapabilityHeader {
+        version: VERSION,
+        pid: 0,
+    };
+    let mut data = [CapabilityData::default(); 2];
+    // SAFETY: the header and the two data structures have the kernel's layout for this version and outlive the calls.
+    unsafe {
+        check(libc::syscall(libc::SYS_capget, &mut header, data.as_mut_ptr()))?;
+        data.iter_mut().for_each(|half| half.inheritable = 0);
+        check(libc::syscall(libc::SYS_capset, &mut header, data.as_ptr()))?;
+        check(libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        ))
+        .map(drop)
+    }
+}
+
+fn become_user(uid: u32, gid: u32, groups: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the kernel copies `groups.len() / 4` numbers from within the slice, at any alignment; the rest are numbers. Raw
+    // calls, because the C library's change every thread, and there is one.
+    unsafe {
+        check(libc::syscall(libc::SYS_setgroups, groups.len() / 4, groups.as_ptr()))?;
+        check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+        check(libc::syscall(libc::SYS_setresuid, uid, uid, uid)).map(drop)
+    }
+}
+
+/// A fifo in the file's place is not waited for.
+fn redirect(descriptor: u32, path: &CStr) -> Result<(), Errno> {
+    let flags = if descriptor == 0 {
+        libc::O_RDONLY
+    } else {
+        libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND
+    };
+    let file = system::open(
+        path,
+        flags | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY,
+        0o644,
+    )?;
+    // SAFETY: plain system calls with numbers.
+    unsafe {
+        let flags = check(libc::fcntl(file.0, libc::F_GETFL))?;
+        check(libc::fcntl(file.0, libc::F_SETFL, flags & !libc::O_NONBLOCK))?;
+        check(libc::dup2(file.0, descriptor as libc::c_int))?;
+        libc::umask(0o022);
+    }
+    system::close(file);
+    Ok(())
+}
+
+/// Looks a name without a slash up in `PATH`, as shells do.
+fn execute(task: &Task<'_>) -> Result<(), Errno> {
+    let name = task.program.to_bytes();
+    if name.contains(&b'/') {
+        return Err(execute_file(task, task.program));
+    }
+    let mut result = libc::ENOENT;
+    for directory in task.search_path.split(|byte| *byte == b':') {
+        let mut file = Text::<PATH_BYTES>::default();
+        let directory = if directory.is_empty() { b"." } else { directory };
+        file.push(directory).push(b"/").push(name).push(b"\0");
+        // None when it did not fit.
+        let Ok(file) = CStr::from_bytes_with_nul(file.as_bytes()) else {
+            continue;
+        };
+        match execute_file(task, file) {
+            libc::ENOENT | libc::ENOTDIR => {}
+            libc::EACCES => result = libc::EACCES,
+            errno => return Err(errno),
+        }
+    }
+    Err(result)
+}
+
+fn execute_file(task: &Task<'_>, file: &CStr) -> Errno {
+    // SAFETY: both lists end with a null pointer, and they and their strings are never unmapped.
+    unsafe { libc::execve(file.as_ptr(), task.argv, task.environment) };
+    system::errno()
+}

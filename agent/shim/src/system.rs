@@ -1,0 +1,220 @@
+//! Raw system calls on descriptors and C strings, as `Result`s of an error number.
+//!
+//! Every wrapper is safe: descriptors are plain numbers that the kernel checks, strings end with a NUL by their type, buffers are
+//! slices.
+
+use std::ffi::CStr;
+use std::ptr;
+
+use proffer_shim::record::{self, Process};
+
+/// An error number.
+pub(crate) type Errno = libc::c_int;
+
+/// An open file. Closed with the process.
+#[derive(Clone, Copy)]
+pub(crate) struct Descriptor(pub(crate) libc::c_int);
+
+/// The calling thread's error number.
+pub(crate) fn errno() -> Errno {
+    // SAFETY: the location is valid for as long as the thread lives.
+    unsafe { *libc::__errno_location() }
+}
+
+/// The result of a system call that says -1 for an error.
+pub(crate) fn check<N: PartialOrd + Default>(result: N) -> Result<N, Errno> {
+    if result < N::default() {
+        Err(errno())
+    } else {
+        Ok(result)
+    }
+}
+
+pub(crate) fn exit(code: libc::c_int) -> ! {
+    // SAFETY: ends the process without running anything of it.
+    unsafe { libc::_exit(code) }
+}
+
+/// Blocks every signal and gives each its default action; what the agent ignores is not inherited by the program.
+pub(crate) fn reset_signals() {
+    // SAFETY: both structures may be all zeroes, which for the action means `SIG_DFL`; the kernel refuses what cannot be set.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &all, ptr::null_mut());
+        let default: libc::sigaction = std::mem::zeroed();
+        for signal in 1..=64 {
+            libc::sigaction(signal, &default, ptr::null_mut());
+        }
+    }
+}
+
+pub(crate) fn unblock_signals() -> Result<(), Errno> {
+    // SAFETY: an empty set of signals is all zeroes.
+    unsafe {
+        let none: libc::sigset_t = std::mem::zeroed();
+        check(libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut())).map(drop)
+    }
+}
+
+pub(crate) fn close_from(first: u32) {
+    // SAFETY: nothing in this process owns a descriptor from `first` on.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
+/// Maps a whole file; an empty one or one beyond `bytes_max` is an error.
+pub(crate) fn map(file: Descriptor, bytes_max: usize) -> Result<&'static [u8], Errno> {
+    // SAFETY: `status` is written by the kernel before it is read. The mapping is private, never unmapped, and the agent does not
+    // write to the file once the launcher has it.
+    unsafe {
+        let mut status: libc::stat = std::mem::zeroed();
+        check(libc::fstat(file.0, &mut status))?;
+        let length = usize::try_from(status.st_size).map_err(|_| libc::EINVAL)?;
+        if length == 0 || length > bytes_max {
+            return Err(libc::EINVAL);
+        }
+        let address = libc::mmap(ptr::null_mut(), length, libc::PROT_READ, libc::MAP_PRIVATE, file.0, 0);
+        if address == libc::MAP_FAILED {
+            return Err(errno());
+        }
+        Ok(std::slice::from_raw_parts(address.cast(), length))
+    }
+}
+
+/// Zeroed memory for `count` pointers.
+pub(crate) fn pointers(count: usize) -> Result<&'static mut [*const libc::c_char], Errno> {
+    let bytes = count
+        .checked_mul(size_of::<*const libc::c_char>())
+        .ok_or(libc::ENOMEM)?;
+    // SAFETY: a fresh anonymous mapping is zeroed, page-aligned, exclusively ours and never unmapped; zero is a null pointer.
+    unsafe {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let address = libc::mmap(
+            ptr::null_mut(),
+            bytes,
+            protection,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        if address == libc::MAP_FAILED {
+            return Err(errno());
+        }
+        Ok(std::slice::from_raw_parts_mut(address.cast(), count))
+    }
+}
+
+pub(crate) fn open(path: &CStr, flags: libc::c_int, mode: libc::mode_t) -> Result<Descriptor, Errno> {
+    open_at(Descriptor(libc::AT_FDCWD), path, flags, mode)
+}
+
+/// Opens a file, closed on `execve`.
+pub(crate) fn open_at(
+    directory: Descriptor,
+    path: &CStr,
+    flags: libc::c_int,
+    mode: libc::mode_t,
+) -> Result<Descriptor, Errno> {
+    // SAFETY: the path is a C string.
+    check(unsafe { libc::openat(directory.0, path.as_ptr(), flags | libc::O_CLOEXEC, mode) }).map(Descriptor)
+}
+
+pub(crate) fn close(file: Descriptor) {
+    // SAFETY: callers close what they opened.
+    unsafe { libc::close(file.0) };
+}
+
+/// Writes all bytes at once; less is an error.
+pub(crate) fn write(file: Descriptor, bytes: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the pointer and the length are a slice's.
+    let written = check(unsafe { libc::write(file.0, bytes.as_ptr().cast(), bytes.len()) })?;
+    if written as usize == bytes.len() {
+        Ok(())
+    } else {
+        Err(libc::EIO)
+    }
+}
+
+pub(crate) fn read(file: Descriptor, buffer: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the pointer and the length are a slice's.
+    check(unsafe { libc::read(file.0, buffer.as_mut_ptr().cast(), buffer.len()) }).map(|length| length as usize)
+}
+
+/// Writes to a file that exists.
+pub(crate) fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), Errno> {
+    let file = open(path, libc::O_WRONLY, 0)?;
+    let result = write(file, bytes);
+    close(file);
+    result
+}
+
+/// Reads the start of a small file of the kernel's.
+pub(crate) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
+    let file = open(path, libc::O_RDONLY, 0)?;
+    let result = read(file, buffer);
+    close(file);
+    Ok(&buffer[..result?])
+}
+
+pub(crate) fn change_directory(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: the path is a C string.
+    check(unsafe { libc::chdir(path.as_ptr()) }).map(drop)
+}
+
+/// `fork` with further flags, and without what a C library does around it.
+pub(crate) fn fork(flags: libc::c_int) -> Result<i64, Errno> {
+    let null = ptr::null::<libc::c_void>();
+    // SAFETY: without `CLONE_VM` the child runs on a copy of this stack; this process has one thread.
+    check(unsafe { libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, null, null, null, null) })
+}
+
+/// The caller, as the processes outside its pid namespace name it: `/proc` is still the host's.
+pub(crate) fn myself() -> Result<Process, Errno> {
+    let mut buffer = [0; 1024];
+    // SAFETY: the pointer and the length are an array's.
+    let length = unsafe { libc::readlink(c"/proc/self".as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    let pid = record::number(&buffer[..check(length)? as usize]).ok_or(libc::ESRCH)?;
+    let stat = read_file(c"/proc/self/stat", &mut buffer)?;
+    let start_time = record::start_time(stat).ok_or(libc::ESRCH)?;
+    Ok(Process {
+        pid: pid as u32,
+        start_time,
+    })
+}
+
+/// Leaves a record under its name only when it is whole.
+pub(crate) fn write_record(
+    directory: Descriptor,
+    (temporary, name): (&CStr, &CStr),
+    bytes: &[u8],
+    (durable, replace): (bool, bool),
+) -> Result<(), Errno> {
+    let file = open_at(
+        directory,
+        temporary,
+        libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC,
+        0o644,
+    )?;
+    write(file, bytes)?;
+    let flags = if replace { 0 } else { libc::RENAME_NOREPLACE };
+    // SAFETY: the names are C strings; the rest are numbers.
+    unsafe {
+        if durable {
+            check(libc::fsync(file.0))?;
+        }
+        let (from, to) = (temporary.as_ptr(), name.as_ptr());
+        check(libc::syscall(
+            libc::SYS_renameat2,
+            directory.0,
+            from,
+            directory.0,
+            to,
+            flags,
+        ))?;
+        if durable {
+            check(libc::fsync(directory.0))?;
+        }
+    }
+    close(file);
+    Ok(())
+}

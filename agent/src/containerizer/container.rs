@@ -1,0 +1,172 @@
+//! One launched container: its processes held by pidfd, and its end.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ChildStdout;
+use std::sync::Mutex;
+
+use proffer_shim::record::{Process, State};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::OnceCell;
+
+use super::spec::{ContainerId, Exit};
+
+/// A container that has been launched or re-adopted, and not yet forgotten.
+#[derive(Debug)]
+pub(super) struct Container {
+    pub(super) id: ContainerId,
+    /// None when it had ended before it was re-adopted.
+    processes: Option<Processes>,
+    pub(super) exit: OnceCell<Exit>,
+    /// One change at a time.
+    pub(super) updating: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Processes {
+    shim: OwnedFd,
+    /// None when the main process had ended before it could be held.
+    task: Option<OwnedFd>,
+    task_pid: u32,
+    /// The other end of the launcher's report. For as long as it is open the launcher leaves it to us to make the exit durable.
+    _report: Option<ChildStdout>,
+}
+
+impl Container {
+    /// Holds the processes that a report or a record names; none when the supervisor is gone.
+    pub(super) fn adopt(
+        id: &ContainerId,
+        (shim, task): (Process, Process),
+        report: Option<ChildStdout>,
+    ) -> io::Result<Option<Self>> {
+        let Some(shim) = hold(shim)? else { return Ok(None) };
+        let processes = Processes {
+            shim,
+            task: hold(task)?,
+            task_pid: task.pid,
+            _report: report,
+        };
+        Ok(Some(Container {
+            id: id.clone(),
+            processes: Some(processes),
+            exit: OnceCell::new(),
+            updating: Mutex::default(),
+        }))
+    }
+
+    /// Holds the processes of a record.
+    pub(super) fn adopt_state(id: &ContainerId, state: &State) -> io::Result<Option<Self>> {
+        Container::adopt(id, (state.shim, state.task), None)
+    }
+
+    /// A container that has ended.
+    pub(super) fn ended(id: &ContainerId, exit: Exit) -> Self {
+        Container {
+            id: id.clone(),
+            processes: None,
+            exit: OnceCell::new_with(Some(exit)),
+            updating: Mutex::default(),
+        }
+    }
+
+    /// The main process.
+    pub(super) fn task_pid(&self) -> u32 {
+        self.processes.as_ref().map_or(0, |processes| processes.task_pid)
+    }
+
+    /// Returns when the supervisor has ended, after the record of the exit was written.
+    pub(super) async fn supervisor_ended(&self) -> io::Result<()> {
+        let Some(processes) = &self.processes else {
+            return Ok(());
+        };
+        // Its successor is unsafe because a descriptor might be closed meanwhile; this one is borrowed from its owner.
+        #[allow(deprecated)]
+        let shim = AsyncFd::with_interest(processes.shim.as_fd(), Interest::READABLE)?;
+        shim.readable().await?.retain_ready();
+        self.reap();
+        Ok(())
+    }
+
+    /// The same for callers that may block, up to `seconds`; whether it has ended.
+    pub(super) fn supervisor_ended_within(&self, seconds: i64) -> io::Result<bool> {
+        let Some(processes) = &self.processes else {
+            return Ok(true);
+        };
+        let timeout = Timespec {
+            tv_sec: seconds,
+            tv_nsec: 0,
+        };
+        let mut ready = [PollFd::new(&processes.shim, PollFlags::IN)];
+        let ended = loop {
+            match rustix::event::poll(&mut ready, Some(&timeout)) {
+                Err(Errno::INTR) => {}
+                result => break result? > 0,
+            }
+        };
+        if ended {
+            self.reap();
+        }
+        Ok(ended)
+    }
+
+    /// The supervisor is a child of the agent that launched it, and of nobody in particular after a restart.
+    fn reap(&self) {
+        if let Some(processes) = &self.processes {
+            let _ = rustix::process::waitid(
+                WaitId::PidFd(processes.shim.as_fd()),
+                WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+            );
+        }
+    }
+
+    /// Signals the main process's group.
+    pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
+        let Some(Processes {
+            task: Some(task),
+            task_pid,
+            ..
+        }) = &self.processes
+        else {
+            return Ok(());
+        };
+        // An unreaped or living process keeps its pid; one that is gone is not signalled by number.
+        match proffer_shim::pidfd::signal_group(task.as_fd(), *task_pid, signal) {
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Asks the supervisor to kill everything.
+    pub(super) fn terminate(&self) -> io::Result<()> {
+        let Some(processes) = &self.processes else {
+            return Ok(());
+        };
+        match rustix::process::pidfd_send_signal(&processes.shim, Signal::TERM) {
+            Err(Errno::SRCH) | Ok(()) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Opens a pidfd, and looks after that whether it is still the process that was meant.
+fn hold(process: Process) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else {
+        return Ok(None);
+    };
+    let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    match std::fs::read(format!("/proc/{}/stat", process.pid)) {
+        Ok(stat) if proffer_shim::record::start_time(&stat) == Some(process.start_time) => Ok(Some(pidfd)),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,258 @@
+//! Starts one container: checks the specification, lets the isolators prepare, writes the plan, spawns the launcher and hears its
+//! report.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use proffer_shim::plan::{self, Plan, Settings, Step, Steps};
+use proffer_shim::record::{Report, Stage};
+use rustix::fs::MemfdFlags;
+
+use super::container::Container;
+use super::spec::{ContainerSpec, Launched};
+use super::{Inner, LaunchError};
+use crate::isolators::{self, LaunchPlan};
+
+/// Launches a container; when that fails nothing of it is left.
+pub(super) fn launch(inner: &Inner, spec: &ContainerSpec) -> Result<(Container, Launched), LaunchError> {
+    check(spec).map_err(|(field, reason)| refused(spec, field, reason))?;
+    inner.records.create(&spec.id).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => refused(spec, "id", "is in use".into()),
+        _ => failed(spec, "create the directory of its records", &error),
+    })?;
+    let launched = launch_prepared(inner, spec);
+    if launched.is_err() {
+        let _ = inner.cgroups.kill(&spec.id);
+        inner.remove(&spec.id).unwrap_or_else(|error| {
+            tracing::warn!(container_id = %spec.id, %error, "what a failed launch left could not be removed");
+        });
+    }
+    launched
+}
+
+fn launch_prepared(inner: &Inner, spec: &ContainerSpec) -> Result<(Container, Launched), LaunchError> {
+    let system = |error: crate::cgroups::Error| isolation_error(spec, "cgroups", isolators::Error::from(error));
+    inner.cgroups.create(&spec.id).map_err(system)?;
+    let mut launch_plan = LaunchPlan::default();
+    for isolator in &inner.isolators {
+        isolator
+            .prepare(spec, &mut launch_plan)
+            .map_err(|error| isolation_error(spec, isolator.name(), error))?;
+    }
+    let bytes = encode(inner, spec, &launch_plan).map_err(|error| failed(spec, "write the plan", &error))?;
+    let (mut first, mut pipe) =
+        spawn(&inner.shim, &bytes).map_err(|error| failed(spec, "start the launcher", &error))?;
+    let mut message = [0; Report::BYTES];
+    let heard = pipe.read_exact(&mut message);
+    // It ends as soon as it has created the supervisor.
+    let _ = first.wait();
+    heard.map_err(|error| failed(spec, "hear the launcher's report", &error))?;
+    let report = Report::from_bytes(message);
+    if report.errno != 0 {
+        wait_for_supervisor(&report);
+        let error = io::Error::from_raw_os_error(report.errno);
+        return Err(failed(spec, &stage_text(spec, &bytes, report.stage), &error));
+    }
+    let container = Container::adopt(&spec.id, (report.shim, report.task), Some(pipe))
+        .and_then(|container| container.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)))
+        .map_err(|error| failed(spec, "hold the supervisor", &error))?;
+    Ok((
+        container,
+        Launched {
+            pid: report.task.pid,
+            shim_pid: report.shim.pid,
+        },
+    ))
+}
+
+/// The fields that come from outside.
+fn check(spec: &ContainerSpec) -> Result<(), (&'static str, String)> {
+    let refuse = |field, reason: &str| Err((field, reason.to_owned()));
+    if !spec.id.is_valid() {
+        return refuse(
+            "id",
+            "expected 1 to 128 characters of [A-Za-z0-9._-], not starting with a dot",
+        );
+    }
+    if spec.argv.first().is_none_or(String::is_empty) {
+        return refuse("argv", "must begin with a program");
+    }
+    if !spec.sandbox.is_absolute() {
+        return refuse("sandbox", "must be an absolute path");
+    }
+    for (name, value) in &spec.environment {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err((
+                "environment",
+                format!("{name:?}: a name must not be empty or contain = or NUL, a value no NUL"),
+            ));
+        }
+    }
+    if spec.argv.iter().any(|argument| argument.contains('\0')) {
+        return refuse("argv", "must not contain a NUL character");
+    }
+    Ok(())
+}
+
+fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::Result<Vec<u8>> {
+    let mut steps = Steps::default();
+    for hierarchy in inner.cgroups.hierarchies() {
+        steps.push(&Step::JoinCgroup(&CString::new(
+            hierarchy.path(&spec.id, "cgroup.procs"),
+        )?));
+    }
+    steps.append(&launch_plan.mounts);
+    // As root, since the way to the sandbox need not be open to the user; the files then as the user.
+    steps.push(&Step::WorkingDirectory(&CString::new(
+        spec.sandbox.as_os_str().as_encoded_bytes(),
+    )?));
+    steps.append(&launch_plan.privileges);
+    steps.push(&Step::Stdio {
+        descriptor: 0,
+        path: c"/dev/null",
+    });
+    steps.push(&Step::Stdio {
+        descriptor: 1,
+        path: c"stdout",
+    });
+    steps.push(&Step::Stdio {
+        descriptor: 2,
+        path: c"stderr",
+    });
+
+    let state_dir = inner.records.directory(&spec.id);
+    let file = |file: &str| match &inner.cgroups.unified {
+        Some(unified) => unified.hierarchy().path(&spec.id, file),
+        None => String::new(),
+    };
+    let (cgroup_kill, cpu_stat) = (file("cgroup.kill"), file("cpu.stat"));
+    let cgroup_procs = inner
+        .cgroups
+        .hierarchies()
+        .first()
+        .map(|hierarchy| hierarchy.path(&spec.id, "cgroup.procs"));
+    let watched = &launch_plan.watched;
+    let settings = Settings {
+        pid_namespace: launch_plan.pid_namespace,
+        clone_flags: launch_plan.clone_flags,
+        boot_id: inner.boot_id.as_bytes(),
+        state_dir: state_dir.as_os_str().as_encoded_bytes(),
+        cgroup_kill: cgroup_kill.as_bytes(),
+        cgroup_procs: cgroup_procs.as_deref().unwrap_or_default().as_bytes(),
+        oom_control: watched.oom_control.as_bytes(),
+        oom_event_control: watched.oom_event_control.as_bytes(),
+        oom_events: watched.oom_events.as_bytes(),
+        memory_limit: watched.memory_limit.as_bytes(),
+        memory_peak: watched.memory_peak.as_bytes(),
+        cpu_stat: cpu_stat.as_bytes(),
+    };
+    let variables: Vec<String> = spec
+        .environment
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let variables: Vec<&[u8]> = variables.iter().map(|variable| variable.as_bytes()).collect();
+    let argv: Vec<&[u8]> = spec.argv.iter().map(|argument| argument.as_bytes()).collect();
+    let bytes = plan::encode(&settings, &argv, &variables, &steps).map_err(io::Error::other)?;
+    if bytes.len() > plan::PLAN_BYTES_MAX {
+        return Err(io::Error::from_raw_os_error(rustix::io::Errno::TOOBIG.raw_os_error()));
+    }
+    Ok(bytes)
+}
+
+fn spawn(shim: &Path, plan: &[u8]) -> io::Result<(Child, ChildStdout)> {
+    // A program that another thread is just starting may hold the freshly written launcher open for writing.
+    for _ in 0..100 {
+        match spawn_once(shim, plan) {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            result => return result,
+        }
+    }
+    spawn_once(shim, plan)
+}
+
+fn spawn_once(shim: &Path, plan: &[u8]) -> io::Result<(Child, ChildStdout)> {
+    let mut file = File::from(rustix::fs::memfd_create("proffer-plan", MemfdFlags::CLOEXEC)?);
+    file.write_all(plan)?;
+    file.rewind()?;
+    // Nothing is asked of `Command` for which it would fork: the size of the agent must not matter.
+    let mut command = Command::new(shim);
+    command
+        .env_clear()
+        .stdin(file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let pipe = child
+        .stdout
+        .take()
+        .ok_or_else(|| io::Error::other("the launcher has no pipe"))?;
+    Ok((child, pipe))
+}
+
+/// The supervisor of a failed launch is our child, and about to end.
+fn wait_for_supervisor(report: &Report) {
+    if let Some(pid) = i32::try_from(report.shim.pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    {
+        let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+    }
+}
+
+fn stage_text(spec: &ContainerSpec, plan: &[u8], stage: Stage) -> String {
+    match stage {
+        Stage::Plan => "read the plan".into(),
+        Stage::StateDirectory => "open the directory of its records".into(),
+        Stage::Supervisor => "create the supervisor".into(),
+        Stage::Watch => "prepare to watch".into(),
+        Stage::Clone => "create its namespaces".into(),
+        Stage::Record => "write the record of its start".into(),
+        Stage::Exec => format!("execute {}", spec.argv[0]),
+        Stage::Step(index) => Plan::parse(plan)
+            .and_then(|plan| plan.steps().nth(index as usize).map(|step| step.to_string()))
+            .unwrap_or_else(|| format!("step {index}")),
+    }
+}
+
+fn refused(spec: &ContainerSpec, field: &str, reason: String) -> LaunchError {
+    LaunchError {
+        id: spec.id.clone(),
+        stage: format!("check {field}"),
+        reason,
+        errno: 0,
+    }
+}
+
+fn failed(spec: &ContainerSpec, stage: &str, error: &io::Error) -> LaunchError {
+    LaunchError {
+        id: spec.id.clone(),
+        stage: stage.to_owned(),
+        reason: error.to_string(),
+        errno: error.raw_os_error().unwrap_or(0),
+    }
+}
+
+fn isolation_error(spec: &ContainerSpec, isolator: &str, error: isolators::Error) -> LaunchError {
+    let errno = error.errno();
+    match error {
+        isolators::Error::Rejected { field, reason } => refused(spec, field, reason),
+        error => {
+            let cause = std::error::Error::source(&error).map(|cause| cause.to_string());
+            let reason = cause.unwrap_or_else(|| "not available on this host".into());
+            LaunchError {
+                id: spec.id.clone(),
+                stage: format!("isolate {isolator}: {error}"),
+                reason,
+                errno,
+            }
+        }
+    }
+}

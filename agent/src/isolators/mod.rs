@@ -1,0 +1,161 @@
+//! The dimensions of isolation, one file each. They do not know each other; each adds its steps to the launch plan, in the phase
+//! where they belong.
+
+mod cpu;
+mod filesystem;
+mod memory;
+mod namespaces;
+mod pids;
+pub mod ports;
+mod user;
+
+use std::ffi::CString;
+use std::fmt;
+use std::sync::Arc;
+
+use proffer_shim::plan::Steps;
+
+use crate::cgroups::{self, Cgroups};
+use crate::containerizer::{self, Config, ContainerId, ContainerSpec, EnforcementNote, ISOLATORS, Resources, Usage};
+
+/// Isolating failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] cgroups::Error),
+    /// Something else of the system's.
+    #[error("{attempted}")]
+    System {
+        /// What was attempted, with its object.
+        attempted: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The specification asks for what cannot be.
+    #[error("{field}: {reason}")]
+    Rejected {
+        /// The field of the specification.
+        field: &'static str,
+        /// What would be accepted.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The system's error number, zero for a rejection.
+    pub fn errno(&self) -> i32 {
+        match self {
+            Error::Cgroup(cgroups::Error::File { source, .. }) | Error::System { source, .. } => {
+                source.raw_os_error().unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// What happens between the creation of the child and its program, in the order of the fields.
+#[derive(Clone, Debug, Default)]
+pub struct LaunchPlan {
+    /// The launcher becomes process 1 of a pid namespace.
+    pub pid_namespace: bool,
+    /// Other `CLONE_NEW*` flags.
+    pub clone_flags: u64,
+    /// Files that the launcher watches or reads at the end.
+    pub watched: Watched,
+    /// Prepares the mounts.
+    pub mounts: Steps,
+    /// Gives privileges up.
+    pub privileges: Steps,
+}
+
+/// Files that the launcher watches or reads at the end; empty where there is none.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    /// v1 `memory.oom_control`.
+    pub oom_control: String,
+    /// v1 `cgroup.event_control`.
+    pub oom_event_control: String,
+    /// v2 `memory.events`.
+    pub oom_events: String,
+    /// The memory limit.
+    pub memory_limit: String,
+    /// The peak of memory use.
+    pub memory_peak: String,
+}
+
+/// One dimension of isolation. Methods may block, run off the event loop, and are safe to repeat after recovery.
+pub trait Isolator: Send + Sync + fmt::Debug {
+    /// The name operators write in `--isolation`, for example `ports`.
+    fn name(&self) -> &'static str;
+
+    /// What enforces it on this host.
+    fn note(&self) -> EnforcementNote;
+
+    /// Sets limits on the container's cgroups, which exist, and adds steps to the plan.
+    fn prepare(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error>;
+
+    /// Changes the limits of a running container.
+    fn update(&self, container: &ContainerId, resources: &Resources) -> Result<(), Error> {
+        let _ = (container, resources);
+        Ok(())
+    }
+
+    /// Adds its figures.
+    fn usage(&self, container: &ContainerId, usage: &mut Usage) -> Result<(), Error> {
+        let _ = (container, usage);
+        Ok(())
+    }
+
+    /// Forgets a container that has ended, or was never known.
+    fn cleanup(&self, container: &ContainerId) {
+        let _ = container;
+    }
+}
+
+/// The isolators that the configuration names, in the order in which they prepare.
+pub(crate) fn open(config: &Config, cgroups: &Arc<Cgroups>) -> Result<Vec<Box<dyn Isolator>>, containerizer::Error> {
+    let mut opened: Vec<Box<dyn Isolator>> = Vec::new();
+    for name in ISOLATORS
+        .iter()
+        .filter(|name| config.isolation.iter().any(|wanted| wanted == *name))
+    {
+        opened.push(match *name {
+            "cpu" => Box::new(cpu::CpuIsolator::new(cgroups)?),
+            "memory" => Box::new(memory::MemoryIsolator::new(cgroups)?),
+            "pids" => Box::new(pids::PidsIsolator::new(cgroups, config.pids_max_default)?),
+            "ports" => Box::new(ports::PortsIsolator::new(cgroups)?),
+            "namespaces" => Box::new(namespaces::NamespacesIsolator),
+            "filesystem" => Box::new(filesystem::FilesystemIsolator::new(config)?),
+            _ => Box::new(user::UserIsolator),
+        });
+    }
+    Ok(opened)
+}
+
+fn missing(isolator: &'static str) -> containerizer::Error {
+    containerizer::Error::Unenforceable {
+        isolator,
+        reason: "its cgroup controller was not opened".into(),
+    }
+}
+
+/// A path or text for the plan.
+fn text(field: &'static str, text: impl Into<Vec<u8>>) -> Result<CString, Error> {
+    CString::new(text).map_err(|_| Error::Rejected {
+        field,
+        reason: "must not contain a NUL character".into(),
+    })
+}
+
+fn version_note(isolator: &'static str, controller: &dyn cgroups::Controller, text: &str) -> EnforcementNote {
+    let version = match controller.hierarchy().version {
+        cgroups::Version::V1 => "cgroup v1",
+        cgroups::Version::V2 => "cgroup v2",
+    };
+    EnforcementNote {
+        isolator,
+        text: format!("{version}: {text}"),
+        enforced: true,
+    }
+}

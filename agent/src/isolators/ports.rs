@@ -1,0 +1,254 @@
+//! Ports: `bind(2)` outside the allocated ranges fails with `EPERM`, at once, by a program on the container's cgroup.
+//!
+//! The program is attached to the unified tree's cgroup before anything runs in it and lives as long as the cgroup, so it needs no
+//! agent. What counts is the cgroup in which a socket is created. Port 0 stays allowed: the kernel then picks from the ephemeral
+//! range, which therefore must not overlap the ports that are allocated ([`check_disjoint`]). Raw sockets would bypass it; the
+//! container has no `CAP_NET_RAW`.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use proffer_shim::bpf::{self, Hook};
+
+use super::{Error, Isolator, LaunchPlan};
+use crate::cgroups::{Cgroups, Unified};
+use crate::containerizer::{self, ContainerId, ContainerSpec, EnforcementNote, Resources};
+
+const HOOKS: [Hook; 2] = [Hook::Inet4Bind, Hook::Inet6Bind];
+const PROGRAM_NAME: &str = "proffer_ports";
+/// A program may have 4096 instructions on every kernel; a range takes four.
+const RANGES_MAX: usize = 1000;
+/// Allow, and do not ask for `CAP_NET_BIND_SERVICE` (Linux 5.12).
+const ALLOW_PRIVILEGED: i32 = 3;
+const ALLOW: i32 = 1;
+
+/// Enforces `ports`.
+#[derive(Debug)]
+pub(super) struct PortsIsolator {
+    unified: Arc<Unified>,
+    /// What a port that is allocated answers: whether the kernel lets it skip the check for ports below 1024.
+    allow: i32,
+    attached: Mutex<HashMap<ContainerId, Vec<OwnedFd>>>,
+}
+
+impl PortsIsolator {
+    pub(super) fn new(cgroups: &Cgroups) -> Result<Self, containerizer::Error> {
+        let unenforceable = |reason: String| containerizer::Error::Unenforceable {
+            isolator: "ports",
+            reason,
+        };
+        let no_tree = "cgroup2 is not mounted; mount it, for example on /sys/fs/cgroup/unified";
+        let unified = cgroups.unified.clone().ok_or_else(|| unenforceable(no_tree.into()))?;
+        let allow = [ALLOW_PRIVILEGED, ALLOW]
+            .into_iter()
+            .map(|allow| bpf::load(Hook::Inet4Bind, PROGRAM_NAME, &program(&[1..=1], allow)).map(|_| allow))
+            .reduce(Result::or);
+        match allow {
+            Some(Ok(allow)) => Ok(PortsIsolator {
+                unified,
+                allow,
+                attached: Mutex::default(),
+            }),
+            Some(Err(error)) => Err(unenforceable(format!(
+                "a cgroup program cannot be loaded (CAP_BPF or root is needed): {error}"
+            ))),
+            None => Err(unenforceable("no program was tried".into())),
+        }
+    }
+
+    fn load(&self, ports: &[RangeInclusive<u16>]) -> Result<Vec<OwnedFd>, Error> {
+        let ranges = normalise(ports);
+        if ranges.len() > RANGES_MAX {
+            let reason = format!("{} separate ranges are more than {RANGES_MAX}", ranges.len());
+            return Err(Error::Rejected { field: "ports", reason });
+        }
+        let program = program(&ranges, self.allow);
+        HOOKS
+            .iter()
+            .map(|hook| bpf::load(*hook, PROGRAM_NAME, &program).map_err(failed("load the program for ports")))
+            .collect()
+    }
+
+    fn attached(&self) -> std::sync::MutexGuard<'_, HashMap<ContainerId, Vec<OwnedFd>>> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Isolator for PortsIsolator {
+    fn name(&self) -> &'static str {
+        "ports"
+    }
+
+    fn note(&self) -> EnforcementNote {
+        let mut text = String::from("cgroup-BPF: bind outside the allocated ranges fails with EPERM");
+        if self.allow == ALLOW {
+            text.push_str("; ports below 1024 need CAP_NET_BIND_SERVICE on this kernel, which tasks do not have");
+        }
+        EnforcementNote {
+            isolator: "ports",
+            text,
+            enforced: true,
+        }
+    }
+
+    fn prepare(&self, container: &ContainerSpec, _plan: &mut LaunchPlan) -> Result<(), Error> {
+        let programs = self.load(&container.resources.ports)?;
+        let directory = self.unified.open(&container.id)?;
+        for (hook, program) in HOOKS.iter().zip(&programs) {
+            bpf::attach(directory.as_fd(), *hook, program.as_fd(), None)
+                .map_err(failed("attach the program for ports"))?;
+        }
+        self.attached().insert(container.id.clone(), programs);
+        Ok(())
+    }
+
+    fn update(&self, container: &ContainerId, resources: &Resources) -> Result<(), Error> {
+        let programs = self.load(&resources.ports)?;
+        let directory = self.unified.open(container)?;
+        let old = self.attached().remove(container);
+        for (index, (hook, program)) in HOOKS.iter().zip(&programs).enumerate() {
+            // After a restart of the agent the kernel knows the program.
+            let found = match &old {
+                Some(_) => Vec::new(),
+                None => bpf::attached(directory.as_fd(), *hook).map_err(failed("find the program for ports"))?,
+            };
+            let old = old.as_ref().and_then(|programs| programs.get(index)).or(found.first());
+            bpf::attach(directory.as_fd(), *hook, program.as_fd(), old.map(AsFd::as_fd))
+                .map_err(failed("replace the program for ports"))?;
+        }
+        self.attached().insert(container.clone(), programs);
+        Ok(())
+    }
+
+    fn cleanup(&self, container: &ContainerId) {
+        self.attached().remove(container);
+    }
+}
+
+/// Checks that ports to be allocated are none that the kernel hands out to anyone who asks for port 0. `ephemeral` is
+/// [`ephemeral_range`]; the error says what to do.
+pub fn check_disjoint(ports: &[RangeInclusive<u16>], ephemeral: &RangeInclusive<u16>) -> Result<(), String> {
+    for range in ports {
+        if range.start() <= ephemeral.end() && ephemeral.start() <= range.end() {
+            return Err(format!(
+                "ports: {}-{} overlaps the kernel's ephemeral ports {}-{}, which any process may be given; offer ports outside \
+                 of them, or change net.ipv4.ip_local_port_range",
+                range.start(),
+                range.end(),
+                ephemeral.start(),
+                ephemeral.end()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The ports that the kernel picks from: `/proc/sys/net/ipv4/ip_local_port_range`.
+pub fn ephemeral_range() -> io::Result<RangeInclusive<u16>> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    parse_ephemeral(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "ip_local_port_range"))
+}
+
+fn parse_ephemeral(text: &str) -> Option<RangeInclusive<u16>> {
+    let mut numbers = text.split_whitespace().map(str::parse);
+    Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
+}
+
+fn failed(attempted: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::System {
+        attempted: attempted.into(),
+        source,
+    }
+}
+
+/// In order, without overlap and without empty ranges; port 0 is not one to allocate.
+fn normalise(ports: &[RangeInclusive<u16>]) -> Vec<RangeInclusive<u16>> {
+    let mut ranges: Vec<_> = ports
+        .iter()
+        .map(|range| (*range.start()).max(1)..=*range.end())
+        .filter(|range| !range.is_empty())
+        .collect();
+    ranges.sort_by_key(|range| *range.start());
+    let mut merged: Vec<RangeInclusive<u16>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if u32::from(*range.start()) <= u32::from(*last.end()) + 1 => {
+                *last = *last.start()..=(*last.end()).max(*range.end());
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+/// The program: reads the port from the context (`struct bpf_sock_addr`), compares it with each range.
+fn program(ranges: &[RangeInclusive<u16>], allow: i32) -> Vec<[u8; 8]> {
+    const LOAD_PORT: [u8; 8] = [0x61, 0x12, 24, 0, 0, 0, 0, 0];
+    const TO_HOST_ORDER: [u8; 8] = [0xdc, 0x02, 0, 0, 16, 0, 0, 0];
+    const SKIP_TWO_UNLESS_ZERO: [u8; 8] = [0x55, 0x02, 2, 0, 0, 0, 0, 0];
+    const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
+    let answer = |value: i32| instruction(0xb7, 0x00, 0, value);
+    let mut program = vec![LOAD_PORT, TO_HOST_ORDER, SKIP_TWO_UNLESS_ZERO, answer(ALLOW), EXIT];
+    for range in ranges {
+        program.push(instruction(0xa5, 0x02, 3, (*range.start()).into()));
+        program.push(instruction(0x25, 0x02, 2, (*range.end()).into()));
+        program.push(answer(allow));
+        program.push(EXIT);
+    }
+    program.extend([answer(0), EXIT]);
+    program
+}
+
+fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> [u8; 8] {
+    let (offset, immediate) = (offset.to_le_bytes(), immediate.to_le_bytes());
+    [
+        code,
+        registers,
+        offset[0],
+        offset[1],
+        immediate[0],
+        immediate[1],
+        immediate[2],
+        immediate[3],
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_merged_in_order() {
+        assert_eq!(normalise(&[10..=20, 5..=7, 21..=30, 15..=16, 0..=0]), [5..=7, 10..=30]);
+        assert_eq!(normalise(&[0..=65535, 1..=2]), [1..=65535]);
+        #[allow(clippy::reversed_empty_ranges)]
+        let reversed = 9..=3;
+        assert_eq!(normalise(&[reversed]), []);
+    }
+
+    #[test]
+    fn the_program_is_the_measured_one() {
+        let program = program(&[0x1234..=0x5678], ALLOW_PRIVILEGED);
+        assert_eq!(program.len(), 5 + 4 + 2);
+        assert_eq!(program[5], [0xa5, 2, 3, 0, 0x34, 0x12, 0, 0]);
+        assert_eq!(program[6], [0x25, 2, 2, 0, 0x78, 0x56, 0, 0]);
+        assert_eq!(program[7], [0xb7, 0, 0, 0, 3, 0, 0, 0]);
+    }
+
+    #[test]
+    fn ports_that_the_kernel_hands_out_are_refused_with_advice() {
+        let ephemeral = parse_ephemeral("32768\t60999\n").unwrap();
+        assert_eq!(check_disjoint(&[1024..=32767, 61000..=65535], &ephemeral), Ok(()));
+        for overlapping in [32768..=32768, 1..=65535, 60999..=61000, 40000..=40001] {
+            let message = check_disjoint(&[overlapping], &ephemeral).unwrap_err();
+            assert!(
+                message.contains("32768-60999") && message.contains("ip_local_port_range"),
+                "{message}"
+            );
+        }
+        assert_eq!(parse_ephemeral("1\n"), None);
+    }
+}
