@@ -23,6 +23,9 @@ pub struct Config {
     pub framework_resubscribe_timeout: Duration,
     /// How often schedulers get a HEARTBEAT.
     pub heartbeat_interval: Duration,
+    /// What a framework declines is not offered to it again before so long, even when it refuses for a shorter time:
+    /// else it could be offered and decline the same without end.
+    pub decline_pause: Duration,
     /// Offers that are neither accepted nor declined for so long are rescinded; never if unset.
     pub offer_timeout: Option<Duration>,
     /// How many removed frameworks are remembered.
@@ -44,6 +47,7 @@ impl Default for Config {
             agent_reregister_timeout: Duration::from_secs(600),
             framework_resubscribe_timeout: Duration::from_secs(60),
             heartbeat_interval: Duration::from_secs(15),
+            decline_pause: Duration::from_secs(1),
             offer_timeout: None,
             completed_frameworks_max: 1000,
             gone_agents_max: 10_000,

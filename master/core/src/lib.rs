@@ -9,52 +9,35 @@
 //! *Durable before visible*: what the registry holds changes only by `Input::Committed`, and nobody outside hears of a
 //! change that was only proposed.
 
+mod accept;
+mod agents;
+mod allocator;
+mod books;
 mod config;
 mod effect;
+mod events;
+mod frameworks;
 mod input;
-mod rejection;
+pub mod invariants;
+mod kill;
+mod master;
+mod offers;
+mod operator;
+mod proposals;
+mod reconcile;
+mod registry;
+mod scheduler;
+mod slots;
+mod tasks;
+#[cfg(test)]
+mod tests;
 mod time;
+mod timers;
+mod updates;
 
 pub use config::Config;
 pub use effect::{Answer, Effect, Effects};
 pub use input::{ConnectionId, Input, ProposalId, RequestId, StreamId};
-pub use rejection::Rejection;
+pub use master::Master;
+pub use proffer_proto::Rejection;
 pub use time::Timestamp;
-
-/// A master's state machine.
-#[derive(Debug)]
-pub struct Master {
-    config: Config,
-}
-
-impl Master {
-    /// A follower with an empty registry.
-    pub fn new(config: Config) -> Self {
-        Master { config }
-    }
-
-    /// The settings.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Replaces the registry by a snapshot. Only for followers.
-    pub fn restore(&mut self, registry: proffer_proto::registry::Registry) {
-        drop(registry);
-    }
-
-    /// The whole registry, for a snapshot.
-    pub fn registry(&self) -> proffer_proto::registry::Registry {
-        Default::default()
-    }
-
-    /// True while this master leads.
-    pub fn is_leader(&self) -> bool {
-        false
-    }
-
-    /// Applies one input. What must be done about it is appended to `effects`, in the order in which it must be done.
-    pub fn step(&mut self, now: Timestamp, input: Input, effects: &mut Effects) {
-        let (_, _, _) = (now, input, effects);
-    }
-}

@@ -1,0 +1,114 @@
+//! Refusals: which claim does not want which resources of which agent, and until when.
+//!
+//! Kept by agent, because an agent is what decisions are about, and in the order in which they end, so that looking for
+//! ended ones costs nothing when there are none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proffer_proto::resources::Resources;
+
+use crate::slots::{AgentSlot, ClaimSlot};
+use crate::time::Timestamp;
+
+/// How many different refusals are kept of one claim and agent; beyond that the one that ends first is dropped.
+const KEPT_MAX: usize = 8;
+
+#[derive(Debug)]
+struct Refusal {
+    resources: Resources,
+    until: Timestamp,
+}
+
+/// All refusals that are in force.
+#[derive(Debug, Default)]
+pub(super) struct Filters {
+    by_agent: BTreeMap<AgentSlot, BTreeMap<ClaimSlot, Vec<Refusal>>>,
+    /// One entry for every refusal, or more; an entry without a refusal does nothing.
+    ends: BTreeSet<(Timestamp, AgentSlot, ClaimSlot)>,
+}
+
+impl Filters {
+    pub(super) fn refuse(&mut self, claim: ClaimSlot, agent: AgentSlot, resources: Resources, until: Timestamp) {
+        let refusals = self.by_agent.entry(agent).or_default().entry(claim).or_default();
+        if refusals
+            .iter()
+            .any(|old| old.until >= until && old.resources.contains(&resources))
+        {
+            return;
+        }
+        refusals.retain(|old| old.until > until || !resources.contains(&old.resources));
+        if refusals.len() >= KEPT_MAX {
+            let first = refusals.iter().enumerate().min_by_key(|(_, old)| old.until);
+            if let Some((first, _)) = first {
+                refusals.swap_remove(first);
+            }
+        }
+        refusals.push(Refusal { resources, until });
+        self.ends.insert((until, agent, claim));
+    }
+
+    /// True when the claim refused these resources, or more.
+    pub(super) fn refuses(&self, claim: ClaimSlot, agent: AgentSlot, resources: &Resources) -> bool {
+        self.refusals(claim, agent)
+            .iter()
+            .any(|refusal| refusal.resources.contains(resources))
+    }
+
+    fn refusals(&self, claim: ClaimSlot, agent: AgentSlot) -> &[Refusal] {
+        let of_agent = self.by_agent.get(&agent);
+        of_agent
+            .and_then(|claims| claims.get(&claim))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// Forgets the refusals of a claim, and gives the agents that they were about.
+    pub(super) fn forget_claim(&mut self, claim: ClaimSlot) -> Vec<AgentSlot> {
+        let mut agents = Vec::new();
+        self.by_agent.retain(|agent, claims| {
+            if claims.remove(&claim).is_some() {
+                agents.push(*agent);
+            }
+            !claims.is_empty()
+        });
+        self.ends.retain(|(_, _, of)| *of != claim);
+        agents
+    }
+
+    pub(super) fn forget_agent(&mut self, agent: AgentSlot) {
+        if self.by_agent.remove(&agent).is_some() {
+            self.ends.retain(|(_, of, _)| *of != agent);
+        }
+    }
+
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        self.ends.first().map(|(until, _, _)| *until)
+    }
+
+    /// Ends what is over, and gives the agents that it was about.
+    pub(super) fn expire(&mut self, now: Timestamp) -> Vec<AgentSlot> {
+        let mut agents = Vec::new();
+        while let Some(&(until, agent, claim)) = self.ends.first()
+            && until <= now
+        {
+            self.ends.pop_first();
+            let Some(claims) = self.by_agent.get_mut(&agent) else {
+                continue;
+            };
+            let Some(refusals) = claims.get_mut(&claim) else {
+                continue;
+            };
+            let before = refusals.len();
+            refusals.retain(|refusal| refusal.until > now);
+            if refusals.len() < before {
+                agents.push(agent);
+            }
+            if refusals.is_empty() {
+                claims.remove(&claim);
+            }
+            if claims.is_empty() {
+                self.by_agent.remove(&agent);
+            }
+        }
+        agents
+    }
+}

@@ -1,0 +1,73 @@
+//! What of each agent is in use. For every agent: offered + allocated + free = total.
+//!
+//! An agent may come back with less than is in use there, or with two tasks on one port; such an agent is *tangled*, its
+//! sums are counted anew at each change, and of a resource that is overdrawn nothing is free.
+
+use proffer_proto::resources::Resources;
+
+use crate::agents::Agent;
+use crate::master::Leading;
+use crate::slots::AgentSlot;
+
+/// Counts resources of the agent as in use.
+pub(crate) fn hold(leading: &mut Leading, slot: AgentSlot, resources: &Resources) {
+    let agent = &mut leading.agents[slot];
+    agent.tangled |= agent.used.overlaps(resources);
+    agent.used += resources;
+    refresh(leading, slot);
+}
+
+/// Counts them as free again. The task or offer that used them must not be listed with the agent any more.
+pub(crate) fn unhold(leading: &mut Leading, slot: AgentSlot, resources: &Resources) {
+    let agent = &mut leading.agents[slot];
+    if agent.tangled || !agent.used.try_subtract(resources) {
+        let (used, tangled) = count(leading, slot);
+        let agent = &mut leading.agents[slot];
+        agent.used = used;
+        agent.tangled = tangled;
+    }
+    refresh(leading, slot);
+}
+
+/// Tells the allocator what is free on the agent.
+pub(crate) fn refresh(leading: &mut Leading, slot: AgentSlot) {
+    let free = leading.agents[slot].free();
+    leading.allocator.set_free(slot, free);
+}
+
+/// The sum of what is in use, and whether something is used twice.
+pub(crate) fn count(leading: &Leading, slot: AgentSlot) -> (Resources, bool) {
+    let mut used = Resources::new();
+    let mut tangled = false;
+    let mut add = |resources: &Resources| {
+        tangled |= used.overlaps(resources);
+        used += resources;
+    };
+    let agent = &leading.agents[slot];
+    for task in &agent.tasks {
+        let task = &leading.tasks[*task];
+        if task.held {
+            add(&task.resources);
+        }
+    }
+    for offer in &agent.offers {
+        if let Some(offer) = leading.offers.get(offer) {
+            add(&offer.resources);
+        }
+    }
+    (used, tangled)
+}
+
+impl Agent {
+    /// What is neither offered nor allocated.
+    pub(crate) fn free(&self) -> Resources {
+        if let Some(free) = self.total.checked_sub(&self.used) {
+            return free;
+        }
+        let of = |list: &Resources, key| list.filter(|entry| entry.key() == key);
+        self.total
+            .iter()
+            .filter_map(|entry| of(&self.total, entry.key()).checked_sub(&of(&self.used, entry.key())))
+            .sum()
+    }
+}

@@ -1,0 +1,246 @@
+//! Offers: free resources of one agent, held for one role of one framework until it answers.
+//!
+//! An offer ends in exactly one way: accepted, declined, rescinded (the framework hears it), or withdrawn (its framework
+//! has no stream on which it could hear it). Every way goes through [`take`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proffer_proto::resources::Resources;
+use proffer_proto::{Rejection, v1};
+
+use crate::effect::Answer;
+use crate::input::RequestId;
+use crate::master::{Leading, Step};
+use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
+use crate::timers::Timer;
+use crate::{books, events, frameworks};
+
+/// `Filters.refuse_seconds` where none is given, or a negative one.
+const REFUSE_DEFAULT: Duration = Duration::from_secs(5);
+/// No refusal lasts longer.
+const REFUSE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Numbers the offers of one incarnation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OfferNumber(pub(crate) u64);
+
+/// An offer that is not answered yet.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) framework: FrameworkSlot,
+    pub(crate) claim: ClaimSlot,
+    pub(crate) agent: AgentSlot,
+    /// Without allocation role.
+    pub(crate) resources: Resources,
+}
+
+/// Whether there is such an offer.
+pub(crate) enum Found {
+    Open(OfferNumber),
+    /// It may have been, and has ended.
+    Stale,
+    /// It was never made for this framework.
+    Unknown,
+}
+
+/// Offers what the allocator decides.
+pub(crate) fn allocate(leading: &mut Leading, step: &mut Step<'_>) {
+    let mut decisions = std::mem::take(&mut leading.decisions);
+    leading.allocator.allocate(&mut decisions);
+    let mut made: BTreeMap<FrameworkSlot, Vec<v1::Offer>> = BTreeMap::new();
+    for decision in decisions.drain(..) {
+        leading.made.offers += 1;
+        let number = OfferNumber(leading.made.offers);
+        let framework = leading.claims[decision.claim].framework;
+        let offer = Offer {
+            framework,
+            claim: decision.claim,
+            agent: decision.agent,
+            resources: decision.resources,
+        };
+        leading.agents[offer.agent].offers.insert(number);
+        leading.frameworks[framework].offers.insert(number);
+        books::hold(leading, offer.agent, &offer.resources);
+        if let Some(timeout) = step.config.offer_timeout {
+            leading.timers.set(Timer::Offer(number), step.now.plus(timeout));
+        }
+        made.entry(framework).or_default().push(wire(leading, number, &offer));
+        leading.offers.insert(number, offer);
+    }
+    leading.decisions = decisions;
+    for (framework, offers) in made {
+        frameworks::send(leading, step, framework, events::offers(offers));
+    }
+}
+
+/// As the framework sees it.
+pub(crate) fn wire(leading: &Leading, number: OfferNumber, offer: &Offer) -> v1::Offer {
+    let agent = &leading.agents[offer.agent];
+    let role = &leading.claims[offer.claim].role;
+    v1::Offer {
+        id: id(leading, number),
+        framework_id: leading.frameworks[offer.framework].id.clone(),
+        agent_id: agent.id.clone(),
+        hostname: agent.info.hostname.clone(),
+        resources: offer.resources.clone().allocate(role).to_wire(),
+        attributes: agent.info.attributes.clone(),
+        url: Some(v1::Url {
+            scheme: "http".to_owned(),
+            address: v1::Address {
+                hostname: Some(agent.info.hostname.clone()),
+                port: agent.info.port(),
+                ..v1::Address::default()
+            },
+            ..v1::Url::default()
+        }),
+        allocation_info: Some(v1::resource::AllocationInfo {
+            role: Some(role.clone()),
+        }),
+        domain: agent.info.domain.clone(),
+        ..v1::Offer::default()
+    }
+}
+
+fn id(leading: &Leading, number: OfferNumber) -> v1::OfferId {
+    v1::OfferId::from(format!("{}-O{}", leading.incarnation, number.0))
+}
+
+/// The offer of an id from outside.
+pub(crate) fn find(leading: &Leading, framework: FrameworkSlot, wanted: &v1::OfferId) -> Found {
+    let Some((incarnation, number)) = wanted.value.rsplit_once("-O") else {
+        return Found::Unknown;
+    };
+    let canonical = number.parse::<u64>().ok().filter(|parsed| parsed.to_string() == number);
+    let Some(number) = canonical.map(OfferNumber) else {
+        return Found::Unknown;
+    };
+    if incarnation != leading.incarnation {
+        // Made by another master, or by this one in an earlier term.
+        return Found::Stale;
+    }
+    match leading.offers.get(&number) {
+        Some(offer) if offer.framework == framework => Found::Open(number),
+        None if number.0 > 0 && number.0 <= leading.made.offers => Found::Stale,
+        _ => Found::Unknown,
+    }
+}
+
+/// Ends an offer. Its resources stay counted as held until [`give_back`].
+pub(crate) fn take(leading: &mut Leading, number: OfferNumber) -> Option<Offer> {
+    let offer = leading.offers.remove(&number)?;
+    leading.agents[offer.agent].offers.remove(&number);
+    leading.frameworks[offer.framework].offers.remove(&number);
+    leading.timers.cancel(Timer::Offer(number));
+    Some(offer)
+}
+
+/// Counts the resources of an ended offer as free.
+pub(crate) fn give_back(leading: &mut Leading, offer: &Offer) {
+    leading.allocator.credit(offer.claim, &offer.resources);
+    books::unhold(leading, offer.agent, &offer.resources);
+}
+
+/// Takes an offer back and says so.
+pub(crate) fn rescind(leading: &mut Leading, step: &mut Step<'_>, number: OfferNumber) {
+    let Some(offer) = take(leading, number) else { return };
+    give_back(leading, &offer);
+    let rescinded = events::rescind(id(leading, number));
+    frameworks::send(leading, step, offer.framework, rescinded);
+}
+
+/// Takes all offers of an agent back.
+pub(crate) fn rescind_agent(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) {
+    for number in leading.agents[slot].offers.clone() {
+        rescind(leading, step, number);
+    }
+}
+
+/// Takes all offers to a framework back.
+pub(crate) fn rescind_framework(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSlot) {
+    for number in leading.frameworks[slot].offers.clone() {
+        rescind(leading, step, number);
+    }
+}
+
+/// Ends all offers to a framework whose scheduler is not there to hear it.
+pub(crate) fn withdraw_framework(leading: &mut Leading, _step: &mut Step<'_>, slot: FrameworkSlot) {
+    for number in leading.frameworks[slot].offers.clone() {
+        if let Some(offer) = take(leading, number) {
+            give_back(leading, &offer);
+        }
+    }
+}
+
+/// How long declined resources are not to be offered again.
+pub(crate) fn refusal(filters: Option<&v1::Filters>) -> Result<Duration, Rejection> {
+    let Some(seconds) = filters.and_then(|filters| filters.refuse_seconds) else {
+        return Ok(REFUSE_DEFAULT);
+    };
+    if seconds.is_nan() {
+        return Err(Rejection::new("filters.refuse_seconds", "is NaN", "seconds"));
+    }
+    if seconds < 0.0 {
+        return Ok(REFUSE_DEFAULT);
+    }
+    Ok(Duration::try_from_secs_f64(seconds).map_or(REFUSE_MAX, |span| span.min(REFUSE_MAX)))
+}
+
+/// A scheduler's DECLINE. An offer that has ended meanwhile is no fault of the caller.
+pub(crate) fn decline(
+    leading: &mut Leading,
+    step: &mut Step<'_>,
+    slot: FrameworkSlot,
+    request: RequestId,
+    call: &v1::scheduler::call::Decline,
+) {
+    match check_decline(leading, slot, call) {
+        Ok((refusal, open)) => {
+            step.effects.answer(request, Answer::Accepted);
+            // Even who refuses for no time at all is not asked again at once: it would decline again, without end.
+            let until = step.now.plus(refusal.max(step.config.decline_pause));
+            for number in open {
+                if let Some(offer) = take(leading, number) {
+                    give_back(leading, &offer);
+                    leading
+                        .allocator
+                        .refuse(offer.claim, offer.agent, offer.resources, until);
+                }
+            }
+        }
+        Err(rejection) => {
+            let rejection = rejection.within("decline");
+            step.effects.answer(request, Answer::Rejected(rejection));
+        }
+    }
+}
+
+fn check_decline(
+    leading: &Leading,
+    slot: FrameworkSlot,
+    call: &v1::scheduler::call::Decline,
+) -> Result<(Duration, Vec<OfferNumber>), Rejection> {
+    let refusal = refusal(call.filters.as_ref())?;
+    if call.offer_ids.is_empty() {
+        return Err(Rejection::new("offer_ids", "is empty", "the ids of one or more offers"));
+    }
+    let mut open = Vec::new();
+    for (index, id) in call.offer_ids.iter().enumerate() {
+        match find(leading, slot, id) {
+            Found::Open(number) => open.push(number),
+            Found::Stale => {}
+            Found::Unknown => return Err(unknown(index, id)),
+        }
+    }
+    Ok((refusal, open))
+}
+
+/// An offer id that was never given to this framework.
+pub(crate) fn unknown(index: usize, id: &v1::OfferId) -> Rejection {
+    let problem = format!("is {:?}, which names no offer to this framework", id.value);
+    Rejection::new(
+        format!("offer_ids[{index}]"),
+        problem,
+        "the id of an offer from an OFFERS event",
+    )
+}

@@ -1,0 +1,138 @@
+//! RECONCILE: a framework asks what the master knows of its tasks.
+//!
+//! | task | agent | answer |
+//! |---|---|---|
+//! | known | | its latest state |
+//! | unknown | known from the registry, not back since the election | silence: the framework asks again |
+//! | unknown | not named, and some agent is not back | silence |
+//! | unknown | registered | TASK_GONE |
+//! | unknown | unreachable | TASK_UNREACHABLE |
+//! | unknown | gone | TASK_GONE_BY_OPERATOR |
+//! | unknown | unknown, or not named | TASK_UNKNOWN |
+//!
+//! A framework that is not PARTITION_AWARE hears TASK_LOST for each of the last four.
+
+use proffer_proto::v1::scheduler::call::Reconcile;
+use proffer_proto::v1::task_status::Reason;
+use proffer_proto::v1::{self, TaskState, TaskStatus};
+
+use crate::agents::Phase;
+use crate::master::{Leading, Step};
+use crate::slots::{FrameworkSlot, TaskSlot};
+use crate::tasks::{self, Task};
+use crate::{events, frameworks, updates};
+
+/// A scheduler's RECONCILE: of the tasks it names, or of all that have not ended.
+pub(crate) fn reconcile(leading: &Leading, step: &mut Step<'_>, slot: FrameworkSlot, call: &Reconcile) {
+    if !call.tasks.is_empty() {
+        for task in &call.tasks {
+            one(leading, step, slot, &task.task_id, task.agent_id.as_ref());
+        }
+        return;
+    }
+    let aware = leading.frameworks[slot].partition_aware();
+    for task in leading.frameworks[slot].tasks.values() {
+        let state = leading.tasks[*task].state();
+        // To others an unreachable task is lost, and what is lost has ended.
+        let open = !tasks::is_terminal(state) && (aware || state != TaskState::TaskUnreachable);
+        if open {
+            let status = known(leading, step, *task);
+            frameworks::send(leading, step, slot, events::update(status));
+        }
+    }
+}
+
+/// Tells a framework what is known of one task.
+pub(crate) fn one(
+    leading: &Leading,
+    step: &mut Step<'_>,
+    slot: FrameworkSlot,
+    task_id: &v1::TaskId,
+    agent_id: Option<&v1::AgentId>,
+) {
+    let framework = &leading.frameworks[slot];
+    let status = if let Some(task) = framework.tasks.get(task_id) {
+        Some(known(leading, step, *task))
+    } else if let Some(ended) = framework.completed.iter().rev().find(|task| task.task_id == *task_id) {
+        Some(of_wire(step, ended, ended.state()))
+    } else {
+        unknown(leading, step, slot, task_id, agent_id)
+    };
+    if let Some(status) = status {
+        frameworks::send(leading, step, slot, events::update(status));
+    }
+}
+
+fn known(leading: &Leading, step: &Step<'_>, slot: TaskSlot) -> TaskStatus {
+    let task: &Task = &leading.tasks[slot];
+    if task.state() == TaskState::TaskUnreachable
+        && let Some(since) = tasks::unreachable_since(&leading.agents[task.agent])
+    {
+        return TaskStatus {
+            reason: Some(Reason::Reconciliation as i32),
+            ..tasks::unreachable_status(leading, step.now, slot, since)
+        };
+    }
+    // What the framework was told last, so that it never hears of states in another order than the task went through.
+    let told = task.wire.status_update_state.map(|_| task.wire.status_update_state());
+    of_wire(step, &task.wire, told.unwrap_or(task.state()))
+}
+
+fn of_wire(step: &Step<'_>, task: &v1::Task, state: TaskState) -> TaskStatus {
+    let latest = task.statuses.last();
+    TaskStatus {
+        agent_id: Some(task.agent_id.clone()),
+        executor_id: task.executor_id.clone(),
+        healthy: latest.and_then(|status| status.healthy),
+        container_status: latest.and_then(|status| status.container_status.clone()),
+        ..updates::by_master(
+            step.now,
+            &task.task_id,
+            state,
+            Some(Reason::Reconciliation),
+            "the latest state of the task",
+        )
+    }
+}
+
+fn unknown(
+    leading: &Leading,
+    step: &Step<'_>,
+    slot: FrameworkSlot,
+    task_id: &v1::TaskId,
+    agent_id: Option<&v1::AgentId>,
+) -> Option<TaskStatus> {
+    let agent = agent_id.and_then(|id| leading.agent_ids.get(id));
+    let agent = agent.map(|agent| &leading.agents[*agent]);
+    let mut since = None;
+    let (state, message) = match (agent_id, agent.map(|agent| &agent.phase)) {
+        (_, Some(Phase::Recovered)) => return None,
+        (_, Some(Phase::Attached(_) | Phase::Disconnected)) => {
+            (TaskState::TaskGone, "the agent does not know the task")
+        }
+        (_, Some(Phase::Unreachable { since: at })) => {
+            since = Some(*at);
+            (TaskState::TaskUnreachable, "the agent is unreachable")
+        }
+        (Some(id), None) if step.registry.is_gone(id) => (
+            TaskState::TaskGoneByOperator,
+            "the agent was marked gone by an operator",
+        ),
+        (Some(_), None) => (TaskState::TaskUnknown, "neither the task nor the agent is known"),
+        (None, None) => {
+            let waiting = leading.agents.iter().any(|(_, agent)| agent.phase == Phase::Recovered);
+            if waiting {
+                return None;
+            }
+            (TaskState::TaskUnknown, "the task is not known")
+        }
+    };
+    let state = tasks::told(state, leading.frameworks[slot].partition_aware());
+    Some(TaskStatus {
+        agent_id: agent_id.cloned(),
+        unreachable_time: since.map(|at| v1::TimeInfo {
+            nanoseconds: at.as_nanos_i64(),
+        }),
+        ..updates::by_master(step.now, task_id, state, Some(Reason::Reconciliation), message)
+    })
+}

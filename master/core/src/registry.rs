@@ -1,0 +1,195 @@
+//! The replicated facts: agents, frameworks with their failover deadlines, and the ids that never come back.
+//!
+//! Changed by committed changes only, on leaders and followers alike, and by nothing else than the change itself: two
+//! registries that applied the same changes are equal. A change that names what is not there changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proffer_proto::registry as wire;
+use proffer_proto::registry::change::Body;
+use proffer_proto::v1;
+
+/// The registry as it is after the changes so far.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    pub(crate) agents: BTreeMap<v1::AgentId, wire::Agent>,
+    pub(crate) frameworks: BTreeMap<v1::FrameworkId, wire::Framework>,
+    completed: VecDeque<wire::Completed>,
+    completed_ids: BTreeSet<v1::FrameworkId>,
+    gone: VecDeque<wire::Gone>,
+    gone_ids: BTreeSet<v1::AgentId>,
+}
+
+impl Registry {
+    /// The registry of a snapshot.
+    pub(crate) fn from_wire(snapshot: wire::Registry) -> Self {
+        let mut registry = Registry::default();
+        for agent in snapshot.agents {
+            if let Some(id) = agent.info.id.clone() {
+                registry.agents.insert(id, agent);
+            }
+        }
+        for framework in snapshot.frameworks {
+            if let Some(id) = framework.info.id.clone() {
+                registry.frameworks.insert(id, framework);
+            }
+        }
+        for completed in snapshot.completed_frameworks {
+            registry.remember_completed(completed);
+        }
+        for gone in snapshot.gone_agents {
+            registry.remember_gone(gone);
+        }
+        registry
+    }
+
+    /// For a snapshot.
+    pub(crate) fn to_wire(&self) -> wire::Registry {
+        wire::Registry {
+            agents: self.agents.values().cloned().collect(),
+            frameworks: self.frameworks.values().cloned().collect(),
+            completed_frameworks: self.completed.iter().cloned().collect(),
+            gone_agents: self.gone.iter().cloned().collect(),
+        }
+    }
+
+    pub(crate) fn is_gone(&self, agent: &v1::AgentId) -> bool {
+        self.gone_ids.contains(agent)
+    }
+
+    pub(crate) fn is_completed(&self, framework: &v1::FrameworkId) -> bool {
+        self.completed_ids.contains(framework)
+    }
+
+    /// Oldest first.
+    pub(crate) fn completed(&self) -> impl Iterator<Item = &wire::Completed> {
+        self.completed.iter()
+    }
+
+    /// What has to be forgotten so that the bounds hold; `None` when they do.
+    pub(crate) fn excess(&self, completed_max: usize, gone_max: usize) -> Option<wire::ForgetCompleted> {
+        let completed = self.completed.len().saturating_sub(completed_max);
+        let gone = self.gone.len().saturating_sub(gone_max);
+        if completed == 0 && gone == 0 {
+            return None;
+        }
+        Some(wire::ForgetCompleted {
+            framework_ids: self
+                .completed
+                .iter()
+                .take(completed)
+                .filter_map(|c| c.info.id.clone())
+                .collect(),
+            gone_agent_ids: self.gone.iter().take(gone).map(|g| g.agent_id.clone()).collect(),
+        })
+    }
+
+    /// Applies one committed change.
+    pub(crate) fn apply(&mut self, change: &wire::Change) {
+        match &change.body {
+            Some(Body::AdmitAgent(admit)) => self.admit_agent(admit),
+            Some(Body::UpdateAgent(update)) => {
+                let agent = update.agent.id.as_ref().and_then(|id| self.agents.get_mut(id));
+                if let Some(agent) = agent {
+                    agent.info = update.agent.clone();
+                }
+            }
+            Some(Body::MarkUnreachable(mark)) => {
+                if let Some(agent) = self.agents.get_mut(&mark.agent_id) {
+                    agent.unreachable_ms = Some(mark.at_ms);
+                }
+            }
+            Some(Body::MarkReachable(mark)) => {
+                if let Some(agent) = self.agents.get_mut(&mark.agent_id) {
+                    agent.unreachable_ms = None;
+                }
+            }
+            Some(Body::MarkGone(mark)) => {
+                self.agents.remove(&mark.agent_id);
+                self.remember_gone(wire::Gone {
+                    agent_id: mark.agent_id.clone(),
+                    at_ms: mark.at_ms,
+                });
+            }
+            Some(Body::RemoveAgent(remove)) => {
+                self.agents.remove(&remove.agent_id);
+            }
+            Some(Body::PutFramework(put)) => self.put_framework(put),
+            Some(Body::FrameworkDisconnected(disconnected)) => {
+                if let Some(framework) = self.frameworks.get_mut(&disconnected.framework_id) {
+                    framework.failover_deadline_ms = Some(disconnected.deadline_ms);
+                }
+            }
+            Some(Body::FrameworkConnected(connected)) => {
+                if let Some(framework) = self.frameworks.get_mut(&connected.framework_id) {
+                    framework.failover_deadline_ms = None;
+                }
+            }
+            Some(Body::RemoveFramework(remove)) => {
+                if let Some(framework) = self.frameworks.remove(&remove.framework_id) {
+                    self.remember_completed(wire::Completed {
+                        info: framework.info,
+                        removed_ms: remove.at_ms,
+                    });
+                }
+            }
+            Some(Body::ForgetCompleted(forget)) => self.forget(forget),
+            None => {}
+        }
+    }
+
+    fn admit_agent(&mut self, admit: &wire::AdmitAgent) {
+        let Some(id) = admit.agent.id.clone() else { return };
+        if self.gone_ids.contains(&id) || self.agents.contains_key(&id) {
+            return;
+        }
+        let agent = wire::Agent {
+            info: admit.agent.clone(),
+            admitted_ms: admit.at_ms,
+            unreachable_ms: None,
+        };
+        self.agents.insert(id, agent);
+    }
+
+    /// Only a connected framework puts, so its deadline ends.
+    fn put_framework(&mut self, put: &wire::PutFramework) {
+        let Some(id) = put.framework.id.clone() else { return };
+        if self.completed_ids.contains(&id) {
+            return;
+        }
+        let registered_ms = self.frameworks.get(&id).map_or(put.at_ms, |known| known.registered_ms);
+        let framework = wire::Framework {
+            info: put.framework.clone(),
+            registered_ms,
+            failover_deadline_ms: None,
+        };
+        self.frameworks.insert(id, framework);
+    }
+
+    fn remember_completed(&mut self, completed: wire::Completed) {
+        let Some(id) = completed.info.id.clone() else { return };
+        if self.completed_ids.insert(id) {
+            self.completed.push_back(completed);
+        }
+    }
+
+    fn remember_gone(&mut self, gone: wire::Gone) {
+        if self.gone_ids.insert(gone.agent_id.clone()) {
+            self.gone.push_back(gone);
+        }
+    }
+
+    fn forget(&mut self, forget: &wire::ForgetCompleted) {
+        for id in &forget.framework_ids {
+            self.completed_ids.remove(id);
+        }
+        for id in &forget.gone_agent_ids {
+            self.gone_ids.remove(id);
+        }
+        let completed_ids = &self.completed_ids;
+        self.completed
+            .retain(|completed| completed.info.id.as_ref().is_some_and(|id| completed_ids.contains(id)));
+        let gone_ids = &self.gone_ids;
+        self.gone.retain(|gone| gone_ids.contains(&gone.agent_id));
+    }
+}

@@ -1,0 +1,377 @@
+//! Tasks: what the master knows of each, and when its resources are free again.
+//!
+//! Agents are the truth about tasks. A task is known from its launch, or from an agent that lists it, until its terminal
+//! update is acknowledged; then it is remembered for people, up to a bound. Its resources are free with the first
+//! terminal state that is heard of.
+
+use proffer_proto::resources::Resources;
+use proffer_proto::v1::task_status::Reason;
+use proffer_proto::v1::{self, TaskState, TaskStatus};
+use proffer_proto::{link, v1::KillPolicy};
+
+use crate::agents::{Agent, Phase};
+use crate::master::{Leading, Step};
+use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
+use crate::time::Timestamp;
+use crate::{books, events, frameworks, updates};
+
+/// How many of the latest statuses of a task are kept.
+const STATUSES_MAX: usize = 16;
+
+/// A task that is not forgotten.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) framework: FrameworkSlot,
+    pub(crate) agent: AgentSlot,
+    pub(crate) claim: ClaimSlot,
+    /// Without allocation role.
+    pub(crate) resources: Resources,
+    /// The resources are counted as in use.
+    pub(crate) held: bool,
+    /// Its state is UNREACHABLE while its agent is, whatever the framework is told.
+    pub(crate) wire: v1::Task,
+    /// The agent has told of it.
+    pub(crate) reported: bool,
+    /// The update that waits for its acknowledgement.
+    pub(crate) pending: Option<TaskStatus>,
+    /// The uuid that was acknowledged last.
+    pub(crate) acknowledged: Option<Vec<u8>>,
+    /// It was to be killed while its agent was away.
+    pub(crate) kill: Option<Option<KillPolicy>>,
+}
+
+/// How tasks end that no agent will tell of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    /// For frameworks that are PARTITION_AWARE; others hear TASK_LOST.
+    pub(crate) state: TaskState,
+    pub(crate) reason: Reason,
+    pub(crate) message: &'static str,
+}
+
+/// Whether no other state can follow.
+pub(crate) fn is_terminal(state: TaskState) -> bool {
+    match state {
+        TaskState::TaskFinished
+        | TaskState::TaskFailed
+        | TaskState::TaskKilled
+        | TaskState::TaskError
+        | TaskState::TaskLost
+        | TaskState::TaskDropped
+        | TaskState::TaskGone
+        | TaskState::TaskGoneByOperator => true,
+        TaskState::TaskStaging
+        | TaskState::TaskStarting
+        | TaskState::TaskRunning
+        | TaskState::TaskKilling
+        | TaskState::TaskUnreachable
+        | TaskState::TaskUnknown => false,
+    }
+}
+
+/// What a framework hears instead of a state that only PARTITION_AWARE ones know.
+pub(crate) fn told(state: TaskState, partition_aware: bool) -> TaskState {
+    match state {
+        TaskState::TaskUnreachable
+        | TaskState::TaskDropped
+        | TaskState::TaskGone
+        | TaskState::TaskGoneByOperator
+        | TaskState::TaskUnknown
+            if !partition_aware =>
+        {
+            TaskState::TaskLost
+        }
+        state => state,
+    }
+}
+
+impl Task {
+    pub(crate) fn state(&self) -> TaskState {
+        self.wire.state()
+    }
+
+    /// Takes a newer state over. Nothing follows a terminal state.
+    pub(crate) fn advance(&mut self, state: TaskState) {
+        if !is_terminal(self.state()) {
+            self.wire.set_state(state);
+        }
+    }
+
+    /// Remembers a status for people.
+    pub(crate) fn record(&mut self, status: &TaskStatus) {
+        let statuses = &mut self.wire.statuses;
+        let again = statuses
+            .last()
+            .is_some_and(|last| last.uuid == status.uuid && last.state == status.state);
+        if again {
+            return;
+        }
+        if statuses.len() >= STATUSES_MAX {
+            statuses.remove(0);
+        }
+        statuses.push(status.clone());
+    }
+}
+
+/// A task is launched on an agent. Its resources are no longer the offer's.
+pub(crate) fn launch(leading: &mut Leading, slot: FrameworkSlot, agent: AgentSlot, claim: ClaimSlot, wire: v1::Task) {
+    let resources = Resources::from_wire(&wire.resources).unwrap_or_default().unallocate();
+    insert(leading, slot, agent, claim, resources, wire, false);
+}
+
+fn insert(
+    leading: &mut Leading,
+    framework: FrameworkSlot,
+    agent: AgentSlot,
+    claim: ClaimSlot,
+    resources: Resources,
+    wire: v1::Task,
+    reported: bool,
+) -> TaskSlot {
+    let id = wire.task_id.clone();
+    let task = leading.tasks.insert(Task {
+        framework,
+        agent,
+        claim,
+        resources,
+        held: false,
+        wire,
+        reported,
+        pending: None,
+        acknowledged: None,
+        kill: None,
+    });
+    leading.frameworks[framework].tasks.insert(id, task);
+    leading.agents[agent].tasks.insert(task);
+    if !is_terminal(leading.tasks[task].state()) {
+        hold(leading, task);
+    }
+    task
+}
+
+/// Counts the resources of a task as in use.
+fn hold(leading: &mut Leading, slot: TaskSlot) {
+    let task = &mut leading.tasks[slot];
+    if task.held {
+        return;
+    }
+    task.held = true;
+    let (agent, resources) = (task.agent, task.resources.clone());
+    leading.allocator.charge(task.claim, &resources);
+    books::hold(leading, agent, &resources);
+}
+
+/// Counts the resources of a task as free.
+pub(crate) fn release(leading: &mut Leading, slot: TaskSlot) {
+    let task = &mut leading.tasks[slot];
+    if !task.held {
+        return;
+    }
+    task.held = false;
+    let (agent, resources) = (task.agent, task.resources.clone());
+    leading.allocator.credit(task.claim, &resources);
+    books::unhold(leading, agent, &resources);
+}
+
+/// Forgets a task; it is remembered for people among the ended ones.
+pub(crate) fn complete(leading: &mut Leading, step: &Step<'_>, slot: TaskSlot) {
+    release(leading, slot);
+    let Some(task) = leading.tasks.remove(slot) else { return };
+    leading.agents[task.agent].tasks.remove(&slot);
+    let framework = &mut leading.frameworks[task.framework];
+    framework.tasks.remove(&task.wire.task_id);
+    framework.completed.push_back(task.wire);
+    while framework.completed.len() > step.config.completed_tasks_max {
+        framework.completed.pop_front();
+    }
+}
+
+/// Forgets all tasks of a framework that is removed.
+pub(crate) fn forget_framework(leading: &mut Leading, framework: FrameworkSlot) {
+    for (_, slot) in std::mem::take(&mut leading.frameworks[framework].tasks) {
+        release(leading, slot);
+        if let Some(task) = leading.tasks.remove(slot) {
+            leading.agents[task.agent].tasks.remove(&slot);
+        }
+    }
+}
+
+/// Ends a task that no agent will tell of, and says so.
+fn end(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, end: End) {
+    let task = &mut leading.tasks[slot];
+    let (framework, agent) = (task.framework, task.agent);
+    let ended = is_terminal(task.state());
+    let state = told(end.state, leading.frameworks[framework].partition_aware());
+    task.advance(state);
+    if !ended {
+        let mut status = updates::by_master(step.now, &task.wire.task_id, state, Some(end.reason), end.message);
+        status.agent_id = Some(leading.agents[agent].id.clone());
+        task.record(&status);
+        frameworks::send(leading, step, framework, events::update(status));
+    }
+    complete(leading, step, slot);
+}
+
+/// Ends all tasks of an agent that is removed.
+pub(crate) fn end_all(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, how: End) {
+    for slot in leading.agents[agent].tasks.clone() {
+        end(leading, step, slot, how);
+    }
+}
+
+/// The registry knows that an agent is unreachable: its tasks are, and hold nothing.
+pub(crate) fn agent_unreachable(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, since: Timestamp) {
+    for slot in leading.agents[agent].tasks.clone() {
+        release(leading, slot);
+        let task = &mut leading.tasks[slot];
+        if is_terminal(task.state()) {
+            continue;
+        }
+        task.advance(TaskState::TaskUnreachable);
+        let framework = task.framework;
+        let mut status = unreachable_status(leading, step.now, slot, since);
+        status.reason = Some(Reason::AgentRemoved as i32);
+        leading.tasks[slot].record(&status);
+        frameworks::send(leading, step, framework, events::update(status));
+    }
+}
+
+/// What a framework hears of a task on an unreachable agent.
+pub(crate) fn unreachable_status(leading: &Leading, now: Timestamp, slot: TaskSlot, since: Timestamp) -> TaskStatus {
+    let task = &leading.tasks[slot];
+    let aware = leading.frameworks[task.framework].partition_aware();
+    let state = told(TaskState::TaskUnreachable, aware);
+    TaskStatus {
+        agent_id: Some(leading.agents[task.agent].id.clone()),
+        unreachable_time: Some(v1::TimeInfo {
+            nanoseconds: since.as_nanos_i64(),
+        }),
+        ..updates::by_master(now, &task.wire.task_id, state, None, "the agent is unreachable")
+    }
+}
+
+/// Since when an agent is unreachable, if it is.
+pub(crate) fn unreachable_since(agent: &Agent) -> Option<Timestamp> {
+    match agent.phase {
+        Phase::Unreachable { since } => Some(since),
+        _ => None,
+    }
+}
+
+/// An agent listed its tasks: the whole truth about them.
+pub(crate) fn relist(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, listed: Vec<v1::Task>) {
+    let mut unlisted = leading.agents[agent].tasks.clone();
+    let mut shut_down = Vec::new();
+    for wire in listed {
+        let Some(&framework) = leading.framework_ids.get(&wire.framework_id) else {
+            if !shut_down.contains(&wire.framework_id) {
+                shut_down.push(wire.framework_id);
+            }
+            continue;
+        };
+        match leading.frameworks[framework].tasks.get(&wire.task_id).copied() {
+            Some(slot) if leading.tasks[slot].agent == agent => {
+                unlisted.remove(&slot);
+                resume(leading, step, slot, wire);
+            }
+            Some(_) => kill_double(leading, step, agent, &wire),
+            None => adopt(leading, framework, agent, wire),
+        }
+    }
+    for id in shut_down {
+        frameworks::shut_down(leading, step, agent, &id);
+    }
+    for slot in unlisted {
+        let state = if leading.tasks[slot].reported {
+            TaskState::TaskGone
+        } else {
+            TaskState::TaskDropped
+        };
+        let how = End {
+            state,
+            reason: Reason::Reconciliation,
+            message: "the agent does not know the task",
+        };
+        end(leading, step, slot, how);
+    }
+    send_kills(leading, step, agent);
+}
+
+/// The agent listed a task that is known.
+fn resume(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, wire: v1::Task) {
+    let task = &mut leading.tasks[slot];
+    let was_unreachable = task.state() == TaskState::TaskUnreachable;
+    let state = wire.state();
+    task.advance(state);
+    task.reported = true;
+    task.wire.status_update_state = wire.status_update_state;
+    task.wire.status_update_uuid = wire.status_update_uuid;
+    let framework = task.framework;
+    if is_terminal(task.state()) {
+        release(leading, slot);
+        return;
+    }
+    hold(leading, slot);
+    if was_unreachable {
+        let task = &mut leading.tasks[slot];
+        let reason = Some(Reason::AgentReregistered);
+        let mut status = updates::by_master(step.now, &task.wire.task_id, state, reason, "the agent is back");
+        status.agent_id = Some(task.wire.agent_id.clone());
+        task.record(&status);
+        frameworks::send(leading, step, framework, events::update(status));
+    }
+}
+
+/// The agent listed a task that this master did not know: it is a new leader.
+fn adopt(leading: &mut Leading, framework: FrameworkSlot, agent: AgentSlot, mut wire: v1::Task) {
+    let resources = Resources::from_wire(&wire.resources).unwrap_or_default();
+    let role = resources
+        .iter()
+        .find_map(|entry| entry.key().allocation_role().map(str::to_owned));
+    let role = role.or_else(|| frameworks::roles_of(&leading.frameworks[framework].info).pop_first());
+    let role = role.unwrap_or_else(|| proffer_proto::roles::ANY.to_owned());
+    let claim = frameworks::claim(leading, framework, &role);
+    wire.agent_id = leading.agents[agent].id.clone();
+    insert(leading, framework, agent, claim, resources.unallocate(), wire, true);
+}
+
+/// The same task id is known on another agent: one of them has to go, and the one that is known stays.
+fn kill_double(leading: &Leading, step: &mut Step<'_>, agent: AgentSlot, wire: &v1::Task) {
+    if let Some(connection) = leading.agents[agent].connection() {
+        let kill = link::Kill {
+            framework_id: wire.framework_id.clone(),
+            task_id: wire.task_id.clone(),
+            kill_policy: None,
+        };
+        step.effects
+            .send_agent(connection, link::master_message::Body::Kill(kill));
+    }
+}
+
+/// Kills what was to be killed while the agent was away.
+fn send_kills(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot) {
+    let Some(connection) = leading.agents[agent].connection() else {
+        return;
+    };
+    for slot in &leading.agents[agent].tasks {
+        let task = &mut leading.tasks[*slot];
+        if let Some(kill_policy) = task.kill.take() {
+            let kill = link::Kill {
+                framework_id: task.wire.framework_id.clone(),
+                task_id: task.wire.task_id.clone(),
+                kill_policy,
+            };
+            step.effects
+                .send_agent(connection, link::master_message::Body::Kill(kill));
+        }
+    }
+}
+
+/// Sends the updates that wait for their acknowledgement again: the scheduler is new, or may have missed them.
+pub(crate) fn send_pending(leading: &Leading, step: &mut Step<'_>, framework: FrameworkSlot) {
+    for slot in leading.frameworks[framework].tasks.values() {
+        if let Some(status) = &leading.tasks[*slot].pending {
+            frameworks::send(leading, step, framework, events::update(status.clone()));
+        }
+    }
+}

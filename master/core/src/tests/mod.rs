@@ -1,0 +1,1 @@
+//! Scripts of inputs and the transcripts of their effects.
