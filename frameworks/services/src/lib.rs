@@ -1,1 +1,236 @@
-//! The bundled framework for long-running services.
+//! The bundled framework for long-running services: keeps a number of instances of a command running.
+//!
+//! [`run`] starts the scheduler within a process and gives a [`Handle`]; [`main_with`] is the program around it. What is
+//! decided is in [`plan`], without any input or output; the shell around it is an ordinary scheduler on the SDK.
+
+pub mod catalogue;
+mod control;
+pub mod plan;
+mod program;
+mod scheduler;
+pub mod spec;
+pub mod store;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proffer_proto::Rejection;
+use proffer_sdk::{Driver, Framework, Masters, Options, RunError, Sender};
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+pub use catalogue::{Catalogue, Endpoint, ServiceStatus};
+pub use program::{Args, main_with};
+pub use scheduler::Accepted;
+pub use spec::ServiceSpec;
+pub use store::StoreError;
+
+use scheduler::{Message, Services};
+use store::Store;
+
+/// What a scheduler of services needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The masters of the cluster.
+    pub masters: Masters,
+    /// Where the scheduler keeps what is to survive it.
+    pub state_dir: PathBuf,
+    /// The name of the framework.
+    pub name: String,
+    /// Its role.
+    pub role: String,
+    /// The user as whom instances run unless their service names one; the user of this process where absent.
+    pub user: Option<String>,
+    /// How long instances outlive their scheduler.
+    pub failover_timeout: Duration,
+    /// Where the control port listens.
+    pub control: SocketAddr,
+}
+
+impl Config {
+    /// The defaults: a control port that the kernel chooses, on this host alone.
+    pub fn new(masters: Masters, state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            masters,
+            state_dir: state_dir.into(),
+            name: "services".to_owned(),
+            role: "*".to_owned(),
+            user: None,
+            failover_timeout: Duration::from_secs(7 * 24 * 3600),
+            control: SocketAddr::from(([127, 0, 0, 1], 0)),
+        }
+    }
+}
+
+/// Why a scheduler did not start, or ended without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The state directory cannot be used.
+    #[error("use the state directory")]
+    Store(#[from] StoreError),
+    /// The control port cannot be had.
+    #[error("listen at {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The master does not want it.
+    #[error("run the scheduler")]
+    Run(#[source] RunError),
+    /// A part of the scheduler panicked.
+    #[error("the scheduler failed")]
+    Failed(#[source] tokio::task::JoinError),
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// It asks for something invalid.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// What it asks for could not be kept.
+    #[error("keep the request")]
+    Store(#[from] StoreError),
+    /// The scheduler has ended.
+    #[error("the scheduler has ended")]
+    Ended,
+}
+
+/// Makes requests of a running scheduler. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    sender: Sender<Message>,
+    catalogue: watch::Receiver<Catalogue>,
+}
+
+impl Remote {
+    /// Makes or changes a service.
+    pub async fn put(&self, spec: ServiceSpec) -> Result<Accepted, RequestError> {
+        spec.validate()?;
+        let (answer, answered) = oneshot::channel();
+        self.sender
+            .send(Message::Put(Box::new(spec), answer))
+            .map_err(|_| RequestError::Ended)?;
+        Ok(answered.await.map_err(|_| RequestError::Ended)??)
+    }
+
+    /// Ends a service. Tells whether it was there; its instances take their time to end.
+    pub async fn remove(&self, id: &str) -> Result<bool, RequestError> {
+        let (answer, answered) = oneshot::channel();
+        self.sender
+            .send(Message::Remove(id.to_owned(), answer))
+            .map_err(|_| RequestError::Ended)?;
+        Ok(answered.await.map_err(|_| RequestError::Ended)??)
+    }
+
+    /// The catalogue as it is now.
+    pub fn catalogue(&self) -> Catalogue {
+        self.catalogue.borrow().clone()
+    }
+
+    /// The catalogue as it changes.
+    pub fn watch(&self) -> watch::Receiver<Catalogue> {
+        self.catalogue.clone()
+    }
+
+    /// Waits until the catalogue is as wanted; fails when the scheduler ends before.
+    pub async fn wait_for(&self, wanted: impl FnMut(&Catalogue) -> bool) -> Result<Catalogue, RequestError> {
+        let mut catalogue = self.catalogue.clone();
+        let found = catalogue.wait_for(wanted).await.map_err(|_| RequestError::Ended)?;
+        Ok(found.clone())
+    }
+}
+
+/// A running scheduler. Dropping it ends the scheduler like `kill -9` does: its instances go on.
+#[derive(Debug)]
+pub struct Handle {
+    remote: Remote,
+    control: SocketAddr,
+    scheduler: JoinHandle<Result<(), Error>>,
+    server: JoinHandle<()>,
+}
+
+impl Handle {
+    /// What requests are made with.
+    pub fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// Where the control port listens.
+    pub fn control(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// Ends the scheduler; its instances go on, and another process may take over from the state directory.
+    pub async fn stop(self) -> Result<(), Error> {
+        let _ = self.remote.sender.send(Message::Stop { teardown: false });
+        self.wait().await
+    }
+
+    /// Ends the framework with all its instances. The state directory is of no use afterwards.
+    pub async fn teardown(self) -> Result<(), Error> {
+        let _ = self.remote.sender.send(Message::Stop { teardown: true });
+        self.wait().await
+    }
+
+    /// Waits for the end of the scheduler.
+    pub async fn wait(mut self) -> Result<(), Error> {
+        (&mut self.scheduler).await.map_err(Error::Failed)?
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.scheduler.abort();
+        self.server.abort();
+    }
+}
+
+/// Starts a scheduler. It looks for the leading master from then on; requests may be made at once.
+pub async fn run(config: Config) -> Result<Handle, Error> {
+    let (store, recovered) = Store::open(&config.state_dir)?;
+    let framework_id = recovered.framework_id.clone();
+    let mut framework = Framework::new(&config.name)
+        .role(&config.role)
+        .failover_timeout(config.failover_timeout);
+    if let Some(user) = &config.user {
+        framework = framework.user(user);
+    }
+    let (published, catalogue) = watch::channel(Catalogue::default());
+    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+    let (services, known) = Services::new(store, recovered, published, seed);
+    let options = Options::new(config.masters, framework)
+        .framework_id(framework_id.map(Into::into))
+        .known_tasks(known);
+    let listener = TcpListener::bind(config.control).await;
+    let listener = listener.map_err(|source| Error::Listen {
+        address: config.control,
+        source,
+    })?;
+    let control = listener.local_addr().map_err(|source| Error::Listen {
+        address: config.control,
+        source,
+    })?;
+    let driver = Driver::new(services, options);
+    let remote = Remote {
+        sender: driver.sender(),
+        catalogue,
+    };
+    let serving = control::serve(listener, remote.clone());
+    let server = tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "control port failed");
+        }
+    });
+    let scheduler = tokio::spawn(async move { driver.run().await.map(drop).map_err(Error::Run) });
+    Ok(Handle {
+        remote,
+        control,
+        scheduler,
+        server,
+    })
+}

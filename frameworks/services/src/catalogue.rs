@@ -1,0 +1,223 @@
+//! What runs where, for those who want to find it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::plan::{Millis, Phase, Plan, PortAssignment, Slot};
+use crate::spec::ServiceSpec;
+
+/// All services with their instances. A new one is published whenever something changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Catalogue {
+    /// The id of the framework, once it was registered; part of the paths of sandboxes.
+    pub framework_id: Option<String>,
+    /// Whether the scheduler is subscribed at a master now.
+    pub connected: bool,
+    /// The services by id.
+    pub services: BTreeMap<String, ServiceStatus>,
+    /// Counts since the start of the process.
+    pub counts: Counts,
+}
+
+/// What a scheduler did since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Tasks launched.
+    pub launched: u64,
+    /// Instances replaced because they ended, were lost or became unreachable, of services that are there now.
+    pub restarts: u64,
+    /// The latest times from the placement of a task to the news that it runs, in microseconds, oldest first.
+    pub launch_us: Vec<u64>,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ServiceStatus {
+    /// What is wanted.
+    pub spec: ServiceSpec,
+    /// The version of what is wanted.
+    pub version: u64,
+    /// Whether it is to end.
+    pub removed: bool,
+    /// How many instances run.
+    pub running: u32,
+    /// Instances replaced because they ended, were lost or became unreachable.
+    pub restarts: u64,
+    /// The instances by index.
+    pub instances: Vec<Instance>,
+}
+
+/// One instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Instance {
+    /// Its index within the service.
+    pub index: u32,
+    /// What it is doing.
+    pub state: State,
+    /// Its task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
+    /// The agent of its task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// The host of its agent; empty where that is not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub host: String,
+    /// Its ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortAssignment>,
+    /// The version of its specification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Since when it runs, in milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_since_ms: Option<Millis>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When its back-off ends, in milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due_ms: Option<Millis>,
+    /// What was said about the end of its last task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<String>,
+}
+
+/// What an instance is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It has no task: it waits for its back-off or for an offer.
+    Missing,
+    /// Its task is on its way.
+    Starting,
+    /// It runs.
+    Running,
+    /// Its agent is away.
+    Unreachable,
+    /// It is being ended.
+    Ending,
+}
+
+/// Where one port of a running instance is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    /// The id of the service.
+    pub service: String,
+    /// The index of the instance.
+    pub index: u32,
+    /// The name of the port.
+    pub name: String,
+    /// The host of the agent.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The task.
+    pub task_id: String,
+    /// Its agent.
+    pub agent_id: Option<String>,
+}
+
+impl Catalogue {
+    pub(crate) fn of(plan: &Plan, framework_id: Option<String>, connected: bool, counts: &Counts) -> Self {
+        let services = plan.services().iter().map(|(id, service)| {
+            let instances: Vec<_> = service
+                .slots
+                .iter()
+                .map(|(index, slot)| instance(*index, slot))
+                .collect();
+            let running = instances
+                .iter()
+                .filter(|instance| instance.state == State::Running)
+                .count();
+            let status = ServiceStatus {
+                spec: service.spec.clone(),
+                version: service.version,
+                removed: service.removed,
+                running: u32::try_from(running).unwrap_or(u32::MAX),
+                restarts: service.restarts,
+                instances,
+            };
+            (id.clone(), status)
+        });
+        let services: BTreeMap<_, _> = services.collect();
+        let restarts = services.values().map(|service| service.restarts).sum();
+        Self {
+            framework_id,
+            connected,
+            services,
+            counts: Counts {
+                restarts,
+                ..counts.clone()
+            },
+        }
+    }
+
+    /// The ports of all running instances.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let instances = self
+            .services
+            .iter()
+            .flat_map(|(id, service)| service.running().map(move |one| (id, one)));
+        let endpoints = instances.flat_map(|(id, instance)| {
+            instance.ports.iter().map(move |port| Endpoint {
+                service: id.clone(),
+                index: instance.index,
+                name: port.name.clone(),
+                host: instance.host.clone(),
+                port: port.port,
+                task_id: instance.task_id.clone().unwrap_or_default(),
+                agent_id: instance.agent_id.clone(),
+            })
+        });
+        endpoints.collect()
+    }
+
+    /// Where a named port of the running instances of a service is reached, as `host:port`.
+    pub fn addresses(&self, service: &str, port_name: &str) -> Vec<String> {
+        let endpoints = self.endpoints().into_iter();
+        endpoints
+            .filter(|endpoint| endpoint.service == service && endpoint.name == port_name)
+            .map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port))
+            .collect()
+    }
+}
+
+impl ServiceStatus {
+    /// The instances that run and are not being ended.
+    pub fn running(&self) -> impl Iterator<Item = &Instance> {
+        self.instances
+            .iter()
+            .filter(|instance| instance.state == State::Running)
+    }
+
+    /// Whether exactly the wanted instances run, all at the wanted version.
+    pub fn is_settled(&self) -> bool {
+        let wanted = if self.removed { 0 } else { self.spec.instances };
+        let current = |instance: &Instance| instance.state == State::Running && instance.version == Some(self.version);
+        self.running == wanted && self.instances.iter().all(current)
+    }
+}
+
+fn instance(index: u32, slot: &Slot) -> Instance {
+    let (state, running_since_ms, due_ms) = match slot.phase {
+        Phase::Missing { due } => (State::Missing, None, Some(due)),
+        Phase::Starting => (State::Starting, None, None),
+        Phase::Running { since } => (State::Running, Some(since), None),
+        Phase::Unreachable { running_since, .. } => (State::Unreachable, running_since, None),
+    };
+    let task = slot.task.as_ref();
+    Instance {
+        index,
+        state: if slot.killing { State::Ending } else { state },
+        task_id: task.map(|task| task.task_id.clone()),
+        agent_id: task.and_then(|task| task.agent_id.clone()),
+        host: task.map(|task| task.host.clone()).unwrap_or_default(),
+        ports: task.map(|task| task.ports.clone()).unwrap_or_default(),
+        version: task.map(|task| task.version),
+        running_since_ms,
+        failures: slot.failures,
+        due_ms,
+        last_end: slot.last_end.clone(),
+    }
+}

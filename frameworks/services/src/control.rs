@@ -1,0 +1,148 @@
+//! The control port: specifications and the catalogue over HTTP, as JSON.
+//!
+//! ```text
+//! GET    /v1/services            all services with their instances
+//! GET    /v1/services/{id}       one of them
+//! PUT    /v1/services/{id}       a specification, JSON or YAML; makes or changes the service
+//! DELETE /v1/services/{id}       ends it
+//! GET    /v1/endpoints           the ports of running instances; ?service=<id> for one service
+//! GET    /v1/catalogue           all of this at once
+//! GET    /health                 whether the scheduler is subscribed
+//! ```
+//!
+//! A rejection is a status 400 with `{"error": ..., "field": ...}`.
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use proffer_proto::Rejection;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::catalogue::Catalogue;
+use crate::spec::ServiceSpec;
+use crate::{Remote, RequestError};
+
+/// The longest specification that is read, in bytes.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Serves the control port for as long as it is polled.
+pub(crate) async fn serve(listener: TcpListener, remote: Remote) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/v1/services", get(services))
+        .route("/v1/services/{id}", get(service).put(put).delete(remove))
+        .route("/v1/endpoints", get(endpoints))
+        .route(
+            "/v1/catalogue",
+            get(async |State(remote): State<Remote>| Json(remote.catalogue()).into_response()),
+        )
+        .route("/health", get(health))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(remote);
+    axum::serve(listener, router).await
+}
+
+async fn services(State(remote): State<Remote>) -> Response {
+    Json(remote.catalogue().services).into_response()
+}
+
+async fn service(State(remote): State<Remote>, Path(id): Path<String>) -> Response {
+    match remote.catalogue().services.remove(&id) {
+        Some(service) => Json(service).into_response(),
+        None => unknown(&id, &remote.catalogue()),
+    }
+}
+
+async fn put(State(remote): State<Remote>, Path(id): Path<String>, body: Bytes) -> Response {
+    let spec = match read(&id, &body) {
+        Ok(spec) => spec,
+        Err(rejection) => return rejected(&rejection),
+    };
+    match remote.put(spec).await {
+        Ok(accepted) => {
+            let status = if accepted.created {
+                StatusCode::CREATED
+            } else {
+                StatusCode::OK
+            };
+            (status, Json(accepted)).into_response()
+        }
+        Err(error) => failed(error),
+    }
+}
+
+async fn remove(State(remote): State<Remote>, Path(id): Path<String>) -> Response {
+    match remote.remove(&id).await {
+        Ok(true) => StatusCode::ACCEPTED.into_response(),
+        Ok(false) => unknown(&id, &remote.catalogue()),
+        Err(error) => failed(error),
+    }
+}
+
+/// Which endpoints are wanted.
+#[derive(Deserialize)]
+struct Wanted {
+    service: Option<String>,
+}
+
+async fn endpoints(State(remote): State<Remote>, Query(wanted): Query<Wanted>) -> Response {
+    let mut endpoints = remote.catalogue().endpoints();
+    if let Some(service) = wanted.service {
+        endpoints.retain(|endpoint| endpoint.service == service);
+    }
+    Json(endpoints).into_response()
+}
+
+async fn health(State(remote): State<Remote>) -> Response {
+    let connected = remote.catalogue().connected;
+    let status = if connected {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(json!({ "connected": connected }))).into_response()
+}
+
+fn read(id: &str, body: &[u8]) -> Result<ServiceSpec, Rejection> {
+    let text =
+        std::str::from_utf8(body).map_err(|_| Rejection::new("", "is not UTF-8", "one service in YAML or JSON"))?;
+    let spec = ServiceSpec::from_yaml(text)?;
+    if spec.id != id {
+        return Err(Rejection::new(
+            "id",
+            format!("is {:?}", spec.id),
+            format!("the id in the path, {id:?}"),
+        ));
+    }
+    Ok(spec)
+}
+
+fn rejected(rejection: &Rejection) -> Response {
+    let body = json!({ "error": rejection.to_string(), "field": rejection.field });
+    (StatusCode::BAD_REQUEST, Json(body)).into_response()
+}
+
+fn unknown(id: &str, catalogue: &Catalogue) -> Response {
+    let known: Vec<_> = catalogue.services.keys().take(20).map(String::as_str).collect();
+    let error = format!("no service `{id}`; there are: {}", known.join(", "));
+    (StatusCode::NOT_FOUND, Json(json!({ "error": error, "field": "id" }))).into_response()
+}
+
+fn failed(error: RequestError) -> Response {
+    match error {
+        RequestError::Rejected(rejection) => rejected(&rejection),
+        error => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": text }))).into_response()
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Histories of services as text, and random histories in a small model of a cluster.
+
+use super::*;
+use crate::spec::Backoff;
+
+mod model;
+
+/// A service whose restarts wait for one millisecond.
+fn spec(id: &str, instances: u32) -> ServiceSpec {
+    let backoff = Backoff {
+        initial_ms: 1,
+        max_ms: 1,
+        factor: 1.0,
+        reset_after_s: 10.0,
+    };
+    ServiceSpec {
+        instances,
+        backoff,
+        ..ServiceSpec::command(id, "serve")
+    }
+}
+
+fn launch(instance: &str, unique: &str, version: u64) -> Launch {
+    let instance = InstanceId::of_task(&format!("{instance}.x")).unwrap();
+    Launch::unknown(
+        &instance.task_id(unique),
+        instance.clone(),
+        version,
+        Some("a1".to_owned()),
+    )
+}
+
+fn parse(line: &str) -> (Millis, Input) {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let number = |index: usize| words[index].parse::<u64>().unwrap();
+    let input = match words[1] {
+        "put" => Input::Put(Box::new(spec(words[2], number(3) as u32)), number(4)),
+        "remove" => Input::Remove(words[2].to_owned()),
+        "launch" => Input::Launched(launch(words[2], words[3], number(4))),
+        "recover" => Input::Recovered(launch(words[2], words[3], number(4))),
+        "task" => {
+            let state = match words[3] {
+                "starting" => Observed::Starting,
+                "running" => Observed::Running,
+                "unreachable" => Observed::Unreachable,
+                "ended" => Observed::Ended,
+                "vanished" => Observed::Vanished,
+                other => panic!("no such state: {other}"),
+            };
+            Input::Task {
+                task_id: words[2].to_owned(),
+                agent_id: None,
+                state,
+                message: String::new(),
+            }
+        }
+        "tick" => Input::Tick,
+        other => panic!("no such input: {other}"),
+    };
+    (number(0), input)
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::Kill { task_id, .. } => format!("kill {task_id}"),
+        Effect::Revive => "revive".to_owned(),
+        Effect::Suppress => "suppress".to_owned(),
+        Effect::Forget(task_id) => format!("forget {task_id}"),
+        Effect::Removed(id) => format!("removed {id}"),
+    }
+}
+
+/// Runs a script and compares the transcript: every input behind `>`, then its effects, and what is wanted after it.
+#[track_caller]
+fn check(transcript: &str) {
+    let trimmed: Vec<_> = transcript
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let mut plan = Plan::new(7);
+    let mut got = Vec::new();
+    for line in trimmed.iter().filter_map(|line| line.strip_prefix("> ")) {
+        got.push(format!("> {line}"));
+        let (now, input) = parse(line);
+        let mut effects = Vec::new();
+        plan.step(now, input, &mut effects);
+        got.extend(effects.iter().map(show));
+        let wanted = plan.wanted(now);
+        if !wanted.is_empty() {
+            let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+            got.push(format!("want {}", wanted.join(" ")));
+        }
+        got.extend(plan.wake_at(now).map(|time| format!("wake {time}")));
+    }
+    assert_eq!(got.join("\n"), trimmed.join("\n"));
+}
+
+#[test]
+fn a_service_starts_and_ends() {
+    check(
+        "> 0 put web 2 1
+         revive
+         want web.0 web.1
+         > 1 launch web.0 a 1
+         want web.1
+         > 1 launch web.1 b 1
+         suppress
+         > 2 task web.0.a starting
+         > 3 task web.0.a running
+         > 3 task web.1.b running
+         > 9 remove web
+         kill web.0.a
+         kill web.1.b
+         > 10 task web.1.b ended
+         forget web.1.b
+         > 11 task web.0.a ended
+         forget web.0.a
+         removed web",
+    );
+}
+
+#[test]
+fn an_instance_that_was_stable_is_replaced_at_once_and_another_waits() {
+    check(
+        "> 0 put web 2 1
+         revive
+         want web.0 web.1
+         > 0 launch web.0 a 1
+         want web.1
+         > 0 launch web.1 b 1
+         suppress
+         > 0 task web.0.a running
+         > 9000 task web.1.b running
+         > 10000 task web.0.a ended
+         forget web.0.a
+         revive
+         want web.0
+         > 10000 task web.1.b ended
+         forget web.1.b
+         want web.0
+         wake 10001
+         > 10001 tick
+         revive
+         want web.0 web.1",
+    );
+}
+
+#[test]
+fn scaling_down_ends_the_highest_and_up_waits_for_their_end() {
+    check(
+        "> 0 put web 2 1
+         revive
+         want web.0 web.1
+         > 0 launch web.0 a 1
+         want web.1
+         > 0 launch web.1 b 1
+         suppress
+         > 1 task web.1.b running
+         > 2 put web 1 1
+         kill web.1.b
+         > 3 put web 2 1
+         > 4 task web.1.b ended
+         forget web.1.b
+         revive
+         want web.1",
+    );
+}
+
+#[test]
+fn a_change_takes_one_running_instance_at_a_time() {
+    check(
+        "> 0 put web 2 1
+         revive
+         want web.0 web.1
+         > 0 launch web.0 a 1
+         want web.1
+         > 0 launch web.1 b 1
+         suppress
+         > 1 task web.0.a running
+         > 1 task web.1.b running
+         > 2 put web 2 2
+         kill web.0.a
+         > 3 task web.0.a ended
+         forget web.0.a
+         revive
+         want web.0
+         > 4 launch web.0 c 2
+         suppress
+         > 5 task web.0.c starting
+         > 6 task web.0.c running
+         kill web.1.b
+         > 7 task web.1.b ended
+         forget web.1.b
+         revive
+         want web.1",
+    );
+}
+
+#[test]
+fn what_an_earlier_process_launched_is_taken_over() {
+    check(
+        "> 0 put web 2 1
+         revive
+         want web.0 web.1
+         > 0 recover web.1 new 1
+         want web.0
+         > 0 recover web.1 old 1
+         kill web.1.old
+         want web.0
+         > 0 recover gone.0 a 1
+         kill gone.0.a
+         want web.0
+         > 0 recover web.5 a 1
+         want web.0
+         > 1 tick
+         kill web.5.a
+         want web.0
+         > 2 task web.1.new running
+         want web.0
+         > 3 task web.1.old vanished
+         forget web.1.old
+         want web.0
+         > 4 task web.5.a ended
+         forget web.5.a
+         want web.0
+         > 5 task web.0.nobodys running
+         suppress",
+    );
+}
+
+#[test]
+fn a_task_that_returns_is_kept_only_where_it_was_not_replaced() {
+    check(
+        "> 0 put web 2 1
+         revive
+         want web.0 web.1
+         > 0 launch web.0 a 1
+         want web.1
+         > 0 launch web.1 b 1
+         suppress
+         > 1 task web.0.a running
+         > 1 task web.1.b running
+         > 2 task web.0.a unreachable
+         revive
+         want web.0
+         > 2 task web.1.b unreachable
+         revive
+         want web.0 web.1
+         > 3 launch web.1 c 1
+         want web.0
+         > 4 task web.0.a running
+         suppress
+         > 4 task web.1.b running
+         kill web.1.b
+         > 5 task web.1.b running
+         > 6 task web.1.b ended
+         forget web.1.b",
+    );
+}
+
+#[test]
+fn tasks_of_other_names_are_ended() {
+    check(
+        "> 0 task sleeper running
+         kill sleeper
+         suppress
+         > 1 task sleeper ended
+         forget sleeper
+         > 2 task web.0.a starting
+         kill web.0.a",
+    );
+}
+
+#[test]
+fn an_unreachable_instance_is_waited_for_as_long_as_the_service_says() {
+    let patient = ServiceSpec {
+        replace_unreachable_after_seconds: 60.0,
+        ..spec("web", 1)
+    };
+    let mut plan = Plan::new(1);
+    let mut step = |plan: &mut Plan, now, input| plan.step(now, input, &mut Vec::new());
+    step(&mut plan, 0, Input::Put(Box::new(patient), 1));
+    step(&mut plan, 0, Input::Launched(launch("web.0", "a", 1)));
+    step(&mut plan, 5, parse("5 task web.0.a running").1);
+    step(&mut plan, 10, parse("10 task web.0.a unreachable").1);
+    assert_eq!(plan.wake_at(10), Some(60_010));
+    step(&mut plan, 60_009, Input::Tick);
+    assert!(plan.wanted(60_009).is_empty());
+    step(&mut plan, 60_010, Input::Tick);
+    assert_eq!(plan.wanted(60_010).len(), 1);
+}
+
+#[test]
+fn back_off_grows_to_its_maximum_and_begins_anew() {
+    let backoff = Backoff {
+        initial_ms: 100,
+        max_ms: 1_000,
+        factor: 2.0,
+        reset_after_s: 5.0,
+    };
+    let mut plan = Plan::new(3);
+    plan.step(
+        0,
+        Input::Put(
+            Box::new(ServiceSpec {
+                backoff,
+                ..spec("web", 1)
+            }),
+            1,
+        ),
+        &mut Vec::new(),
+    );
+    let mut now = 0;
+    for (ran_ms, wait) in [
+        (0, 100),
+        (10, 200),
+        (10, 400),
+        (10, 800),
+        (10, 1_000),
+        (10, 1_000),
+        (5_000, 0),
+        (10, 100),
+    ] {
+        let launch = launch("web.0", &now.to_string(), 1);
+        let task = format!("{now} task {}", launch.task_id);
+        plan.step(now, Input::Launched(launch), &mut Vec::new());
+        plan.step(now, parse(&format!("{task} running")).1, &mut Vec::new());
+        now += ran_ms;
+        plan.step(now, parse(&format!("{task} ended")).1, &mut Vec::new());
+        let Phase::Missing { due } = plan.services()["web"].slots[&0].phase else {
+            panic!("not missing")
+        };
+        assert!(
+            (wait / 2..=wait).contains(&(due - now)),
+            "waits {} of {wait}",
+            due - now
+        );
+        now = due;
+    }
+}
+
+#[test]
+fn a_launch_that_never_ran_for_no_fault_of_its_own_does_not_grow_the_back_off() {
+    let mut plan = Plan::new(3);
+    plan.step(0, Input::Put(Box::new(spec("web", 1)), 1), &mut Vec::new());
+    for now in 0..100 {
+        let launch = launch("web.0", &now.to_string(), 1);
+        let task_id = launch.task_id.clone();
+        plan.step(now, Input::Launched(launch), &mut Vec::new());
+        plan.step(now, parse(&format!("{now} task {task_id} vanished")).1, &mut Vec::new());
+    }
+    assert_eq!(plan.services()["web"].slots[&0].failures, 0);
+}

@@ -1,0 +1,102 @@
+//! The program around the scheduler.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use proffer_sdk::Masters;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{Config, ServiceSpec};
+
+/// Keeps services running
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "proffer-services", version)]
+pub struct Args {
+    /// Masters of the cluster, as host:port separated by commas
+    #[arg(long, env = "PROFFER_MASTER", default_value = "127.0.0.1:5050")]
+    pub master: String,
+    /// Directory for what survives a restart
+    #[arg(long, env = "PROFFER_SERVICES_STATE_DIR")]
+    pub state_dir: PathBuf,
+    /// Name of the framework
+    #[arg(long, default_value = "services")]
+    pub name: String,
+    /// Role of the framework
+    #[arg(long, default_value = "*")]
+    pub role: String,
+    /// User as whom instances run unless their service names one; the user of this process by default
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Seconds for which instances outlive their scheduler
+    #[arg(long, default_value_t = 604_800.0)]
+    pub failover_timeout: f64,
+    /// Address of the control port; port 0 lets the kernel choose
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub control: SocketAddr,
+    /// File into which the address of the control port is written once it listens
+    #[arg(long)]
+    pub address_file: Option<PathBuf>,
+    /// Files of services, in YAML or JSON, to be kept running
+    #[arg(long = "service", value_name = "FILE")]
+    pub services: Vec<PathBuf>,
+}
+
+/// Runs the scheduler until SIGTERM or SIGINT, on a runtime of its own. Instances go on when it ends.
+pub fn main_with(args: Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(args))
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let specs = args
+        .services
+        .iter()
+        .map(|path| read(path))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let config = config(&args)?;
+    tracing::info!(?config, "services scheduler starts");
+    let mut handle = crate::run(config).await?;
+    if let Some(path) = &args.address_file {
+        write_whole(path, &handle.control().to_string()).with_context(|| format!("write {}", path.display()))?;
+    }
+    for spec in specs {
+        handle.remote().put(spec).await?;
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut handle.scheduler => return Ok(ended??),
+    }
+    Ok(handle.stop().await?)
+}
+
+fn config(args: &Args) -> anyhow::Result<Config> {
+    let masters: Masters = args.master.parse().context("--master")?;
+    let failover_timeout = Duration::try_from_secs_f64(args.failover_timeout)
+        .context("--failover-timeout: a number of seconds from 0 is accepted")?;
+    Ok(Config {
+        name: args.name.clone(),
+        role: args.role.clone(),
+        user: args.user.clone(),
+        failover_timeout,
+        control: args.control,
+        ..Config::new(masters, &args.state_dir)
+    })
+}
+
+fn read(path: &Path) -> anyhow::Result<ServiceSpec> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    ServiceSpec::from_yaml(&text).with_context(|| format!("{}", path.display()))
+}
+
+/// Writes through a rename, so that a reader never sees half of it.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    std::fs::write(&temporary, text)?;
+    std::fs::rename(&temporary, path)
+}

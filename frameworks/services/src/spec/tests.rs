@@ -1,0 +1,144 @@
+//! What is accepted, and what each rejection names.
+
+use super::*;
+
+const WEB: &str = "
+id: web
+command: ./web --port $PORT0
+instances: 3
+cpus: 0.5
+mem: 64
+ports:
+  - name: http
+  - {name: admin, port: 31999}
+env: {MODE: fast}
+kill_grace_seconds: 2
+backoff: {initial_ms: 100, max_ms: 1000, factor: 1.5, reset_after_s: 3}
+constraints: {unique_host: true}
+";
+
+#[test]
+fn yaml_and_json_read_the_same_and_come_back() {
+    let spec = ServiceSpec::from_yaml(WEB).unwrap();
+    assert_eq!((spec.instances, spec.cpus, spec.ports.len()), (3, 0.5, 2));
+    assert_eq!(
+        spec.ports[1],
+        PortSpec {
+            name: "admin".to_owned(),
+            port: 31999
+        }
+    );
+    assert!(spec.constraints.unique_host);
+    let json = serde_json::to_vec(&spec).unwrap();
+    assert_eq!(ServiceSpec::from_json(&json).unwrap(), spec);
+}
+
+#[test]
+fn defaults_are_valid() {
+    let spec = ServiceSpec::from_yaml("{id: a, argv: [sleep, '9']}").unwrap();
+    assert_eq!(spec.instances, 1);
+    assert_eq!(spec.run, Run::Argv(vec!["sleep".to_owned(), "9".to_owned()]));
+    ServiceSpec::command("a", "true").validate().unwrap();
+}
+
+#[test]
+fn every_rejection_names_its_field() {
+    for (text, field, accepted) in [
+        ("[]", "", "a map of fields"),
+        ("{id: web", "", "YAML"),
+        ("{command: x}", "id", "a name"),
+        ("{id: a}", "command", "`argv`"),
+        ("{id: a, command: x, argv: [y]}", "argv", "either"),
+        ("{id: a, command: x, image: debian}", "image", "`command`"),
+        ("{id: A, command: x}", "id", "a-z"),
+        ("{id: a.b, command: x}", "id", "a-z"),
+        ("{id: 7, command: x}", "id", "text"),
+        ("{id: a, command: ''}", "command", "1 to"),
+        ("{id: a, argv: []}", "argv", "program"),
+        ("{id: a, command: x, instance: 3}", "instance", "instances"),
+        ("{id: a, command: x, instances: -1}", "instances", "from 0"),
+        ("{id: a, command: x, instances: 1.5}", "instances", "whole"),
+        ("{id: a, command: x, instances: 100001}", "instances", "100000"),
+        ("{id: a, command: x, cpus: 0}", "cpus", "0.001"),
+        ("{id: a, command: x, cpus: .nan}", "cpus", "a number"),
+        ("{id: a, command: x, cpus: .inf}", "cpus", "a number"),
+        ("{id: a, command: x, mem: lots}", "mem", "megabytes"),
+        ("{id: a, command: x, disk: -1}", "disk", "0 to"),
+        ("{id: a, command: x, ports: http}", "ports", "a list"),
+        ("{id: a, command: x, ports: [{port: 1}]}", "ports[0].name", "text"),
+        (
+            "{id: a, command: x, ports: [{name: p, port: 70000}]}",
+            "ports[0].port",
+            "65535",
+        ),
+        (
+            "{id: a, command: x, ports: [{name: p}, {name: p}]}",
+            "ports[1].name",
+            "its own",
+        ),
+        (
+            "{id: a, command: x, ports: [{name: p, port: 5}, {name: q, port: 5}]}",
+            "ports[1].port",
+            "once",
+        ),
+        (
+            "{id: a, command: x, ports: [{name: p, host: 5}]}",
+            "ports[0].host",
+            "name, port",
+        ),
+        ("{id: a, command: x, env: {A: 1}}", "env", "quotes"),
+        ("{id: a, command: x, env: {PORT0: '1'}}", "env.PORT0", "other than"),
+        (
+            "{id: a, command: x, env: {PORT_HTTP: '1'}}",
+            "env.PORT_HTTP",
+            "other than",
+        ),
+        ("{id: a, command: x, user: ''}", "user", "1 to"),
+        (
+            "{id: a, command: x, kill_grace_seconds: -1}",
+            "kill_grace_seconds",
+            "0 to",
+        ),
+        (
+            "{id: a, command: x, backoff: {initial_ms: 9, max_ms: 8}}",
+            "backoff.initial_ms",
+            "max_ms",
+        ),
+        ("{id: a, command: x, backoff: {factor: 0.5}}", "backoff.factor", "1 to"),
+        ("{id: a, command: x, backoff: {wait: 1}}", "backoff.wait", "initial_ms"),
+        (
+            "{id: a, command: x, constraints: {unique: true}}",
+            "constraints.unique",
+            "unique_host",
+        ),
+        (
+            "{id: a, command: x, constraints: {unique_host: 1}}",
+            "constraints.unique_host",
+            "true",
+        ),
+    ] {
+        let rejection = ServiceSpec::from_yaml(text).expect_err(text);
+        assert_eq!(rejection.field, field, "{text}: {rejection}");
+        assert!(rejection.accepted.contains(accepted), "{text}: {rejection}");
+    }
+}
+
+#[test]
+fn names_that_only_look_reserved_are_free() {
+    for name in ["PORTAL", "SERVICES", "PORT1A"] {
+        assert!(!is_reserved(name), "{name}");
+    }
+}
+
+#[test]
+fn a_change_of_the_number_needs_no_new_instances() {
+    let spec = ServiceSpec::from_yaml(WEB).unwrap();
+    assert!(spec.same_instance(&ServiceSpec {
+        instances: 9,
+        ..spec.clone()
+    }));
+    assert!(!spec.same_instance(&ServiceSpec {
+        mem: 65.0,
+        ..spec.clone()
+    }));
+}
