@@ -344,8 +344,8 @@ async fn tick(ticks: &mut Option<tokio::time::Interval>) {
 
 /// Sends calls in order, acknowledgements beside them. Ends with its subscription.
 struct Lanes {
-    ordered: Option<mpsc::UnboundedSender<Call>>,
-    acknowledgements: Option<mpsc::UnboundedSender<Call>>,
+    ordered: mpsc::UnboundedSender<Call>,
+    acknowledgements: mpsc::UnboundedSender<Call>,
     senders: JoinSet<()>,
 }
 
@@ -367,7 +367,7 @@ impl Lanes {
                     }
                 }
             });
-            Some(sender)
+            sender
         };
         let (ordered, acknowledgements) = (lane(), lane());
         let lanes = Lanes {
@@ -384,14 +384,18 @@ impl Lanes {
             _ => &self.ordered,
         };
         // A lane that is gone has reported why, and the subscription is about to end.
-        let _ = lane.as_ref().map(|lane| lane.send(call));
+        let _ = lane.send(call);
     }
 
     /// Sends what is queued, for no longer than this.
-    async fn finish(mut self, timeout: Duration) {
-        self.ordered = None;
-        self.acknowledgements = None;
-        let all_sent = async { while self.senders.join_next().await.is_some() {} };
+    async fn finish(self, timeout: Duration) {
+        let Lanes {
+            ordered,
+            acknowledgements,
+            mut senders,
+        } = self;
+        drop((ordered, acknowledgements));
+        let all_sent = async { while senders.join_next().await.is_some() {} };
         if tokio::time::timeout(timeout, all_sent).await.is_err() {
             tracing::warn!("some queued calls were not sent in time");
         }

@@ -143,7 +143,7 @@ impl Finder {
         self.failures += 1;
         // The first hint of a round is followed at once; masters that name each other in a circle are not.
         let round = self.masters.addresses.len() as u32 + 1;
-        let round_is_over = self.failures % round == 0;
+        let round_is_over = self.failures.is_multiple_of(round);
         let followed = leader.is_some() && !round_is_over;
         self.hint = leader;
         if !followed && (round_is_over || self.masters.addresses.len() == 1) {

@@ -72,7 +72,7 @@ impl OperatorClient {
             }
         })
         .await;
-        tried.unwrap_or_else(|_| Err(last))
+        tried.unwrap_or(Err(last))
     }
 
     async fn attempt(&mut self, call: &master::Call) -> Result<master::Response, (CallError, Option<String>)> {

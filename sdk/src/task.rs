@@ -258,7 +258,7 @@ impl Task {
             name: Some(name),
             ..Default::default()
         });
-        discovery.ports.get_or_insert_with(|| Ports { ports: discovered });
+        discovery.ports.get_or_insert(Ports { ports: discovered });
     }
 
     fn command_mut(&mut self) -> &mut CommandInfo {

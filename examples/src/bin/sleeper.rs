@@ -1,9 +1,10 @@
-//! A complete small framework: launches a number of tasks that sleep, launches again what is lost, and ends when all are
-//! done. It is correct under failover of the master.
+//! A complete small framework: launches tasks that sleep, again where one is lost, and ends when all are done.
+
+use std::collections::HashSet;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use proffer_proto::v1::{FrameworkId, TaskState, TaskStatus};
+use proffer_proto::v1::{FrameworkId, TaskId, TaskState, TaskStatus};
 use proffer_sdk::offers::Matcher;
 use proffer_sdk::{Context, Framework, Masters, Offers, Options, Scheduler, Task, is_terminal, run};
 
@@ -27,7 +28,7 @@ struct Args {
 struct Sleeper {
     template: Task,
     waiting: usize,
-    running: usize,
+    running: HashSet<TaskId>,
     finished: usize,
     failure: Option<String>,
 }
@@ -42,20 +43,25 @@ impl Scheduler for Sleeper {
     async fn offers(&mut self, context: &mut Context<()>, offers: Offers) {
         let mut matcher = Matcher::new(&offers);
         while self.waiting > 0 {
-            let Some(place) = matcher.place(self.template.shape()) else { return };
-            context.launch(place, self.template.clone().with_fresh_id());
+            let Some(place) = matcher.place(self.template.shape()) else {
+                return;
+            };
+            let task = self.template.clone().with_fresh_id();
+            self.running.insert(context.launch(place, task));
             self.waiting -= 1;
-            self.running += 1;
         }
         context.suppress();
     }
 
     async fn update(&mut self, context: &mut Context<()>, status: TaskStatus) {
-        tracing::info!(task_id = status.task_id.value, state = status.state().as_str_name(), "update");
-        if !is_terminal(status.state()) {
+        tracing::info!(
+            task_id = status.task_id.value,
+            state = status.state().as_str_name(),
+            "update"
+        );
+        if !is_terminal(status.state()) || !self.running.remove(&status.task_id) {
             return;
         }
-        self.running -= 1;
         match status.state() {
             TaskState::TaskFinished => self.finished += 1,
             TaskState::TaskLost | TaskState::TaskDropped | TaskState::TaskGone => {
@@ -64,7 +70,7 @@ impl Scheduler for Sleeper {
             }
             state => self.failure = Some(format!("{}: {}", state.as_str_name(), status.message())),
         }
-        if self.failure.is_some() || self.waiting + self.running == 0 {
+        if self.failure.is_some() || (self.waiting == 0 && self.running.is_empty()) {
             context.teardown();
         }
     }
@@ -78,13 +84,17 @@ async fn main() -> anyhow::Result<()> {
     let sleeper = Sleeper {
         template: Task::command("sleep", command).cpus(0.1).mem(32.0),
         waiting: args.tasks,
-        running: 0,
+        running: HashSet::new(),
         finished: 0,
         failure: None,
     };
     let options = Options::new(args.masters, Framework::new("sleeper").role(args.role));
     let sleeper = run(sleeper, options).await.context("running the framework")?;
     tracing::info!(finished = sleeper.finished, "done");
-    ensure!(sleeper.failure.is_none(), "a task ended with {}", sleeper.failure.unwrap_or_default());
+    ensure!(
+        sleeper.failure.is_none(),
+        "a task ended with {}",
+        sleeper.failure.unwrap_or_default()
+    );
     Ok(())
 }
