@@ -48,6 +48,7 @@ pub(super) struct StreamingScheduler {
     program: String,
     layout: Layout,
     wish: Option<Wish>,
+    drain_by_signal: bool,
     stage: Stage,
     attempt: u64,
     restarts: u64,
@@ -88,6 +89,7 @@ impl StreamingScheduler {
         StreamingScheduler {
             program,
             wish: None,
+            drain_by_signal: false,
             stage: Stage::Waiting(Instant::now()),
             attempt: 0,
             restarts: 0,
@@ -209,9 +211,21 @@ impl StreamingScheduler {
             .iter()
             .filter(|worker| !proffer_sdk::is_terminal(worker.state))
         {
-            context.kill_with(&worker.task_id, Some(at_once.clone()));
+            context.kill_with(&worker.task_id, Some(at_once));
         }
         self.settle(context);
+    }
+
+    /// Whether a worker ended because there was nothing left to do; killed politely, it has drained as well.
+    fn has_drained(&self, index: usize) -> bool {
+        match self.workers[index].state {
+            TaskState::TaskFinished => true,
+            TaskState::TaskKilled => self
+                .layout
+                .read_totals(self.attempt, index)
+                .is_some_and(|totals| totals.drained),
+            _ => false,
+        }
     }
 
     /// Goes on when all tasks of the attempt are gone.
@@ -222,11 +236,7 @@ impl StreamingScheduler {
         if !self.workers.iter().all(|worker| is_gone(worker.state)) {
             return;
         }
-        if self
-            .workers
-            .iter()
-            .all(|worker| worker.state == TaskState::TaskFinished)
-        {
+        if (0..self.workers.len()).all(|index| self.has_drained(index)) {
             return self.end(context, Outcome::Drained);
         }
         if self.wish == Some(Wish::Cancel) {
@@ -283,7 +293,12 @@ impl StreamingScheduler {
         let asked = std::fs::create_dir_all(&self.spec.out_dir).and_then(|()| std::fs::write(self.layout.drain(), ""));
         if let Err(error) = asked {
             tracing::warn!(error = %error, "cannot write the file that asks to drain: sends SIGTERM instead");
-            for worker in self.workers.iter().filter(|worker| !is_gone(worker.state)) {
+            self.drain_by_signal = true;
+            for worker in self
+                .workers
+                .iter()
+                .filter(|worker| worker.state == TaskState::TaskRunning)
+            {
                 context.kill(&worker.task_id);
             }
         }
@@ -384,9 +399,12 @@ impl Scheduler for StreamingScheduler {
             state = state.as_str_name(),
             "worker"
         );
+        if self.drain_by_signal && state == TaskState::TaskRunning {
+            context.kill(&status.task_id);
+        }
         if let Stage::Active(launched) = self.stage
             && is_gone(state)
-            && state != TaskState::TaskFinished
+            && !self.has_drained(index)
         {
             let failure = format!("worker {index}: {} {}", state.as_str_name(), status.message())
                 .trim_end()

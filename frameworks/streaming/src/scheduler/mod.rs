@@ -18,6 +18,7 @@
 //! # Ok(()) }
 //! ```
 
+mod args;
 mod framework;
 mod spec;
 mod stall;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use proffer_sdk::{Driver, Framework, Masters, Options, RunError, Sender};
 use tokio::sync::watch;
 
+pub use self::args::JobArgs;
 use self::framework::{StreamingScheduler, Wish};
 pub use self::spec::{InvalidSpec, JobSpec, WORKERS_MAX};
 pub use self::status::{JobStatus, JobTotals, Outcome, Phase, WorkerStatus, distinct_windows, read_rows};

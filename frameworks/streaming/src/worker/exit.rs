@@ -49,7 +49,11 @@ impl From<Exit> for ExitCode {
 /// Ends the process at the first panic of any thread.
 pub(super) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
-        let message = info.payload_as_str().unwrap_or("panic");
+        let payload = info.payload();
+        let message = payload.downcast_ref::<&str>().copied();
+        let message = message
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("panic");
         // timely keeps this prefix stable for embedders.
         let exit = if message.starts_with("timely communication error:") {
             tracing::warn!(cause = message, "lost a peer: ends, so that the job can start anew");
