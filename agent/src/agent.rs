@@ -153,7 +153,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         write_whole(path, &address.to_string()).map_err(system(format!("write {}", path.display())))?;
     }
     tracing::info!(%address, "listening");
-    let link = tokio::spawn(link::run(config.masters.clone(), events.clone()));
+    let mut link = tokio::spawn(link::run(config.masters.clone(), events.clone()));
     let upkeep = tokio::spawn(upkeep(launcher, events.clone()));
     let stopper = tokio::spawn(async move {
         while let Some(how) = stop.recv().await {
@@ -165,14 +165,16 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         }
     });
     let outcome = driver.run(inbox, durable, first).await;
-    // The driver is gone and with it the stream: the link ends after its last messages are out.
-    let _ = tokio::time::timeout(FAREWELL, link).await;
-    for task in [stopper, upkeep] {
+    if let Ok(Some(_open)) = &outcome {
+        // The link ends when its last messages are out and the master has closed the stream.
+        let _ = tokio::time::timeout(FAREWELL, &mut link).await;
+    }
+    for task in [stopper, upkeep, link] {
         task.abort();
     }
     server.abort();
     tracing::info!("stopped");
-    Ok(outcome?)
+    outcome.map(drop).map_err(Error::from)
 }
 
 /// Builds the core from the journal and hears what became of its containers.

@@ -6,9 +6,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::checkpoint::{Checkpoint, journal};
 use crate::containerizer::{ContainerId, Exit};
@@ -20,6 +21,8 @@ use crate::sandbox::keep;
 const SIGTERM: i32 = 15;
 /// Events that are taken in one go.
 const EVENTS_MAX: usize = 256;
+/// How long an agent that leaves waits for the traces of its containers to be removed.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the loop is told.
 #[allow(clippy::large_enum_variant, reason = "events are moved once, and most are messages")]
@@ -46,7 +49,11 @@ pub(crate) struct Driver {
     next_ticket: u64,
     sandboxes: HashMap<ContainerId, PathBuf>,
     clock: Clock,
+    /// Containers that are being let go.
+    releases: JoinSet<()>,
     stopped: bool,
+    /// Whether the agent left the cluster, with nothing to come back to.
+    left: bool,
 }
 
 impl Driver {
@@ -63,22 +70,24 @@ impl Driver {
                 sandboxes.insert(task.container.clone(), sandbox);
             }
         }
-        let (stream, waiting) = (None, VecDeque::new());
         Self {
             core,
             launcher,
             checkpoint,
             events,
-            stream,
-            waiting,
+            stream: None,
+            waiting: VecDeque::new(),
             next_ticket: 0,
             sandboxes,
             clock,
+            releases: JoinSet::new(),
             stopped: false,
+            left: false,
         }
     }
 
-    /// Runs until the agent is to stop.
+    /// Runs until the agent is to stop. An agent that left the cluster returns what keeps its stream open: its last words are
+    /// still on their way.
     ///
     /// # Errors
     /// The journal failed: nothing can be promised any more.
@@ -87,7 +96,7 @@ impl Driver {
         mut inbox: mpsc::Receiver<Event>,
         mut durable: mpsc::UnboundedReceiver<Result<u64, journal::Error>>,
         first: Vec<Effect>,
-    ) -> Result<(), journal::Error> {
+    ) -> Result<Option<oneshot::Sender<()>>, journal::Error> {
         self.route(first);
         while !self.stopped {
             let wake = self.clock.instant(self.core.wake());
@@ -103,10 +112,18 @@ impl Driver {
                         }
                     }
                 }
+                Some(_) = self.releases.join_next() => {}
                 () = tokio::time::sleep_until(wake.into()) => self.step(Input::Tick),
             }
         }
-        Ok(())
+        if !self.left {
+            return Ok(None);
+        }
+        let _ = tokio::time::timeout(RELEASE_PATIENCE, async {
+            while self.releases.join_next().await.is_some() {}
+        })
+        .await;
+        Ok(self.stream.map(|stream| stream.open))
     }
 
     fn event(&mut self, event: Event) {
@@ -203,7 +220,7 @@ impl Driver {
                     self.stream = None;
                 }
             }
-            Effect::Stop => self.stopped = true,
+            Effect::Stop => (self.stopped, self.left) = (true, true),
         }
     }
 
@@ -240,7 +257,7 @@ impl Driver {
 
     fn let_go(&mut self, container: ContainerId) {
         let (launcher, sandbox) = (Arc::clone(&self.launcher), self.sandboxes.remove(&container));
-        tokio::spawn(async move {
+        self.releases.spawn(async move {
             if let Err(error) = launcher.containerizer.forget(&container).await {
                 tracing::warn!(container_id = %container, %error, "the container's traces cannot be removed");
             }
@@ -282,7 +299,7 @@ impl Clock {
         const HOUR: u64 = 3_600_000_000_000;
         let now = self.now();
         let span = at.map_or(HOUR, |at| at.0.saturating_sub(now.0)).min(HOUR);
-        Instant::now() + std::time::Duration::from_nanos(span)
+        Instant::now() + Duration::from_nanos(span)
     }
 }
 

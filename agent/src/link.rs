@@ -35,7 +35,7 @@ pub(crate) struct Stream {
     pub(crate) session: u64,
     pub(crate) outbound: mpsc::Sender<AgentMessage>,
     /// Dropped with the stream, which ends it at once.
-    pub(crate) _open: oneshot::Sender<()>,
+    pub(crate) open: oneshot::Sender<()>,
 }
 
 /// How a stream ended.
@@ -51,6 +51,7 @@ pub(crate) async fn run(masters: Vec<String>, events: mpsc::Sender<Event>) {
     let mut turn = 0;
     let mut hint: Option<String> = None;
     let mut hints = 0;
+    let mut said = None;
     for session in 1.. {
         let master = hint.take().unwrap_or_else(|| {
             turn += 1;
@@ -62,9 +63,13 @@ pub(crate) async fn run(masters: Vec<String>, events: mpsc::Sender<Event>) {
         }
         if ended.registered {
             tracing::warn!(master, reason = ended.reason, "lost the master");
-            (backoff, hints) = (BACKOFF_MIN, 0);
+            (backoff, hints, said) = (BACKOFF_MIN, 0, None);
         } else {
-            tracing::debug!(master, reason = ended.reason, "cannot register with the master");
+            // Said once for as long as it stays the same: the agent goes on trying.
+            match said.replace(ended.reason.clone()) == Some(ended.reason.clone()) {
+                true => tracing::debug!(master, reason = ended.reason, "cannot register with the master"),
+                false => tracing::warn!(master, reason = ended.reason, "cannot register with the master"),
+            }
         }
         if let Some(leader) = ended.leader.filter(|leader| *leader != master && hints < HINTS_MAX) {
             hints += 1;
@@ -104,7 +109,7 @@ async fn attach(master: &str, session: u64, events: &mpsc::Sender<Event>) -> End
         .send(Event::Attached(Stream {
             session,
             outbound,
-            _open: open,
+            open,
         }))
         .await
         .is_err()

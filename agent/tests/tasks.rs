@@ -17,13 +17,23 @@ async fn a_task_runs_and_finishes() -> anyhow::Result<()> {
     let agent = AgentProcess::start(&master)?;
     let register = master.registered(1).await?;
     assert_eq!((register.agent.id, register.tasks.len()), (None, 0));
-    master.launch(shell("hello", "echo hello $MESOS_TASK_ID $(id -un)")).await?;
+    master
+        .launch(shell("hello", "echo hello $MESOS_TASK_ID $(id -un)"))
+        .await?;
     let running = master.update("hello", TaskRunning).await?;
-    assert!(running.container_status.and_then(|status| status.executor_pid).is_some());
+    assert!(
+        running
+            .container_status
+            .and_then(|status| status.executor_pid)
+            .is_some()
+    );
     master.update("hello", TaskFinished).await?;
     let answer = agent.call(read_file("hello", "stdout")).await?;
     assert_eq!(answer.read_file.unwrap_or_default().data, b"hello hello nobody\n");
-    until("the containers are gone", || agent.cgroups_left().is_empty().then_some(())).await
+    until("the containers are gone", || {
+        agent.cgroups_left().is_empty().then_some(())
+    })
+    .await
 }
 
 #[tokio::test]
@@ -56,7 +66,10 @@ async fn failures_are_told_apart() -> anyhow::Result<()> {
     let mut root = shell("root", "true");
     root.command.as_mut().unwrap().user = Some("root".into());
     master.launch(root).await?;
-    assert_eq!(master.update("root", TaskError).await?.reason(), Reason::TaskUnauthorized);
+    assert_eq!(
+        master.update("root", TaskError).await?.reason(),
+        Reason::TaskUnauthorized
+    );
 
     let mut absent = shell("absent", "/no/such/program");
     absent.command.as_mut().unwrap().shell = Some(false);
@@ -75,8 +88,15 @@ async fn a_killed_task_may_clean_up_and_must_end() -> anyhow::Result<()> {
     let master = FakeMaster::start().await?;
     let agent = AgentProcess::start(&master)?;
     master.registered(1).await?;
-    master.launch(shell("polite", "trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done")).await?;
-    master.launch(shell("stubborn", "trap '' TERM; while :; do sleep 0.05; done")).await?;
+    master
+        .launch(shell(
+            "polite",
+            "trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done",
+        ))
+        .await?;
+    master
+        .launch(shell("stubborn", "trap '' TERM; while :; do sleep 0.05; done"))
+        .await?;
     for task in ["polite", "stubborn"] {
         master.update(task, TaskRunning).await?;
     }
@@ -101,8 +121,15 @@ async fn tasks_outlive_a_killed_agent() -> anyhow::Result<()> {
     let master = FakeMaster::start().await?;
     let mut agent = AgentProcess::start(&master)?;
     master.registered(1).await?;
-    master.launch(shell("long", "while [ ! -e stop ]; do sleep 0.05; done; exit 5")).await?;
-    master.launch(shell("short", "while [ ! -e stop ]; do sleep 0.05; done; echo x > stopped; exit 7")).await?;
+    master
+        .launch(shell("long", "while [ ! -e stop ]; do sleep 0.05; done; exit 5"))
+        .await?;
+    master
+        .launch(shell(
+            "short",
+            "while [ ! -e stop ]; do sleep 0.05; done; echo x > stopped; exit 7",
+        ))
+        .await?;
     for task in ["long", "short"] {
         master.update(task, TaskRunning).await?;
     }
@@ -114,12 +141,18 @@ async fn tasks_outlive_a_killed_agent() -> anyhow::Result<()> {
     let (long, short) = (sandbox("long")?, sandbox("short")?);
     agent.kill().await?;
     std::fs::write(short.join("stop"), "")?;
-    until("the short task has ended", || short.join("stopped").exists().then_some(())).await?;
+    until("the short task has ended", || {
+        short.join("stopped").exists().then_some(())
+    })
+    .await?;
     agent.restart()?;
     let register = master.registered(2).await?;
     assert_eq!(register.agent.id.map(|id| id.value).as_deref(), Some("agent-1"));
     assert_eq!(register.tasks.len(), 2);
-    assert_eq!(master.update("short", TaskFailed).await?.message(), "exited with code 7");
+    assert_eq!(
+        master.update("short", TaskFailed).await?.message(),
+        "exited with code 7"
+    );
     std::fs::write(long.join("stop"), "")?;
     assert_eq!(master.update("long", TaskFailed).await?.message(), "exited with code 5");
     Ok(())
@@ -137,7 +170,13 @@ async fn an_update_is_sent_until_it_is_acknowledged() -> anyhow::Result<()> {
     master.launch(shell("once", "true")).await?;
     let first = master.update("once", TaskRunning).await?;
     until("the terminal state rides along", || {
-        master.look(|state| state.updates.iter().any(|update| update.latest_state() == TaskFinished).then_some(()))
+        master.look(|state| {
+            state
+                .updates
+                .iter()
+                .any(|update| update.latest_state() == TaskFinished)
+                .then_some(())
+        })
     })
     .await?;
     agent.kill().await?;
@@ -166,7 +205,117 @@ async fn an_agent_that_leaves_takes_its_tasks_along() -> anyhow::Result<()> {
     master.update("sleeper", TaskRunning).await?;
     agent.signal(rustix::process::Signal::USR1)?;
     assert!(agent.ended().await?.success());
-    assert!(master.look(|state| state.unregistered));
+    until("the master hears of it", || {
+        master.look(|state| state.unregistered.then_some(()))
+    })
+    .await?;
     assert!(agent.cgroups_left().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_torn_journal_is_cut_and_a_corrupt_one_refused() -> anyhow::Result<()> {
+    if !can_contain()? {
+        return Ok(());
+    }
+    let master = FakeMaster::start().await?;
+    let mut agent = AgentProcess::start(&master)?;
+    master.registered(1).await?;
+    master.launch(shell("first", "exec sleep 300")).await?;
+    master.update("first", TaskRunning).await?;
+    master.launch(shell("second", "exec sleep 300")).await?;
+    master.update("second", TaskRunning).await?;
+    agent.kill().await?;
+    let path = agent.path("work/journal");
+    let sound = std::fs::read(&path)?;
+    let end = sound.len() - sound.iter().rev().take_while(|byte| **byte == 0).count();
+
+    let mut torn = sound.clone();
+    torn[end..end + 40].fill(0xa5);
+    std::fs::write(&path, &torn)?;
+    agent.restart()?;
+    assert_eq!(master.registered(2).await?.tasks.len(), 2);
+    agent.kill().await?;
+
+    let mut corrupt = sound;
+    corrupt[30] ^= 1;
+    std::fs::write(&path, &corrupt)?;
+    agent.restart()?;
+    assert!(!agent.ended().await?.success());
+    let log = std::fs::read_to_string(agent.path("log"))?;
+    assert!(log.contains("is corrupt: the record at byte"), "{log}");
+    std::fs::write(&path, &torn)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_work_directory_has_one_agent() -> anyhow::Result<()> {
+    if !can_contain()? {
+        return Ok(());
+    }
+    let master = FakeMaster::start().await?;
+    let mut agent = AgentProcess::start(&master)?;
+    master.registered(1).await?;
+    let second = agent.another()?;
+    let first = agent.child.replace(second);
+    assert!(!agent.ended().await?.success());
+    agent.child = first;
+    let log = std::fs::read_to_string(agent.path("log"))?;
+    assert!(log.contains("another agent uses the work directory"), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operator_api_refuses_what_it_cannot_do() -> anyhow::Result<()> {
+    if !can_contain()? {
+        return Ok(());
+    }
+    let master = FakeMaster::start().await?;
+    let agent = AgentProcess::start(&master)?;
+    master.registered(1).await?;
+    master
+        .launch(shell("linker", "ln -s /etc/passwd link; exec sleep 300"))
+        .await?;
+    master.update("linker", TaskRunning).await?;
+    let link = agent.path("work/sandboxes/framework-1/linker");
+    until("the link is there", || {
+        let run = std::fs::read_dir(&link).ok()?.next()?.ok()?;
+        run.path().join("link").symlink_metadata().ok()
+    })
+    .await?;
+    for (file, code) in [
+        ("link", tonic::Code::PermissionDenied),
+        ("../../../../journal", tonic::Code::PermissionDenied),
+        ("absent", tonic::Code::NotFound),
+    ] {
+        let error = agent.call(read_file("linker", file)).await.expect_err(file);
+        let status = error.downcast::<tonic::Status>()?;
+        assert_eq!(status.code(), code, "{file}: {status}");
+    }
+    let mut call = proffer_proto::v1::agent::Call::default();
+    let error = agent.call(call.clone()).await.expect_err("no type");
+    assert!(error.to_string().contains("type: must be"), "{error}");
+    call.set_type(proffer_proto::v1::agent::call::Type::GetContainers);
+    let containers = agent
+        .call(call.clone())
+        .await?
+        .get_containers
+        .unwrap_or_default()
+        .containers;
+    assert!(
+        containers[0]
+            .resource_statistics
+            .as_ref()
+            .is_some_and(|usage| usage.mem_limit_bytes == Some(64 << 20))
+    );
+    call.set_type(proffer_proto::v1::agent::call::Type::PruneImages);
+    assert!(
+        agent
+            .call(call)
+            .await
+            .expect_err("unsupported")
+            .to_string()
+            .contains("not supported")
+    );
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! A master of a few lines, and the agent as a process.
 
-use std::collections::VecDeque;
+#![allow(unreachable_pub, reason = "a test crate exports nothing")]
+#![allow(dead_code, reason = "not every test uses everything")]
+
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
@@ -27,6 +30,8 @@ pub struct State {
     pub registers: Vec<link::Register>,
     pub updates: VecDeque<link::StatusUpdate>,
     pub unregistered: bool,
+    /// When a task was first heard to be in a state.
+    pub seen: HashMap<(String, i32), Instant>,
     stream: Option<mpsc::Sender<Result<MasterMessage, Status>>>,
     /// Whether updates are acknowledged as they come.
     pub acknowledges: bool,
@@ -43,8 +48,14 @@ impl FakeMaster {
     pub async fn start() -> anyhow::Result<Self> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
-        let state = State { acknowledges: true, ..State::default() };
-        let master = Self { address, state: Arc::new(Mutex::new(state)) };
+        let state = State {
+            acknowledges: true,
+            ..State::default()
+        };
+        let master = Self {
+            address,
+            state: Arc::new(Mutex::new(state)),
+        };
         let service = AgentLinkServer::new(master.clone());
         tokio::spawn(
             tonic::transport::Server::builder()
@@ -59,7 +70,9 @@ impl FakeMaster {
     }
 
     pub async fn send(&self, body: master_message::Body) -> anyhow::Result<()> {
-        let stream = self.look(|state| state.stream.clone()).context("no agent is attached")?;
+        let stream = self
+            .look(|state| state.stream.clone())
+            .context("no agent is attached")?;
         stream.send(Ok(MasterMessage { body: Some(body) })).await?;
         Ok(())
     }
@@ -75,30 +88,51 @@ impl FakeMaster {
         let framework = v1::FrameworkInfo {
             user: "nobody".into(),
             name: "test".into(),
-            id: Some(v1::FrameworkId { value: FRAMEWORK.into() }),
+            id: Some(v1::FrameworkId {
+                value: FRAMEWORK.into(),
+            }),
             ..Default::default()
         };
-        let launch = link::Launch { framework, executor: None, tasks: vec![task], group: None };
+        let launch = link::Launch {
+            framework,
+            executor: None,
+            tasks: vec![task],
+            group: None,
+        };
         self.send(master_message::Body::Launch(launch)).await
     }
 
     pub async fn kill(&self, task: &str, grace: Duration) -> anyhow::Result<()> {
-        let grace_period = Some(v1::DurationInfo { nanoseconds: i64::try_from(grace.as_nanos())? });
+        let grace_period = Some(v1::DurationInfo {
+            nanoseconds: i64::try_from(grace.as_nanos())?,
+        });
         let kill = link::Kill {
-            framework_id: v1::FrameworkId { value: FRAMEWORK.into() },
+            framework_id: v1::FrameworkId {
+                value: FRAMEWORK.into(),
+            },
             task_id: v1::TaskId { value: task.into() },
             kill_policy: Some(v1::KillPolicy { grace_period }),
         };
         self.send(master_message::Body::Kill(kill)).await
     }
 
+    /// Waits until a task was heard to be in a state, and says when.
+    pub async fn seen(&self, task: &str, wanted: v1::TaskState) -> anyhow::Result<Instant> {
+        let key = (task.to_owned(), i32::from(wanted));
+        until(&format!("{task} is {}", wanted.as_str_name()), || {
+            self.look(|state| state.seen.get(&key).copied())
+        })
+        .await
+    }
+
     /// Waits for an update of a task with this state.
     pub async fn update(&self, task: &str, wanted: v1::TaskState) -> anyhow::Result<v1::TaskStatus> {
         until(&format!("{task} is {}", wanted.as_str_name()), || {
             self.look(|state| {
-                let found = state.updates.iter().find(|update| {
-                    update.status.task_id.value == task && update.status.state() == wanted
-                });
+                let found = state
+                    .updates
+                    .iter()
+                    .find(|update| update.status.task_id.value == task && update.status.state() == wanted);
                 found.map(|update| update.status.clone())
             })
         })
@@ -110,21 +144,23 @@ impl FakeMaster {
 impl AgentLink for FakeMaster {
     type AttachStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<MasterMessage, Status>> + Send>>;
 
-    async fn attach(
-        &self,
-        request: Request<Streaming<AgentMessage>>,
-    ) -> Result<Response<Self::AttachStream>, Status> {
+    async fn attach(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Self::AttachStream>, Status> {
         let mut messages = request.into_inner();
         let (sender, receiver) = mpsc::channel(64);
         let Some(agent_message::Body::Register(register)) = messages.message().await?.and_then(|m| m.body) else {
             return Err(Status::invalid_argument("register: must be the first message"));
         };
-        let agent_id = register.agent.id.clone().unwrap_or(v1::AgentId { value: "agent-1".into() });
+        let agent_id = register.agent.id.clone().unwrap_or(v1::AgentId {
+            value: "agent-1".into(),
+        });
         self.look(|state| {
             state.registers.push(register);
             state.stream = Some(sender.clone());
         });
-        let registered = link::Registered { agent_id, ping_interval_seconds: 60.0 };
+        let registered = link::Registered {
+            agent_id,
+            ping_interval_seconds: 60.0,
+        };
         let body = Some(master_message::Body::Registered(registered));
         let _ = sender.send(Ok(MasterMessage { body })).await;
         let master = self.clone();
@@ -149,6 +185,8 @@ impl FakeMaster {
             uuid: update.status.uuid.clone().unwrap_or_default(),
         };
         let acknowledges = self.look(|state| {
+            let key = (update.status.task_id.value.clone(), update.status.state);
+            state.seen.entry(key).or_insert_with(Instant::now);
             state.updates.push_back(update);
             state.acknowledges
         });
@@ -164,7 +202,7 @@ pub struct AgentProcess {
     directory: tempfile::TempDir,
     cgroup_root: String,
     master: String,
-    child: Option<Child>,
+    pub child: Option<Child>,
 }
 
 impl AgentProcess {
@@ -175,17 +213,36 @@ impl AgentProcess {
         // Tasks of other users must reach their sandboxes.
         std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let cgroup_root = format!("proffer-agent-test-{}-{number}", std::process::id());
-        let mut agent = Self { directory, cgroup_root, master: master.address.clone(), child: None };
+        let mut agent = Self {
+            directory,
+            cgroup_root,
+            master: master.address.clone(),
+            child: None,
+        };
         agent.restart()?;
         Ok(agent)
     }
 
     pub fn restart(&mut self) -> anyhow::Result<()> {
         let _ = std::fs::remove_file(self.path("address"));
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log"))?;
+        self.child = Some(self.another()?);
+        Ok(())
+    }
+
+    /// Starts a process with the same settings.
+    pub fn another(&self) -> anyhow::Result<Child> {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))?;
         let child = Command::new(env!("CARGO_BIN_EXE_proffer-agent"))
             .args(["--master", &self.master, "--listen", "127.0.0.1:0"])
-            .args(["--resources", "cpus:4;mem:1024;disk:1024;ports:[31900-31909]", "--log-level", "debug,h2=info"])
+            .args([
+                "--resources",
+                "cpus:4;mem:1024;disk:1024;ports:[31900-31909]",
+                "--log-level",
+                "debug,h2=info",
+            ])
             .args(["--cgroup-root", &self.cgroup_root])
             .arg("--work-dir")
             .arg(self.path("work"))
@@ -196,8 +253,7 @@ impl AgentProcess {
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()?;
-        self.child = Some(child);
-        Ok(())
+        Ok(child)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -230,11 +286,27 @@ impl AgentProcess {
         Ok(client.submit(call).await?.into_inner())
     }
 
-    /// The names of the agent's processes are of no use here: the cgroups say whether anything is left.
+    /// What the agent's process takes, from its status.
+    pub fn memory(&self) -> anyhow::Result<String> {
+        let child = self.child.as_ref().context("the agent does not run")?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+        let lines = status
+            .lines()
+            .filter(|line| line.starts_with("VmRSS") || line.starts_with("Threads"));
+        Ok(lines.collect::<Vec<_>>().join(" "))
+    }
+
+    /// The cgroups of containers that are left: the names of their processes would be of no use.
     pub fn cgroups_left(&self) -> Vec<PathBuf> {
-        let roots = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(Result::ok);
+        let roots = std::fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
         let roots = roots.map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
-        roots.map(|root| root.join(&self.cgroup_root)).filter(|path| has_children(path)).collect()
+        roots
+            .map(|root| root.join(&self.cgroup_root))
+            .filter(|path| has_children(path))
+            .collect()
     }
 }
 
@@ -278,9 +350,14 @@ pub fn shell(id: &str, command: &str) -> v1::TaskInfo {
     v1::TaskInfo {
         name: id.into(),
         task_id: v1::TaskId { value: id.into() },
-        agent_id: v1::AgentId { value: "agent-1".into() },
+        agent_id: v1::AgentId {
+            value: "agent-1".into(),
+        },
         resources: vec![scalar("cpus", 0.5), scalar("mem", 64.0)],
-        command: Some(v1::CommandInfo { value: Some(command.into()), ..Default::default() }),
+        command: Some(v1::CommandInfo {
+            value: Some(command.into()),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
@@ -288,8 +365,15 @@ pub fn shell(id: &str, command: &str) -> v1::TaskInfo {
 /// The text of a file in a task's sandbox, as the operator API gives it.
 pub fn read_file(task: &str, file: &str) -> v1::agent::Call {
     let path = format!("/frameworks/{FRAMEWORK}/executors/{task}/runs/latest/{file}");
-    let read_file = v1::agent::call::ReadFile { path, offset: 0, length: None };
-    let mut call = v1::agent::Call { read_file: Some(read_file), ..Default::default() };
+    let read_file = v1::agent::call::ReadFile {
+        path,
+        offset: 0,
+        length: None,
+    };
+    let mut call = v1::agent::Call {
+        read_file: Some(read_file),
+        ..Default::default()
+    };
     call.set_type(v1::agent::call::Type::ReadFile);
     call
 }

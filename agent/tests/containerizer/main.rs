@@ -1,0 +1,11 @@
+//! The containerizer on the kernel of this host. Needs root and cgroups; says `skipped: <reason>` where they are missing.
+//!
+//! The binary is its own payload (see `payload`), so that it also runs, linked statically, in a machine that has nothing but a
+//! shell.
+
+mod host;
+mod isolation;
+mod launch;
+mod payload;
+mod ports;
+mod recovery;

@@ -1,0 +1,67 @@
+//! What runs inside the containers: this binary again, told by its environment what to do.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use rustix::net::{AddressFamily, SocketType};
+
+/// The variable with the work to do.
+pub(crate) const VARIABLE: &str = "PROFFER_TEST_PAYLOAD";
+
+/// Not a test when it is run by the harness: it then does nothing.
+#[test]
+fn payload() {
+    let Ok(work) = std::env::var(VARIABLE) else { return };
+    let mut words = work.split(' ');
+    // The harness has begun a line.
+    writeln!(io::stdout()).expect("stdout");
+    match words.next() {
+        Some("bind") => words.for_each(bind_all),
+        Some("memory") => fill_memory(),
+        work => panic!("unknown work: {work:?}"),
+    }
+    std::process::exit(0);
+}
+
+/// Prints a line `kind port result` for each kind of socket.
+fn bind_all(port: &str) {
+    let port: u16 = port.parse().expect("a port");
+    let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+    let kinds = [
+        ("tcp4", SocketType::STREAM, IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        ("udp4", SocketType::DGRAM, IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        ("tcp6", SocketType::STREAM, IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        ("udp6", SocketType::DGRAM, IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        ("mapped", SocketType::STREAM, IpAddr::V6(mapped)),
+    ];
+    for (name, kind, address) in kinds {
+        for reuse in [false, true] {
+            let result = match bind(SocketAddr::new(address, port), kind, reuse) {
+                Ok(()) => "ok".to_owned(),
+                Err(error) => format!("{:?}", error.raw_os_error()),
+            };
+            let suffix = if reuse { "-reuse" } else { "" };
+            writeln!(io::stdout(), "{name}{suffix} {port} {result}").expect("stdout");
+        }
+    }
+}
+
+fn bind(address: SocketAddr, kind: SocketType, reuse: bool) -> io::Result<()> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = rustix::net::socket(family, kind, None)?;
+    if reuse {
+        rustix::net::sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    Ok(rustix::net::bind(&socket, &address)?)
+}
+
+fn fill_memory() {
+    let mut held = Vec::new();
+    loop {
+        held.push(std::hint::black_box(vec![1u8; 1 << 20]));
+    }
+}
