@@ -177,6 +177,12 @@ impl Handle {
         self.wait().await
     }
 
+    /// Ends the scheduler at once and without a word, as `kill -9` does; its instances go on.
+    pub fn abort(&self) {
+        self.scheduler.abort();
+        self.server.abort();
+    }
+
     /// Waits for the end of the scheduler.
     pub async fn wait(mut self) -> Result<(), Error> {
         (&mut self.scheduler).await.map_err(Error::Failed)?
@@ -185,8 +191,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.scheduler.abort();
-        self.server.abort();
+        self.abort();
     }
 }
 

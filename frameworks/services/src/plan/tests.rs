@@ -279,7 +279,7 @@ fn an_unreachable_instance_is_waited_for_as_long_as_the_service_says() {
         ..spec("web", 1)
     };
     let mut plan = Plan::new(1);
-    let mut step = |plan: &mut Plan, now, input| plan.step(now, input, &mut Vec::new());
+    let step = |plan: &mut Plan, now, input| plan.step(now, input, &mut Vec::new());
     step(&mut plan, 0, Input::Put(Box::new(patient), 1));
     step(&mut plan, 0, Input::Launched(launch("web.0", "a", 1)));
     step(&mut plan, 5, parse("5 task web.0.a running").1);

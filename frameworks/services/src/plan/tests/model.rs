@@ -48,7 +48,7 @@ struct Task {
     alive: bool,
     /// Whether somebody asked for its end.
     doomed: bool,
-    /// Whether the scheduler was told that its agent is away.
+    /// Whether the scheduler was told that its agent is away, and not yet that it is back.
     given_out: bool,
 }
 
@@ -131,6 +131,10 @@ impl World {
                     .drain(..self.updates.len().min(more + 1))
                     .collect::<Vec<_>>()
                 {
+                    if let Some(task) = self.tasks.get_mut(&task_id) {
+                        task.given_out =
+                            (task.given_out || state == Observed::Unreachable) && state != Observed::Running;
+                    }
                     self.step(Input::Task {
                         task_id,
                         agent_id: None,
@@ -203,12 +207,7 @@ impl World {
 
     fn come_back(&mut self, agent: usize) {
         if self.away.remove(&agent) {
-            for (task_id, task) in self
-                .tasks
-                .iter_mut()
-                .filter(|(_, task)| task.alive && task.agent == agent)
-            {
-                task.given_out = false;
+            for (task_id, _) in self.tasks.iter().filter(|(_, task)| task.alive && task.agent == agent) {
                 self.updates.push_back((task_id.clone(), Observed::Running));
             }
         }
@@ -233,6 +232,9 @@ impl World {
     fn restart(&mut self) {
         self.plan = Plan::new(self.now);
         self.kills.clear();
+        for task in self.tasks.values_mut() {
+            task.doomed = false;
+        }
         self.put();
         for launch in self.kept.clone().into_iter().rev() {
             self.step(Input::Recovered(launch));
@@ -253,18 +255,11 @@ impl World {
     /// Nobody has two tasks of one instance, save for tasks whose end was asked for or whose agent was away.
     fn check(&self) {
         let mut seen = BTreeMap::new();
-        for (task_id, task) in self
+        for (task_id, _) in self
             .tasks
             .iter()
             .filter(|(_, task)| task.alive && !task.doomed && !task.given_out)
         {
-            let returned = self
-                .updates
-                .iter()
-                .any(|(id, state)| id == task_id && *state == Observed::Running);
-            if returned {
-                continue;
-            }
             let instance = InstanceId::of_task(task_id).unwrap();
             if let Some(other) = seen.insert(instance, task_id) {
                 panic!("two tasks of one instance: {other} and {task_id}");
