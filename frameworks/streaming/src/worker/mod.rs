@@ -283,6 +283,7 @@ struct Loop {
     intake: Intake,
     published: Instant,
     changed: bool,
+    records_published: u64,
 }
 
 /// Where lines go.
@@ -319,6 +320,7 @@ impl Loop {
             },
             published: Instant::now(),
             changed: true,
+            records_published: 0,
             config,
         }
     }
@@ -366,7 +368,7 @@ impl Loop {
     fn write(&mut self) -> io::Result<()> {
         {
             let shared = &mut *self.shared.borrow_mut();
-            self.changed |= !shared.rows.is_empty();
+            self.changed |= !shared.rows.is_empty() || shared.windows.records() != self.records_published;
             self.intake.output.rows(&shared.rows)?;
             shared.rows.clear();
         }
@@ -396,6 +398,7 @@ impl Loop {
             ..Totals::default()
         };
         self.published = Instant::now();
+        self.records_published = totals.records;
         self.changed = false;
         self.intake.output.publish(totals)
     }
