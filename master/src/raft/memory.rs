@@ -110,7 +110,9 @@ impl Storage for Memory {
             return Err(Error::Store(StorageError::Compacted));
         }
         let entry = self.entry(index);
-        entry.map(|entry| entry.term).ok_or(Error::Store(StorageError::Unavailable))
+        entry
+            .map(|entry| entry.term)
+            .ok_or(Error::Store(StorageError::Unavailable))
     }
 
     fn first_index(&self) -> raft::Result<u64> {

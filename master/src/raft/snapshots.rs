@@ -125,7 +125,9 @@ impl Snapshots {
 }
 
 fn decode(bytes: &[u8]) -> Result<Snapshot, &'static str> {
-    let body = bytes.strip_prefix(MAGIC).ok_or("it is not a snapshot of this version")?;
+    let body = bytes
+        .strip_prefix(MAGIC)
+        .ok_or("it is not a snapshot of this version")?;
     let (crc, body) = body.split_at_checked(4).ok_or("it is cut short")?;
     if crc != crc32c::crc32c(body).to_le_bytes() {
         return Err("its checksum is wrong");

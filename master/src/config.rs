@@ -1,0 +1,402 @@
+//! Settings: from flags, the environment and a file to one validated [`Config`].
+//!
+//! A flag comes before its environment variable (`PROFFER_MASTER_` and the flag's name), that before the file named by
+//! `--config`, that before the default. The file has lines of `name = value`, with the flags' names without dashes in
+//! front, and comments from `#`.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+/// The flags of a master.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Args {
+    /// A file of settings, one `name = value` a line
+    #[arg(long, env = "PROFFER_MASTER_CONFIG", value_name = "PATH")]
+    pub config: Option<PathBuf>,
+    /// Where to listen; port 0 lets the kernel choose [default: 127.0.0.1:5050]
+    #[arg(long, env = "PROFFER_MASTER_LISTEN", value_name = "IP:PORT")]
+    pub listen: Option<String>,
+    /// Where others reach this master, if not where it listens
+    #[arg(long, env = "PROFFER_MASTER_ADVERTISE", value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Where this master keeps what it must not forget [default: /var/lib/proffer/master]
+    #[arg(long, env = "PROFFER_MASTER_WORK_DIR", value_name = "PATH")]
+    pub work_dir: Option<PathBuf>,
+    /// The cluster's name, for people [default: proffer]
+    #[arg(long, env = "PROFFER_MASTER_CLUSTER", value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Offers that are not answered for so long are rescinded; `none` for never [default: none]
+    #[arg(long, env = "PROFFER_MASTER_OFFER_TIMEOUT", value_name = "DURATION")]
+    pub offer_timeout: Option<String>,
+    /// How often agents are pinged [default: 15s]
+    #[arg(long, env = "PROFFER_MASTER_AGENT_PING_INTERVAL", value_name = "DURATION")]
+    pub agent_ping_interval: Option<String>,
+    /// An agent that misses so many pings in a row is unreachable [default: 5]
+    #[arg(long, env = "PROFFER_MASTER_AGENT_PING_MISSES", value_name = "COUNT")]
+    pub agent_ping_misses: Option<String>,
+    /// After an election, how long agents may take to come back [default: 10min]
+    #[arg(long, env = "PROFFER_MASTER_AGENT_REREGISTER_TIMEOUT", value_name = "DURATION")]
+    pub agent_reregister_timeout: Option<String>,
+    /// After so many changes of the registry a snapshot is taken [default: 10000]
+    #[arg(long, env = "PROFFER_MASTER_SNAPSHOT_ENTRIES", value_name = "COUNT")]
+    pub snapshot_entries: Option<String>,
+    /// What is logged: error, warn, info, debug or trace, or directives such as `info,raft=debug` [default: info]
+    #[arg(long, env = "PROFFER_MASTER_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// How it is logged: text or json [default: text]
+    #[arg(long, env = "PROFFER_MASTER_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// A file that gets this master's `host:port` once it serves
+    #[arg(long, env = "PROFFER_MASTER_ADDRESS_FILE", value_name = "PATH")]
+    pub address_file: Option<PathBuf>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+/// Validated settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where others reach this master; where it listens if unset.
+    pub advertise: Option<String>,
+    /// Where it keeps what it must not forget.
+    pub work_dir: PathBuf,
+    /// The cluster's name.
+    pub cluster: String,
+    /// After how long offers are rescinded.
+    pub offer_timeout: Option<Duration>,
+    /// How often agents are pinged.
+    pub agent_ping_interval: Duration,
+    /// How many pings an agent may miss.
+    pub agent_ping_misses: u32,
+    /// How long agents may take to come back after an election.
+    pub agent_reregister_timeout: Duration,
+    /// After how many changes a snapshot is taken.
+    pub snapshot_entries: u64,
+    /// What is logged.
+    pub log_level: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+    /// A file that gets the address once the master serves.
+    pub address_file: Option<PathBuf>,
+}
+
+/// A setting is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The value is not acceptable.
+    #[error("{setting} is {value:?}: {problem}")]
+    Value {
+        /// Which setting.
+        setting: String,
+        /// Its value.
+        value: String,
+        /// What would be accepted.
+        problem: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A line of the file is wrong.
+    #[error("line {line} of the configuration file {}: {problem}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line's number.
+        line: usize,
+        /// What would be accepted.
+        problem: String,
+    },
+}
+
+const NAMES: &[&str] = &[
+    "listen",
+    "advertise",
+    "work-dir",
+    "cluster",
+    "offer-timeout",
+    "agent-ping-interval",
+    "agent-ping-misses",
+    "agent-reregister-timeout",
+    "snapshot-entries",
+    "log-level",
+    "log-format",
+    "address-file",
+];
+
+impl Config {
+    /// Settings for a master in a directory, everything else by default, on a port of the kernel's choice.
+    pub fn in_directory(work_dir: &Path) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            advertise: None,
+            work_dir: work_dir.to_path_buf(),
+            cluster: "proffer".to_owned(),
+            offer_timeout: None,
+            agent_ping_interval: Duration::from_secs(15),
+            agent_ping_misses: 5,
+            agent_reregister_timeout: Duration::from_secs(600),
+            snapshot_entries: 10_000,
+            log_level: "info".to_owned(),
+            log_format: LogFormat::Text,
+            address_file: None,
+        }
+    }
+
+    /// Validates flags (with the environment in them) over the file.
+    ///
+    /// # Errors
+    /// The first setting that is wrong.
+    pub fn from_args(args: Args) -> Result<Self, Error> {
+        let file = match &args.config {
+            Some(path) => read_file(path)?,
+            None => BTreeMap::new(),
+        };
+        let path = |path: Option<PathBuf>| path.map(|path| path.to_string_lossy().into_owned());
+        let layers = Layers { file };
+        let default = Self::in_directory(Path::new("/var/lib/proffer/master"));
+        Ok(Self {
+            listen: layers.get("listen", args.listen, "127.0.0.1:5050", |value| {
+                parse(value, "an IP address and a port, such as 127.0.0.1:5050")
+            })?,
+            advertise: layers.find("advertise", args.advertise, host_and_port)?,
+            work_dir: layers
+                .find("work-dir", path(args.work_dir), |value| Ok(PathBuf::from(value)))?
+                .unwrap_or(default.work_dir),
+            cluster: layers
+                .find("cluster", args.cluster, |value| Ok(value.to_owned()))?
+                .unwrap_or(default.cluster),
+            offer_timeout: layers
+                .find("offer-timeout", args.offer_timeout, |value| match value {
+                    "none" => Ok(None),
+                    value => duration(value).map(Some),
+                })?
+                .flatten(),
+            agent_ping_interval: layers.get("agent-ping-interval", args.agent_ping_interval, "15s", duration)?,
+            agent_ping_misses: layers.get("agent-ping-misses", args.agent_ping_misses, "5", count)?,
+            agent_reregister_timeout: layers.get(
+                "agent-reregister-timeout",
+                args.agent_reregister_timeout,
+                "10min",
+                duration,
+            )?,
+            snapshot_entries: layers.get("snapshot-entries", args.snapshot_entries, "10000", count)?,
+            log_level: layers.get("log-level", args.log_level, "info", log_level)?,
+            log_format: layers.get("log-format", args.log_format, "text", |value| {
+                LogFormat::from_str(value, true).map_err(|_| "text or json is accepted".to_owned())
+            })?,
+            address_file: layers.find("address-file", path(args.address_file), |value| {
+                Ok(PathBuf::from(value))
+            })?,
+        })
+    }
+}
+
+struct Layers {
+    file: BTreeMap<String, String>,
+}
+
+impl Layers {
+    /// The value of a flag, or else of the file, if there is one.
+    fn find<T>(
+        &self,
+        name: &str,
+        flag: Option<String>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Error> {
+        let Some(value) = flag.or_else(|| self.file.get(name).cloned()) else {
+            return Ok(None);
+        };
+        match parse(&value) {
+            Ok(parsed) => Ok(Some(parsed)),
+            Err(problem) => Err(Error::Value {
+                setting: name.to_owned(),
+                value,
+                problem,
+            }),
+        }
+    }
+
+    fn get<T>(
+        &self,
+        name: &str,
+        flag: Option<String>,
+        default: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, Error> {
+        let found = self.find(name, flag, &parse)?;
+        match found {
+            Some(found) => Ok(found),
+            None => parse(default).map_err(|problem| Error::Value {
+                setting: name.to_owned(),
+                value: default.to_owned(),
+                problem,
+            }),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<BTreeMap<String, String>, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let mut settings = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue;
+        }
+        let wrong = |problem: String| Error::Line {
+            path: path.to_path_buf(),
+            line: number,
+            problem,
+        };
+        let (name, value) = line
+            .split_once('=')
+            .ok_or_else(|| wrong("`name = value` is accepted".to_owned()))?;
+        let name = name.trim();
+        if !NAMES.contains(&name) {
+            return Err(wrong(format!(
+                "{name:?} is not a setting; there are {}",
+                NAMES.join(", ")
+            )));
+        }
+        let value = value.trim().trim_matches('"').to_owned();
+        settings.insert(name.to_owned(), value);
+    }
+    Ok(settings)
+}
+
+fn parse<T: FromStr>(value: &str, accepted: &str) -> Result<T, String> {
+    value.parse().map_err(|_| format!("{accepted} is accepted"))
+}
+
+fn count<T: FromStr + PartialOrd + From<u8> + Display>(value: &str) -> Result<T, String> {
+    let accepted = "a whole number of at least 1";
+    let count: T = parse(value, accepted)?;
+    if count < T::from(1) {
+        return Err(format!("{accepted} is accepted"));
+    }
+    Ok(count)
+}
+
+fn log_level(value: &str) -> Result<String, String> {
+    let known = tracing_subscriber::EnvFilter::try_new(value).is_ok();
+    let accepted = "error, warn, info, debug, trace or directives such as `info,raft=debug` are accepted";
+    known.then(|| value.to_owned()).ok_or_else(|| accepted.to_owned())
+}
+
+fn host_and_port(value: &str) -> Result<String, String> {
+    let accepted = "a host and a port, such as master1.example.org:5050, is accepted";
+    match value.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(value.to_owned()),
+        _ => Err(accepted.to_owned()),
+    }
+}
+
+/// `500ms`, `15s`, `1.5min`, `2h`, `1d`; the words of Mesos (`secs`, `mins`, `hrs`, `days`) are understood too.
+fn duration(value: &str) -> Result<Duration, String> {
+    let accepted = "a duration longer than 0, such as 500ms, 15s, 10min or 2h, is accepted";
+    let split = value.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(value.len());
+    let (number, unit) = value.split_at(split);
+    let number: f64 = parse(number.trim(), accepted).map_err(|_| accepted.to_owned())?;
+    let unit_seconds = match unit {
+        "ms" => 0.001,
+        "s" | "sec" | "secs" => 1.0,
+        "m" | "min" | "mins" => 60.0,
+        "h" | "hr" | "hrs" => 3600.0,
+        "d" | "day" | "days" => 86_400.0,
+        _ => return Err(accepted.to_owned()),
+    };
+    let duration = Duration::try_from_secs_f64(number * unit_seconds).map_err(|_| accepted.to_owned())?;
+    if duration.is_zero() {
+        return Err(accepted.to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(args: Args) -> String {
+        Config::from_args(args).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        let config = Config::from_args(Args::default()).unwrap();
+        assert_eq!(config.listen.port(), 5050);
+        assert_eq!(config.agent_ping_interval, Duration::from_secs(15));
+        assert_eq!(config.offer_timeout, None);
+    }
+
+    #[test]
+    fn a_flag_comes_before_the_file_and_the_file_before_the_default() -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("master.conf");
+        std::fs::write(
+            &path,
+            "# mine\nlisten = 0.0.0.0:6000\ncluster = \"blue\" # name\noffer-timeout=30secs\n",
+        )?;
+        let args = Args {
+            config: Some(path),
+            cluster: Some("red".to_owned()),
+            ..Args::default()
+        };
+        let config = Config::from_args(args)?;
+        assert_eq!(config.listen.to_string(), "0.0.0.0:6000");
+        assert_eq!(config.cluster, "red");
+        assert_eq!(config.offer_timeout, Some(Duration::from_secs(30)));
+        assert_eq!(config.agent_ping_misses, 5);
+        Ok(())
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_what_would_be_accepted() -> anyhow::Result<()> {
+        let listen = Args {
+            listen: Some("localhost".to_owned()),
+            ..Args::default()
+        };
+        assert!(refusal(listen).starts_with("listen is \"localhost\": an IP address and a port"));
+        let interval = Args {
+            agent_ping_interval: Some("-3s".to_owned()),
+            ..Args::default()
+        };
+        assert!(refusal(interval).starts_with("agent-ping-interval is \"-3s\": a duration"));
+        let misses = Args {
+            agent_ping_misses: Some("0".to_owned()),
+            ..Args::default()
+        };
+        assert!(refusal(misses).contains("at least 1"));
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("master.conf");
+        std::fs::write(&path, "\nlissen = 1\n")?;
+        let file = Args {
+            config: Some(path),
+            ..Args::default()
+        };
+        assert!(refusal(file).contains("line 2"));
+        Ok(())
+    }
+}
