@@ -1,1 +1,152 @@
-//! The operator's command, with a local cluster and a demo.
+//! The `proffer` command: asks clusters, starts local ones, shows the demo.
+//!
+//! It is a multi-call binary: `proffer master`, `proffer agent` and the entries of the bundled frameworks are the same
+//! programs as the binaries of their own, so that one file is all that a machine needs.
+
+mod commands;
+mod demo;
+mod dev;
+mod exit;
+pub mod local;
+mod output;
+pub mod preflight;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use commands::{ClusterArgs, OutputArgs};
+pub use exit::{Failure, FailureKind};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "proffer",
+    version,
+    about = "A two-level resource manager for Linux clusters",
+    propagate_version = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a cluster on this machine and stay until interrupted.
+    Dev(dev::DevArgs),
+    /// Show a whole cluster at work: services, a streaming job, failures, isolation.
+    Demo(demo::DemoArgs),
+    /// List the agents.
+    Agents {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// List the frameworks.
+    Frameworks {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+        /// Completed ones too.
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// List the tasks.
+    Tasks {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+        /// Ended ones too.
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// List the outstanding offers.
+    Offers {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Print what a task wrote.
+    Logs {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        args: commands::logs::LogsArgs,
+    },
+    /// Kill a task.
+    Kill {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        args: commands::kill::KillArgs,
+    },
+    /// Print the completions of a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Run a master.
+    Master(proffer_master::Args),
+    /// Run an agent.
+    Agent(proffer_agent::Args),
+    /// Run the scheduler of the service framework.
+    Services(proffer_services::Args),
+    /// Run one worker of a streaming job (started by the streaming framework).
+    #[command(hide = true)]
+    StreamWorker(proffer_streaming::worker::WorkerArgs),
+    /// Run the example web service.
+    #[command(hide = true)]
+    ExampleWeb(proffer_examples::web::Args),
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Master(args) => program(proffer_master::main_with(args)),
+        Command::Agent(args) => proffer_agent::main_with(args),
+        Command::Services(args) => program(proffer_services::main_with(args)),
+        Command::StreamWorker(args) => proffer_streaming::worker::run(args),
+        Command::ExampleWeb(args) => program(proffer_examples::web::main_with(args)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "proffer", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        command => exit(ask(command)),
+    }
+}
+
+fn program(result: anyhow::Result<()>) -> ExitCode {
+    exit(result.map_err(Failure::from))
+}
+
+fn exit(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn ask(command: Command) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Dev(args) => dev::run(&args).await,
+            Command::Demo(args) => demo::run(&args).await,
+            Command::Agents { cluster, output } => commands::agents::run(&cluster, &output).await,
+            Command::Frameworks { cluster, output, all } => commands::frameworks::run(&cluster, &output, all).await,
+            Command::Tasks { cluster, output, all } => commands::tasks::run(&cluster, &output, all).await,
+            Command::Offers { cluster, output } => commands::offers::run(&cluster, &output).await,
+            Command::Logs { cluster, args } => commands::logs::run(&cluster, &args).await,
+            Command::Kill { cluster, args } => commands::kill::run(&cluster, &args).await,
+            _ => unreachable!("dispatched before"),
+        }
+    })
+}

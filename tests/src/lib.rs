@@ -1,1 +1,16 @@
-//! Local cluster harness, scenarios, simulator, benchmarks.
+//! What the tests and benchmarks of Proffer share: the deterministic simulator and the local cluster harness.
+
+pub mod bench;
+pub mod cluster;
+pub mod framework;
+pub mod host;
+pub mod sim;
+pub mod vm;
+
+use std::time::Duration;
+
+pub use cluster::Cluster;
+pub use framework::{TestFramework, place};
+
+/// How long a condition is waited for before a test fails; long, because machines are busy.
+pub const DEADLINE: Duration = Duration::from_secs(60);

@@ -1,0 +1,5 @@
+//! The `proffer` command.
+
+fn main() -> std::process::ExitCode {
+    proffer::main()
+}

@@ -1,0 +1,32 @@
+//! What a test runs inside a container to see what the kernel lets it do.
+//!
+//! `proffer-probe bind tcp4|udp4|tcp6|mapped PORT…` prints a line for each port: `bound`, or the error number.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+
+#[allow(clippy::print_stdout)]
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [_, kind, ports @ ..] = &args[..] else {
+        eprintln!("usage: proffer-probe bind tcp4|udp4|tcp6|mapped PORT…");
+        std::process::exit(2);
+    };
+    for port in ports {
+        let port: u16 = port.parse().expect("a port is a number");
+        match bind(kind, port) {
+            Ok(()) => println!("bound"),
+            Err(error) => println!("{}", error.raw_os_error().unwrap_or_default()),
+        }
+    }
+}
+
+fn bind(kind: &str, port: u16) -> std::io::Result<()> {
+    match kind {
+        "tcp4" => TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).map(drop),
+        "udp4" => UdpSocket::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).map(drop),
+        "tcp6" => TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).map(drop),
+        // std makes every IPv6 socket that is bound to :: accept IPv4 too.
+        "mapped" => TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), port))).map(drop),
+        other => panic!("unknown kind {other}"),
+    }
+}

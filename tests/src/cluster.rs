@@ -1,0 +1,276 @@
+//! A local cluster of real processes for one test.
+//!
+//! The processes listen on kernel-chosen ports and keep their state and logs in a directory of the test, which is
+//! removed by [`Cluster::stop`] and kept, with its path printed, where the test does not come so far.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use anyhow::{Context, bail};
+use proffer::local::{AgentOptions, ClusterOptions, LocalCluster, LocalProcess};
+use proffer_sdk::Masters;
+use proffer_sdk::operator::{AgentClient, OperatorClient};
+
+use crate::framework::TestFramework;
+
+/// Each agent of a test process gets this many ports of its own.
+const PORTS_PER_AGENT: u16 = 20;
+/// Below every ephemeral range in use.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    name: String,
+    local: Option<LocalCluster>,
+    ports: Vec<(u16, u16)>,
+    expected_errors: Vec<String>,
+}
+
+/// Says what a cluster consists of.
+#[derive(Debug)]
+pub struct Builder {
+    name: String,
+    agents: usize,
+    cpus: f64,
+    mem_mib: u64,
+    master_args: Vec<String>,
+    agent_args: Vec<String>,
+}
+
+impl Builder {
+    /// So many agents; one unless told otherwise.
+    pub fn agents(mut self, agents: usize) -> Self {
+        self.agents = agents;
+        self
+    }
+
+    /// The processors of each agent.
+    pub fn cpus(mut self, cpus: f64) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// The memory of each agent, MiB.
+    pub fn mem(mut self, mem_mib: u64) -> Self {
+        self.mem_mib = mem_mib;
+        self
+    }
+
+    /// One more argument for the master.
+    pub fn master_arg(mut self, arg: impl Into<String>) -> Self {
+        self.master_args.push(arg.into());
+        self
+    }
+
+    /// One more argument for every agent.
+    pub fn agent_arg(mut self, arg: impl Into<String>) -> Self {
+        self.agent_args.push(arg.into());
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// A process did not come up; the error holds the end of its log.
+    pub async fn start(self) -> anyhow::Result<Cluster> {
+        let ports: Vec<(u16, u16)> = (0..self.agents).map(|_| own_ports()).collect();
+        let agents = ports
+            .iter()
+            .map(|(begin, end)| AgentOptions {
+                resources: Some(format!(
+                    "cpus:{};mem:{};disk:1024;ports:[{begin}-{end}]",
+                    self.cpus, self.mem_mib
+                )),
+                attributes: None,
+                args: self.agent_args.clone(),
+            })
+            .collect();
+        let directory = PathBuf::from(format!("/var/tmp/proffer-test-{}-{}", std::process::id(), self.name));
+        let options = ClusterOptions {
+            program: built("proffer-under-test")?,
+            directory,
+            master_listen: "127.0.0.1:0".to_owned(),
+            master_args: self.master_args,
+            agents,
+            environment: vec![("RUST_BACKTRACE".to_owned(), "1".to_owned())],
+        };
+        let local = LocalCluster::start(options).await?;
+        Ok(Cluster {
+            name: self.name,
+            local: Some(local),
+            ports,
+            expected_errors: Vec::new(),
+        })
+    }
+}
+
+impl Cluster {
+    /// A cluster for the test of that name.
+    pub fn builder(name: &str) -> Builder {
+        Builder {
+            name: name.to_owned(),
+            agents: 1,
+            cpus: 4.0,
+            mem_mib: 1024,
+            master_args: Vec::new(),
+            agent_args: vec!["--allow-root-tasks".to_owned()],
+        }
+    }
+
+    /// Its processes.
+    ///
+    /// # Panics
+    /// After [`Cluster::stop`].
+    pub fn local(&mut self) -> &mut LocalCluster {
+        self.local.as_mut().expect("the cluster is running")
+    }
+
+    /// The master's process.
+    pub fn master(&mut self) -> &mut LocalProcess {
+        self.local().master()
+    }
+
+    /// An agent's process.
+    pub fn agent(&mut self, index: usize) -> &mut LocalProcess {
+        self.local().agent(index)
+    }
+
+    /// The ports of an agent, both ends included.
+    pub fn ports(&self, agent: usize) -> (u16, u16) {
+        self.ports[agent]
+    }
+
+    /// Where its master is.
+    pub fn masters(&mut self) -> Masters {
+        self.local()
+            .master_address()
+            .parse()
+            .expect("the master told a valid address")
+    }
+
+    /// Asks its master.
+    pub fn operator(&mut self) -> OperatorClient {
+        OperatorClient::new(self.masters())
+    }
+
+    /// Asks one of its agents.
+    pub async fn agent_client(&mut self, index: usize) -> anyhow::Result<AgentClient> {
+        let address = self.local().agent_addresses()[index].clone();
+        Ok(AgentClient::connect(&address).await?)
+    }
+
+    /// Kills an agent as `kill -9` does and starts it again.
+    pub async fn restart_agent(&mut self, index: usize) -> anyhow::Result<()> {
+        self.agent(index).kill();
+        self.agent(index).restart()?;
+        self.agent(index).address(crate::DEADLINE).await?;
+        Ok(())
+    }
+
+    /// Kills the master as `kill -9` does and starts it again.
+    pub async fn restart_master(&mut self) -> anyhow::Result<()> {
+        self.master().kill();
+        self.master().restart()?;
+        self.master().address(crate::DEADLINE).await?;
+        Ok(())
+    }
+
+    /// A framework of this test, subscribed.
+    pub async fn framework(&mut self, name: &str) -> anyhow::Result<TestFramework> {
+        TestFramework::subscribe(self.masters(), proffer_sdk::Framework::new(name).build()).await
+    }
+
+    /// An ERROR line with this text in a log is what the test wants.
+    pub fn expect_error(&mut self, text: &str) {
+        self.expected_errors.push(text.to_owned());
+    }
+
+    /// Stops everything in order, and looks whether anything was left behind or went wrong unannounced.
+    ///
+    /// # Errors
+    /// A process wrote an ERROR line that the test did not announce, or a cgroup or process is left.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let local = self.local.take().context("the cluster is running")?;
+        let directory = local.directory().to_owned();
+        let result = local.stop().await;
+        let unannounced = self.unannounced_errors(&directory)?;
+        if !unannounced.is_empty() {
+            bail!("ERROR lines in {}:\n{}", directory.display(), unannounced.join("\n"));
+        }
+        std::fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
+        Ok(result)
+    }
+
+    fn unannounced_errors(&self, directory: &std::path::Path) -> anyhow::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(directory)? {
+            let log = entry?.path().join("log");
+            let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+            let errors = text
+                .lines()
+                .filter(|line| line.contains("ERROR") || line.contains("panicked at"));
+            found.extend(
+                errors
+                    .filter(|line| !self.expected_errors.iter().any(|expected| line.contains(expected)))
+                    .map(|line| format!("{}: {line}", log.display())),
+            );
+        }
+        Ok(found)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let Some(mut local) = self.local.take() else { return };
+        eprintln!(
+            "test {} did not stop its cluster: its files are in {}",
+            self.name,
+            local.directory().display()
+        );
+        // Tasks outlive a killed agent, so the agents are asked to end theirs first.
+        for index in 0..self.ports.len() {
+            let agent = local.agent(index);
+            if !agent.is_running() {
+                let _ = agent.restart();
+            }
+            agent.signal(rustix::process::Signal::USR1);
+        }
+        let began = std::time::Instant::now();
+        while began.elapsed() < std::time::Duration::from_secs(10)
+            && (0..self.ports.len()).any(|index| local.agent(index).is_running())
+        {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+/// Ports that no other cluster of this process uses; two test processes at once begin at different places.
+fn own_ports() -> (u16, u16) {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let blocks = (PORTS.end - PORTS.start) / PORTS_PER_AGENT;
+    let offset = (std::process::id() % u32::from(blocks)) as u16;
+    let block = (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % blocks;
+    let begin = PORTS.start + block * PORTS_PER_AGENT;
+    (begin, begin + PORTS_PER_AGENT - 1)
+}
+
+/// A binary that was built beside the test.
+///
+/// # Errors
+/// It is not there.
+pub fn built(name: &str) -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let directory = test
+        .parent()
+        .and_then(std::path::Path::parent)
+        .context("the test binary has no directory")?;
+    let binary = directory.join(name);
+    if !binary.is_file() {
+        bail!(
+            "{} is not there; `cargo test -p proffer-tests` builds it",
+            binary.display()
+        );
+    }
+    Ok(binary)
+}

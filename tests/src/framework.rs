@@ -1,0 +1,255 @@
+//! A framework that a test plays by hand: it sees every event and makes every call itself.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use proffer_proto::v1::scheduler::{Event, event};
+use proffer_proto::v1::{
+    Filters, FrameworkId, FrameworkInfo, KillPolicy, Offer, OfferId, TaskId, TaskInfo, TaskState, TaskStatus,
+};
+use proffer_sdk::offers::{Matcher, Placement, launch};
+use proffer_sdk::{Calls, Events, Masters, Task, connect};
+use tokio::time::{Instant, timeout_at};
+
+/// A subscribed framework.
+#[derive(Debug)]
+pub struct TestFramework {
+    masters: Masters,
+    info: FrameworkInfo,
+    events: Events,
+    calls: Calls,
+    offers: VecDeque<Offer>,
+    rescinded: Vec<OfferId>,
+    updates: Vec<TaskStatus>,
+    errors: Vec<String>,
+    acknowledge: bool,
+}
+
+impl TestFramework {
+    /// Subscribes; with an id in `info` it takes over from an earlier one.
+    pub async fn subscribe(masters: Masters, mut info: FrameworkInfo) -> anyhow::Result<Self> {
+        let connected = tokio::time::timeout(crate::DEADLINE, connect(&masters, info.clone())).await;
+        let (events, calls) = connected.context("no subscription in time")??;
+        info.id = Some(calls.framework_id().clone());
+        Ok(TestFramework {
+            masters,
+            info,
+            events,
+            calls,
+            offers: VecDeque::new(),
+            rescinded: Vec::new(),
+            updates: Vec::new(),
+            errors: Vec::new(),
+            acknowledge: true,
+        })
+    }
+
+    /// Subscribes again with the same id, as a new scheduler process would; nothing else is remembered.
+    pub async fn fail_over(self) -> anyhow::Result<Self> {
+        Self::subscribe(self.masters, self.info).await
+    }
+
+    /// The framework's id.
+    pub fn id(&self) -> &FrameworkId {
+        self.calls.framework_id()
+    }
+
+    /// What it says of itself.
+    pub fn info(&self) -> &FrameworkInfo {
+        &self.info
+    }
+
+    /// Makes calls.
+    pub fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// Leaves updates unacknowledged, or acknowledges them again.
+    pub fn set_acknowledge(&mut self, acknowledge: bool) {
+        self.acknowledge = acknowledge;
+    }
+
+    /// Every status update so far, repeated ones too.
+    pub fn updates(&self) -> &[TaskStatus] {
+        &self.updates
+    }
+
+    /// The offers taken back so far.
+    pub fn rescinded(&self) -> &[OfferId] {
+        &self.rescinded
+    }
+
+    /// The next offer that has not been taken back.
+    pub async fn next_offer(&mut self) -> anyhow::Result<Offer> {
+        self.until("an offer", |framework| framework.offers.pop_front()).await
+    }
+
+    /// The next offer of one agent; offers of others are declined.
+    pub async fn next_offer_with_ports(&mut self) -> anyhow::Result<Offer> {
+        self.until("an offer with ports", |framework| {
+            let offer = framework.offers.pop_front()?;
+            offer
+                .resources
+                .iter()
+                .any(|resource| resource.name == "ports")
+                .then_some(offer)
+        })
+        .await
+    }
+
+    /// Launches one task on an offer, the rest of which is given back at once.
+    pub async fn launch(&mut self, offer: Offer, task: Task) -> anyhow::Result<TaskInfo> {
+        let placement = place(&offer, &task)?;
+        let info = task.at(&placement);
+        self.launch_infos(&offer, vec![info.clone()]).await?;
+        Ok(info)
+    }
+
+    /// Launches tasks as they are, without any check of this side.
+    pub async fn launch_infos(&mut self, offer: &Offer, infos: Vec<TaskInfo>) -> anyhow::Result<()> {
+        let filters = Filters {
+            refuse_seconds: Some(0.0),
+        };
+        self.calls
+            .accept(vec![offer.id.clone()], vec![launch(infos)], Some(filters))
+            .await?;
+        Ok(())
+    }
+
+    /// Gives an offer back for that time.
+    pub async fn decline(&mut self, offer: Offer, refuse_seconds: f64) -> anyhow::Result<()> {
+        let filters = Filters {
+            refuse_seconds: Some(refuse_seconds),
+        };
+        Ok(self.calls.decline(vec![offer.id], Some(filters)).await?)
+    }
+
+    /// Kills a task.
+    pub async fn kill(&mut self, task: &TaskInfo, policy: Option<KillPolicy>) -> anyhow::Result<()> {
+        Ok(self
+            .calls
+            .kill(task.task_id.clone(), Some(task.agent_id.clone()), policy)
+            .await?)
+    }
+
+    /// Waits until an update tells that state, and returns it.
+    ///
+    /// # Errors
+    /// The task ended in another way, or the deadline passed; the error tells what was seen.
+    pub async fn wait_for(&mut self, task: &TaskInfo, state: TaskState) -> anyhow::Result<TaskStatus> {
+        let id = task.task_id.clone();
+        let found = self
+            .until(&format!("{} of {id}", state.as_str_name()), |framework| {
+                let mut of_task = framework.updates.iter().filter(|status| status.task_id == id);
+                let wanted = of_task.clone().find(|status| status.state() == state);
+                wanted
+                    .or_else(|| of_task.find(|status| proffer_sdk::is_terminal(status.state())))
+                    .cloned()
+            })
+            .await?;
+        if found.state() != state {
+            bail!(
+                "task {id} is {:?} instead of {state:?}: {}",
+                found.state(),
+                found.message()
+            );
+        }
+        Ok(found)
+    }
+
+    /// Waits for an update that answers a reconciliation (it has no uuid) and returns it.
+    pub async fn wait_for_reconciliation(&mut self, id: &TaskId) -> anyhow::Result<TaskStatus> {
+        let seen = self.updates.len();
+        self.until("a reconciliation update", |framework| {
+            framework.updates[seen..]
+                .iter()
+                .find(|s| s.task_id == *id && s.uuid.is_none())
+                .cloned()
+        })
+        .await
+    }
+
+    /// Waits until that offer is taken back.
+    pub async fn wait_for_rescind(&mut self, offer: &OfferId) -> anyhow::Result<()> {
+        self.until("a rescind", |framework| {
+            framework.rescinded.contains(offer).then_some(())
+        })
+        .await
+    }
+
+    /// Waits for an ERROR event.
+    pub async fn wait_for_error(&mut self) -> anyhow::Result<String> {
+        self.until("an error", |framework| framework.errors.pop()).await
+    }
+
+    /// Handles events for that long, whatever they are.
+    pub async fn listen_for(&mut self, duration: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + duration;
+        while let Ok(event) = timeout_at(deadline, self.events.next()).await {
+            self.handle(event?).await?;
+        }
+        Ok(())
+    }
+
+    /// Handles events until `find` finds something.
+    pub async fn until<T>(&mut self, what: &str, mut find: impl FnMut(&mut Self) -> Option<T>) -> anyhow::Result<T> {
+        let deadline = Instant::now() + crate::DEADLINE;
+        loop {
+            if let Some(found) = find(self) {
+                return Ok(found);
+            }
+            let Ok(event) = timeout_at(deadline, self.events.next()).await else {
+                bail!("{what} did not come; the updates so far: {}", self.history());
+            };
+            self.handle(event.with_context(|| format!("while waiting for {what}"))?)
+                .await?;
+        }
+    }
+
+    fn history(&self) -> String {
+        let lines: Vec<String> = self
+            .updates
+            .iter()
+            .map(|status| format!("{} {:?} {}", status.task_id, status.state(), status.message()))
+            .collect();
+        lines.join("; ")
+    }
+
+    async fn handle(&mut self, event: Event) -> anyhow::Result<()> {
+        match event.r#type() {
+            event::Type::Offers => self
+                .offers
+                .extend(event.offers.into_iter().flat_map(|offers| offers.offers)),
+            event::Type::Rescind => {
+                let id = event.rescind.context("a RESCIND names its offer")?.offer_id;
+                self.offers.retain(|offer| offer.id != id);
+                self.rescinded.push(id);
+            }
+            event::Type::Update => {
+                let status = event.update.context("an UPDATE has a status")?.status;
+                if let (Some(uuid), Some(agent), true) = (&status.uuid, &status.agent_id, self.acknowledge) {
+                    self.calls
+                        .acknowledge(agent.clone(), status.task_id.clone(), uuid.clone())
+                        .await?;
+                }
+                self.updates.push(status);
+            }
+            event::Type::Error => self
+                .errors
+                .push(event.error.map(|error| error.message).unwrap_or_default()),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Where a task goes on one offer.
+///
+/// # Errors
+/// It does not fit.
+pub fn place(offer: &Offer, task: &Task) -> anyhow::Result<Placement> {
+    Matcher::new([offer])
+        .place(task.shape())
+        .with_context(|| format!("{:?} does not fit on {:?}", task.shape(), offer.resources))
+}

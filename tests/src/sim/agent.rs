@@ -1,0 +1,231 @@
+//! A model agent: its disk, its containers, its link to the master.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use proffer_master_core::ConnectionId;
+use proffer_proto::link::{self, agent_message, master_message};
+use proffer_proto::v1::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, Task, TaskInfo, TaskState, TaskStatus};
+
+use super::rng::Rng;
+use super::wire::{self, TaskKey};
+
+/// What an agent wants done after a step.
+#[derive(Debug)]
+pub(crate) enum AgentAction {
+    Send(link::AgentMessage),
+    Started(TaskKey),
+    Generated(TaskKey, TaskStatus),
+    /// The container of the task ends by itself then.
+    EndsAt(TaskKey, u64),
+    /// The framework was shut down here: its updates are void.
+    Forgot(TaskKey),
+}
+
+#[derive(Debug, Clone)]
+struct ModelTask {
+    framework: FrameworkId,
+    info: TaskInfo,
+    state: TaskState,
+    /// Unacknowledged updates, oldest first; only the head is in flight.
+    updates: VecDeque<TaskStatus>,
+}
+
+/// A model agent. All fields but `connection` and `registered` are on its disk or in its kernel and survive a crash.
+#[derive(Debug)]
+pub(crate) struct ModelAgent {
+    pub(crate) index: usize,
+    pub(crate) id: Option<AgentId>,
+    tasks: BTreeMap<TaskKey, ModelTask>,
+    frameworks: BTreeMap<String, FrameworkInfo>,
+    next_uuid: u64,
+    pub(crate) up: bool,
+    pub(crate) connection: Option<ConnectionId>,
+    pub(crate) registered: bool,
+}
+
+impl ModelAgent {
+    pub(crate) fn new(index: usize) -> Self {
+        ModelAgent {
+            index,
+            id: None,
+            tasks: BTreeMap::new(),
+            frameworks: BTreeMap::new(),
+            next_uuid: (index as u64) << 32,
+            up: true,
+            connection: None,
+            registered: false,
+        }
+    }
+
+    /// The first message of a new link stream.
+    pub(crate) fn register(&self) -> link::Register {
+        link::Register {
+            protocol: 1,
+            agent: AgentInfo {
+                hostname: format!("host-{}", self.index),
+                resources: vec![
+                    wire::scalar("cpus", 4.0),
+                    wire::scalar("mem", 1024.0),
+                    wire::ports(31000, 31019),
+                ],
+                id: self.id.clone(),
+                ..AgentInfo::default()
+            },
+            version: "0.1.0".to_owned(),
+            tasks: self.tasks.values().map(wire_task).collect(),
+            frameworks: self.frameworks.values().cloned().collect(),
+            ..link::Register::default()
+        }
+    }
+
+    pub(crate) fn handle(
+        &mut self,
+        now: u64,
+        message: master_message::Body,
+        rng: &mut Rng,
+        actions: &mut Vec<AgentAction>,
+    ) {
+        use master_message::Body;
+        match message {
+            Body::Registered(registered) => {
+                self.id = Some(registered.agent_id);
+                self.registered = true;
+                self.resend(actions);
+            }
+            Body::Rejected(rejected) => {
+                if rejected.gone() {
+                    actions.extend(self.tasks.keys().cloned().map(AgentAction::Forgot));
+                    self.tasks.clear();
+                    self.id = None;
+                }
+            }
+            Body::Launch(launch) => self.launch(now, launch, rng, actions),
+            Body::Kill(kill) => self.end(now, &(kill.framework_id, kill.task_id), TaskState::TaskKilled, actions),
+            Body::Acknowledge(ack) => self.acknowledged(&(ack.framework_id, ack.task_id), &ack.uuid, actions),
+            Body::ShutdownFramework(shutdown) => {
+                let gone: Vec<TaskKey> = self
+                    .tasks
+                    .keys()
+                    .filter(|(framework, _)| *framework == shutdown.framework_id)
+                    .cloned()
+                    .collect();
+                for key in gone {
+                    self.tasks.remove(&key);
+                    actions.push(AgentAction::Forgot(key));
+                }
+            }
+            Body::Ping(ping) => {
+                let pong = agent_message::Body::Pong(link::Pong {
+                    sequence: ping.sequence,
+                });
+                actions.push(AgentAction::Send(link::AgentMessage { body: Some(pong) }));
+            }
+            Body::FrameworkMessage(_) | Body::ShutdownExecutor(_) | Body::UpdateFramework(_) => {}
+        }
+    }
+
+    fn launch(&mut self, now: u64, launch: link::Launch, rng: &mut Rng, actions: &mut Vec<AgentAction>) {
+        let framework_id = launch
+            .framework
+            .id
+            .clone()
+            .expect("the master sends frameworks with their ids");
+        self.frameworks.insert(framework_id.value.clone(), launch.framework);
+        for info in launch.tasks {
+            let key = (framework_id.clone(), info.task_id.clone());
+            actions.push(AgentAction::Started(key.clone()));
+            let task = ModelTask {
+                framework: framework_id.clone(),
+                info,
+                state: TaskState::TaskStaging,
+                updates: VecDeque::new(),
+            };
+            self.tasks.insert(key.clone(), task);
+            self.update(now, &key, TaskState::TaskRunning, actions);
+            actions.push(AgentAction::EndsAt(key, now + rng.range(1, 8_000)));
+        }
+    }
+
+    /// The container of a task ended, by itself or by a kill.
+    pub(crate) fn end(&mut self, now: u64, key: &TaskKey, state: TaskState, actions: &mut Vec<AgentAction>) {
+        if self.tasks.get(key).is_some_and(|task| !wire::is_terminal(task.state)) {
+            self.update(now, key, state, actions);
+        }
+    }
+
+    fn update(&mut self, now: u64, key: &TaskKey, state: TaskState, actions: &mut Vec<AgentAction>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        self.next_uuid += 1;
+        let status = wire::status(&task.info, state, self.next_uuid, now);
+        task.state = state;
+        task.updates.push_back(status.clone());
+        actions.push(AgentAction::Generated(key.clone(), status));
+        let is_head = task.updates.len() == 1;
+        // A new latest state is told at once, with the head that is in flight already.
+        if self.registered && (is_head || wire::is_terminal(state)) {
+            actions.push(AgentAction::Send(head_message(key, task)));
+        }
+    }
+
+    fn acknowledged(&mut self, key: &TaskKey, uuid: &[u8], actions: &mut Vec<AgentAction>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        if task
+            .updates
+            .front()
+            .is_none_or(|head| head.uuid.as_deref() != Some(uuid))
+        {
+            return;
+        }
+        task.updates.pop_front();
+        if !task.updates.is_empty() {
+            actions.push(AgentAction::Send(head_message(key, task)));
+        } else if wire::is_terminal(task.state) {
+            self.tasks.remove(key);
+        }
+    }
+
+    /// Sends the head of every queue again.
+    pub(crate) fn resend(&self, actions: &mut Vec<AgentAction>) {
+        if self.registered {
+            let heads = self.tasks.iter().filter(|(_, task)| !task.updates.is_empty());
+            actions.extend(heads.map(|(key, task)| AgentAction::Send(head_message(key, task))));
+        }
+    }
+
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.tasks.values().map(|task| task.updates.len()).sum()
+    }
+
+    pub(crate) fn running(&self) -> impl Iterator<Item = &TaskKey> {
+        self.tasks
+            .iter()
+            .filter(|(_, task)| !wire::is_terminal(task.state))
+            .map(|(key, _)| key)
+    }
+}
+
+fn head_message(key: &TaskKey, task: &ModelTask) -> link::AgentMessage {
+    let update = link::StatusUpdate {
+        framework_id: key.0.clone(),
+        status: task.updates.front().expect("only called with a head").clone(),
+        latest_state: task.state.into(),
+    };
+    link::AgentMessage {
+        body: Some(agent_message::Body::StatusUpdate(update)),
+    }
+}
+
+fn wire_task(task: &ModelTask) -> Task {
+    let head = task.updates.front();
+    Task {
+        name: task.info.name.clone(),
+        task_id: task.info.task_id.clone(),
+        framework_id: task.framework.clone(),
+        agent_id: task.info.agent_id.clone(),
+        state: task.state.into(),
+        resources: task.info.resources.clone(),
+        status_update_state: head.map(|status| status.state),
+        status_update_uuid: head.and_then(|status| status.uuid.clone()),
+        ..Task::default()
+    }
+}

@@ -1,0 +1,262 @@
+//! A model framework: what it wrote down, what it is offered, what it knows of its tasks.
+
+use std::collections::BTreeMap;
+
+use proffer_master_core::StreamId;
+use proffer_proto::v1::scheduler::{Call, Event, call, event};
+use proffer_proto::v1::{AgentId, Filters, FrameworkId, Offer, TaskId, TaskInfo, TaskState, TaskStatus, offer};
+
+use super::rng::Rng;
+use super::wire;
+
+/// What a framework wants done after a step.
+#[derive(Debug)]
+pub(crate) enum FrameworkAction {
+    Call(Call),
+    Saw(TaskStatus),
+    /// The stream is of no more use: subscribe again.
+    Resubscribe,
+    /// The framework was removed: it starts again as a new one.
+    Removed,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct KnownTask {
+    agent: AgentId,
+    pub(crate) state: TaskState,
+}
+
+/// A model framework. `id`, `tasks` and the counters are written down before they are acted on and survive a crash.
+#[derive(Debug)]
+pub(crate) struct ModelFramework {
+    pub(crate) index: usize,
+    pub(crate) failover_seconds: f64,
+    pub(crate) id: Option<FrameworkId>,
+    pub(crate) tasks: BTreeMap<TaskId, KnownTask>,
+    launched: u64,
+    pub(crate) finished: u64,
+    /// It launches until so many tasks have finished.
+    pub(crate) wanted: u64,
+    pub(crate) up: bool,
+    pub(crate) stream: Option<StreamId>,
+    pub(crate) subscribed: bool,
+}
+
+impl ModelFramework {
+    pub(crate) fn new(index: usize, wanted: u64, failover_seconds: f64) -> Self {
+        ModelFramework {
+            index,
+            failover_seconds,
+            id: None,
+            tasks: BTreeMap::new(),
+            launched: 0,
+            finished: 0,
+            wanted,
+            up: true,
+            stream: None,
+            subscribed: false,
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> Call {
+        let mut info = wire::framework_info(self.index, self.failover_seconds);
+        info.id.clone_from(&self.id);
+        Call {
+            framework_id: self.id.clone(),
+            r#type: Some(call::Type::Subscribe.into()),
+            subscribe: Some(call::Subscribe {
+                framework_info: info,
+                ..call::Subscribe::default()
+            }),
+            ..Call::default()
+        }
+    }
+
+    pub(crate) fn handle(&mut self, event: Event, rng: &mut Rng, actions: &mut Vec<FrameworkAction>) {
+        match event.r#type() {
+            event::Type::Subscribed => {
+                self.id = event.subscribed.map(|subscribed| subscribed.framework_id);
+                self.subscribed = true;
+            }
+            event::Type::Offers => {
+                for offer in event.offers.map(|offers| offers.offers).unwrap_or_default() {
+                    let call = self.answer(&offer, rng);
+                    actions.push(FrameworkAction::Call(call));
+                }
+            }
+            event::Type::Update => {
+                if let Some(update) = event.update {
+                    self.update(update.status, actions);
+                }
+            }
+            event::Type::Error => {
+                let text = event.error.map(|error| error.message).unwrap_or_default();
+                actions.push(if text.contains("removed") {
+                    FrameworkAction::Removed
+                } else {
+                    FrameworkAction::Resubscribe
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// Accepts with some tasks, or declines.
+    fn answer(&mut self, offer: &Offer, rng: &mut Rng) -> Call {
+        let running = self
+            .tasks
+            .values()
+            .filter(|task| !wire::is_terminal(task.state))
+            .count() as u64;
+        let missing = self.wanted.saturating_sub(self.finished + running);
+        let filters = Filters {
+            refuse_seconds: Some(rng.range(0, 3) as f64),
+        };
+        if missing == 0 || rng.one_in(4) {
+            let decline = call::Decline {
+                offer_ids: vec![offer.id.clone()],
+                filters: Some(filters),
+            };
+            return self.call(call::Type::Decline, |call| call.decline = Some(decline));
+        }
+        let count = rng.range(1, missing.min(3));
+        let infos = (0..count).filter_map(|i| self.new_task(offer, i, count, rng)).collect();
+        let launch = offer::Operation {
+            r#type: Some(offer::operation::Type::Launch.into()),
+            launch: Some(offer::operation::Launch { task_infos: infos }),
+            ..offer::Operation::default()
+        };
+        let accept = call::Accept {
+            offer_ids: vec![offer.id.clone()],
+            operations: vec![launch],
+            filters: Some(filters),
+        };
+        self.call(call::Type::Accept, |call| call.accept = Some(accept))
+    }
+
+    fn new_task(&mut self, offer: &Offer, i: u64, count: u64, rng: &mut Rng) -> Option<TaskInfo> {
+        let role = offer
+            .allocation_info
+            .as_ref()
+            .and_then(|info| info.role.clone())
+            .unwrap_or_default();
+        let cpus = (wire::amount(&offer.resources, "cpus") * 1000.0 / count as f64).floor() / 1000.0;
+        let mem = (wire::amount(&offer.resources, "mem") * 1000.0 / count as f64).floor() / 1000.0;
+        if cpus < 0.1 || mem < 32.0 {
+            return None;
+        }
+        let cpus = (rng.range(100, (cpus * 1000.0) as u64) as f64) / 1000.0;
+        let mut resources = vec![wire::scalar("cpus", cpus), wire::scalar("mem", mem.min(128.0))];
+        if i == 0
+            && let Some(port) = wire::first_port(&offer.resources)
+        {
+            resources.push(wire::ports(port, port));
+        }
+        self.launched += 1;
+        let task_id = TaskId::from(format!("t{}", self.launched));
+        self.tasks.insert(
+            task_id.clone(),
+            KnownTask {
+                agent: offer.agent_id.clone(),
+                state: TaskState::TaskStaging,
+            },
+        );
+        Some(TaskInfo {
+            name: task_id.value.clone(),
+            task_id,
+            agent_id: offer.agent_id.clone(),
+            resources: resources
+                .into_iter()
+                .map(|resource| wire::allocated(resource, &role))
+                .collect(),
+            command: Some(wire::shell("sleep 1")),
+            ..TaskInfo::default()
+        })
+    }
+
+    fn update(&mut self, status: TaskStatus, actions: &mut Vec<FrameworkAction>) {
+        if let Some(task) = self.tasks.get_mut(&status.task_id)
+            && !wire::is_terminal(task.state)
+        {
+            task.state = match status.state() {
+                // A task that the master never heard of: the ACCEPT was lost.
+                TaskState::TaskUnknown => TaskState::TaskDropped,
+                state => state,
+            };
+            self.finished += u64::from(task.state == TaskState::TaskFinished);
+        }
+        if let (Some(uuid), Some(agent_id)) = (status.uuid.clone(), status.agent_id.clone()) {
+            let acknowledge = call::Acknowledge {
+                agent_id,
+                task_id: status.task_id.clone(),
+                uuid,
+            };
+            let call = self.call(call::Type::Acknowledge, |call| call.acknowledge = Some(acknowledge));
+            actions.push(FrameworkAction::Call(call));
+        }
+        actions.push(FrameworkAction::Saw(status));
+    }
+
+    /// Asks for the state of every task that is not known to have ended.
+    pub(crate) fn reconcile(&self) -> Option<Call> {
+        let tasks: Vec<call::reconcile::Task> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| !wire::is_terminal(task.state))
+            .map(|(id, task)| call::reconcile::Task {
+                task_id: id.clone(),
+                agent_id: Some(task.agent.clone()),
+            })
+            .collect();
+        (!tasks.is_empty()).then(|| {
+            self.call(call::Type::Reconcile, |call| {
+                call.reconcile = Some(call::Reconcile { tasks })
+            })
+        })
+    }
+
+    /// Now and then: kill a task, or suppress and revive.
+    pub(crate) fn whim(&self, rng: &mut Rng) -> Call {
+        let running: Vec<_> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| !wire::is_terminal(task.state))
+            .collect();
+        if !running.is_empty() && rng.one_in(2) {
+            let (id, task) = running[rng.range(0, running.len() as u64 - 1) as usize];
+            let kill = call::Kill {
+                task_id: id.clone(),
+                agent_id: Some(task.agent.clone()),
+                kill_policy: None,
+            };
+            return self.call(call::Type::Kill, |call| call.kill = Some(kill));
+        }
+        if rng.one_in(4) {
+            return self.call(call::Type::Suppress, |call| {
+                call.suppress = Some(call::Suppress::default())
+            });
+        }
+        self.revive()
+    }
+
+    pub(crate) fn revive(&self) -> Call {
+        self.call(call::Type::Revive, |call| call.revive = Some(call::Revive::default()))
+    }
+
+    pub(crate) fn open_tasks(&self) -> usize {
+        self.tasks
+            .values()
+            .filter(|task| !wire::is_terminal(task.state))
+            .count()
+    }
+
+    fn call(&self, kind: call::Type, fill: impl FnOnce(&mut Call)) -> Call {
+        let mut call = Call {
+            framework_id: self.id.clone(),
+            r#type: Some(kind.into()),
+            ..Call::default()
+        };
+        fill(&mut call);
+        call
+    }
+}

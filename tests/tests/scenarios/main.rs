@@ -1,0 +1,27 @@
+//! Scenarios on local clusters of real processes.
+
+mod agent_recovery;
+mod bad_calls;
+mod cgroup_v2;
+mod framework_failover;
+mod isolation;
+mod kill;
+mod launch;
+mod master_restart;
+mod reconciliation;
+
+use proffer_proto::v1::{DurationInfo, KillPolicy};
+use proffer_sdk::Task;
+
+/// A small task of a shell line.
+fn shell(line: &str) -> Task {
+    Task::command("test", line).cpus(0.1).mem(32.0)
+}
+
+fn grace(millis: i64) -> KillPolicy {
+    KillPolicy {
+        grace_period: Some(DurationInfo {
+            nanoseconds: millis * 1_000_000,
+        }),
+    }
+}
