@@ -432,3 +432,128 @@ fn open_sled(directory: &Path) -> Result<sled::Db, Error> {
 fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::Panicked))
 }
+
+#[cfg(test)]
+mod tests {
+    use proffer_master_core::{Config, Effects, Input, Master, Timestamp};
+    use proffer_proto::registry::{
+        AdmitAgent, ForgetCompleted, FrameworkConnected, FrameworkDisconnected, MarkGone, MarkReachable,
+        MarkUnreachable, PutFramework, RemoveAgent, RemoveFramework, UpdateAgent,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn agent(number: u8, hostname: &str) -> v1::AgentInfo {
+        v1::AgentInfo {
+            hostname: hostname.to_owned(),
+            id: Some(v1::AgentId::from(format!("a{number}"))),
+            ..v1::AgentInfo::default()
+        }
+    }
+
+    fn framework(number: u8, name: &str) -> v1::FrameworkInfo {
+        v1::FrameworkInfo {
+            name: name.to_owned(),
+            id: Some(v1::FrameworkId::from(format!("f{number}"))),
+            ..v1::FrameworkInfo::default()
+        }
+    }
+
+    fn change(kind: u8, number: u8, at_ms: i64) -> Change {
+        let agent_id = v1::AgentId::from(format!("a{number}"));
+        let framework_id = v1::FrameworkId::from(format!("f{number}"));
+        let body = match kind {
+            0 | 11 => Body::AdmitAgent(AdmitAgent {
+                agent: agent(number, "first"),
+                at_ms,
+            }),
+            1 => Body::UpdateAgent(UpdateAgent {
+                agent: agent(number, "second"),
+            }),
+            2 => Body::MarkUnreachable(MarkUnreachable { agent_id, at_ms }),
+            3 => Body::MarkReachable(MarkReachable { agent_id }),
+            4 => Body::MarkGone(MarkGone { agent_id, at_ms }),
+            5 => Body::RemoveAgent(RemoveAgent { agent_id }),
+            6 | 12 => Body::PutFramework(PutFramework {
+                framework: framework(number, if kind == 6 { "one" } else { "two" }),
+                at_ms,
+            }),
+            7 => Body::FrameworkDisconnected(FrameworkDisconnected {
+                framework_id,
+                deadline_ms: at_ms,
+            }),
+            8 => Body::FrameworkConnected(FrameworkConnected { framework_id }),
+            9 => Body::RemoveFramework(RemoveFramework { framework_id, at_ms }),
+            _ => Body::ForgetCompleted(ForgetCompleted {
+                framework_ids: vec![framework_id],
+                gone_agent_ids: vec![agent_id],
+            }),
+        };
+        Change { body: Some(body) }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn sled_holds_what_the_core_holds(changes in prop::collection::vec((0u8..13, 0u8..5), 1..80), cut in 0usize..80) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("registry");
+            let mut core = Master::new(Config::default());
+            let mut effects = Effects::new();
+            let mut applied = AppliedRegistry::rebuild(&path, &Registry::default(), 100).unwrap();
+            for (at, (kind, number)) in changes.iter().enumerate() {
+                let index = 101 + at as u64;
+                let change = change(*kind, *number, index as i64);
+                applied.apply(index, &change).unwrap();
+                let committed = Input::Committed { index, proposal: None, change };
+                core.step(Timestamp(index), committed, &mut effects);
+                if at == cut {
+                    // As after a snapshot.
+                    drop(applied);
+                    applied = AppliedRegistry::rebuild(&path, &core.registry(), index).unwrap();
+                }
+            }
+            applied.flush().unwrap();
+            drop(applied);
+            let (_, registry, index) = AppliedRegistry::open(&path).unwrap();
+            prop_assert_eq!(index, 100 + changes.len() as u64);
+            prop_assert_eq!(registry, core.registry());
+        }
+    }
+
+    #[test]
+    fn a_missing_or_changed_record_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registry");
+        let registry = Registry {
+            agents: (0..9)
+                .map(|number| Agent {
+                    info: agent(number, "first"),
+                    ..Agent::default()
+                })
+                .collect(),
+            ..Registry::default()
+        };
+        for remove in [true, false] {
+            let applied = AppliedRegistry::rebuild(&path, &registry, 7).unwrap();
+            let record = Agent {
+                info: agent(3, "other"),
+                ..Agent::default()
+            }
+            .encode_to_vec();
+            let old = if remove {
+                applied.db.remove("aa3")
+            } else {
+                applied.db.insert("aa3", record)
+            };
+            assert!(old.unwrap().is_some());
+            drop(applied);
+            let opened = AppliedRegistry::open(&path);
+            assert!(
+                matches!(opened, Err(Error::NotWhole("its records do not add up"))),
+                "{opened:?}"
+            );
+        }
+    }
+}

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::outbox::Bounds;
+
 /// The flags of a master.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Args {
@@ -43,6 +45,9 @@ pub struct Args {
     /// After an election, how long agents may take to come back [default: 10min]
     #[arg(long, env = "PROFFER_MASTER_AGENT_REREGISTER_TIMEOUT", value_name = "DURATION")]
     pub agent_reregister_timeout: Option<String>,
+    /// After an election, how long frameworks may take to come back [default: 1min]
+    #[arg(long, env = "PROFFER_MASTER_FRAMEWORK_RESUBSCRIBE_TIMEOUT", value_name = "DURATION")]
+    pub framework_resubscribe_timeout: Option<String>,
     /// After so many changes of the registry a snapshot is taken [default: 10000]
     #[arg(long, env = "PROFFER_MASTER_SNAPSHOT_ENTRIES", value_name = "COUNT")]
     pub snapshot_entries: Option<String>,
@@ -85,6 +90,8 @@ pub struct Config {
     pub agent_ping_misses: u32,
     /// How long agents may take to come back after an election.
     pub agent_reregister_timeout: Duration,
+    /// How long frameworks may take to come back after an election.
+    pub framework_resubscribe_timeout: Duration,
     /// After how many changes a snapshot is taken.
     pub snapshot_entries: u64,
     /// What is logged.
@@ -93,6 +100,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// A file that gets the address once the master serves.
     pub address_file: Option<PathBuf>,
+    /// How much may wait for the reader of a stream before it is cut off.
+    pub stream_bounds: Bounds,
 }
 
 /// A setting is wrong.
@@ -137,6 +146,7 @@ const NAMES: &[&str] = &[
     "agent-ping-interval",
     "agent-ping-misses",
     "agent-reregister-timeout",
+    "framework-resubscribe-timeout",
     "snapshot-entries",
     "log-level",
     "log-format",
@@ -155,10 +165,12 @@ impl Config {
             agent_ping_interval: Duration::from_secs(15),
             agent_ping_misses: 5,
             agent_reregister_timeout: Duration::from_secs(600),
+            framework_resubscribe_timeout: Duration::from_secs(60),
             snapshot_entries: 10_000,
             log_level: "info".to_owned(),
             log_format: LogFormat::Text,
             address_file: None,
+            stream_bounds: Bounds::default(),
         }
     }
 
@@ -199,6 +211,12 @@ impl Config {
                 "10min",
                 duration,
             )?,
+            framework_resubscribe_timeout: layers.get(
+                "framework-resubscribe-timeout",
+                args.framework_resubscribe_timeout,
+                "1min",
+                duration,
+            )?,
             snapshot_entries: layers.get("snapshot-entries", args.snapshot_entries, "10000", count)?,
             log_level: layers.get("log-level", args.log_level, "info", log_level)?,
             log_format: layers.get("log-format", args.log_format, "text", |value| {
@@ -207,6 +225,7 @@ impl Config {
             address_file: layers.find("address-file", path(args.address_file), |value| {
                 Ok(PathBuf::from(value))
             })?,
+            stream_bounds: default.stream_bounds,
         })
     }
 }

@@ -22,8 +22,9 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            messages: 16_384,
-            bytes: 32 << 20,
+            // A framework may ask for the state of all its tasks at once.
+            messages: 1 << 18,
+            bytes: 64 << 20,
         }
     }
 }

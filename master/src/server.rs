@@ -42,11 +42,12 @@ impl Server {
             advertise: advertise.clone(),
         };
         let address_file = config.address_file.clone();
+        let bounds = config.stream_bounds;
         let running = tokio::task::spawn_blocking(move || open(&config, address, advertise))
             .await
             .context("the master could not be opened")??;
         let (stop, stopped) = watch::channel(false);
-        let router = transport::router(running.handle.clone(), about.clone());
+        let router = transport::router(running.handle.clone(), about.clone(), bounds);
         let accepting = tokio::spawn(transport::serve(listener, router, stopped));
         if let Some(path) = &address_file {
             write_atomically(path, about.advertise.as_bytes())
@@ -100,6 +101,7 @@ fn open(config: &Config, address: SocketAddr, advertise: String) -> anyhow::Resu
         ping_misses: config.agent_ping_misses,
         agent_timeout: config.agent_ping_interval * config.agent_ping_misses,
         agent_reregister_timeout: config.agent_reregister_timeout,
+        framework_resubscribe_timeout: config.framework_resubscribe_timeout,
         offer_timeout: config.offer_timeout,
         ..proffer_master_core::Config::default()
     };

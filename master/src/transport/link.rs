@@ -17,11 +17,12 @@ use crate::outbox::{Bounds, Outbox, Reader, outbox};
 #[derive(Debug)]
 pub(super) struct Service {
     handle: Handle,
+    bounds: Bounds,
 }
 
 impl Service {
-    pub(super) fn new(handle: Handle) -> Self {
-        Self { handle }
+    pub(super) fn new(handle: Handle, bounds: Bounds) -> Self {
+        Self { handle, bounds }
     }
 }
 
@@ -38,7 +39,7 @@ impl AgentLink for Service {
         let connection = self.handle.new_connection();
         let (left, has_left) = oneshot::channel::<()>();
         let handle = self.handle.clone();
-        let (outbox, reader) = outbox(Bounds::default(), move || {
+        let (outbox, reader) = outbox(self.bounds, move || {
             drop(left);
             handle.end(Ended::Agent(connection));
         });

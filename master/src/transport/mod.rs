@@ -17,6 +17,7 @@ use tonic::service::Routes;
 pub use listener::serve;
 
 use crate::driver::Handle;
+use crate::outbox::Bounds;
 
 /// The response metadata and call metadata that name a scheduler's event stream.
 pub const STREAM_ID: &str = "mesos-stream-id";
@@ -44,10 +45,10 @@ pub struct About {
 struct PeerAddress(std::net::SocketAddr);
 
 /// Every service and page.
-pub fn router(handle: Handle, about: About) -> Router {
-    let scheduler = SchedulerServer::new(scheduler::Service::new(handle.clone()));
+pub fn router(handle: Handle, about: About, bounds: Bounds) -> Router {
+    let scheduler = SchedulerServer::new(scheduler::Service::new(handle.clone(), bounds));
     let operator = OperatorServer::new(operator::Service::new(handle.clone()));
-    let link = AgentLinkServer::new(link::Service::new(handle.clone()));
+    let link = AgentLinkServer::new(link::Service::new(handle.clone(), bounds));
     Routes::new(scheduler.max_decoding_message_size(CALL_BYTES_MAX))
         .add_service(operator.max_decoding_message_size(CALL_BYTES_MAX))
         .add_service(link.max_decoding_message_size(AGENT_MESSAGE_BYTES_MAX))

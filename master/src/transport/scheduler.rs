@@ -13,11 +13,12 @@ use crate::outbox::{Bounds, Reader, outbox};
 #[derive(Debug)]
 pub(super) struct Service {
     handle: Handle,
+    bounds: Bounds,
 }
 
 impl Service {
-    pub(super) fn new(handle: Handle) -> Self {
-        Self { handle }
+    pub(super) fn new(handle: Handle, bounds: Bounds) -> Self {
+        Self { handle, bounds }
     }
 }
 
@@ -28,7 +29,7 @@ impl Scheduler for Service {
     async fn subscribe(&self, request: Request<Call>) -> Result<Response<Reader<Event>>, Status> {
         let stream = self.handle.new_stream();
         let handle = self.handle.clone();
-        let (outbox, reader) = outbox(Bounds::default(), move || handle.end(Ended::Scheduler(stream)));
+        let (outbox, reader) = outbox(self.bounds, move || handle.end(Ended::Scheduler(stream)));
         let text = uuid::Uuid::new_v4().to_string();
         let metadata = MetadataValue::try_from(text.as_str())
             .map_err(|_| Status::internal("a stream id cannot be sent as metadata"))?;

@@ -1,5 +1,4 @@
-//! What the tests of a whole master share; each uses some of it.
-#![allow(dead_code)]
+//! What the tests of a whole master share.
 
 use std::path::Path;
 use std::time::Duration;

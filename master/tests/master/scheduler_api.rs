@@ -1,8 +1,6 @@
 //! The scheduler API of a real master over gRPC.
 
-mod common;
-
-use common::{framework, master, next, on_stream, scheduler, subscribe, subscribed};
+use crate::common::{framework, master, next, on_stream, scheduler, subscribe, subscribed};
 use proffer_proto::v1::scheduler::{Call, call};
 use tonic::Code;
 

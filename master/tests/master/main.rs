@@ -1,0 +1,9 @@
+//! Whole masters: in this process where their insides must be set, as programs where they must be killed.
+
+mod agent_link;
+mod common;
+mod durability;
+mod pages;
+mod program;
+mod scheduler_api;
+mod slow_reader;
