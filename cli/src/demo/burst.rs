@@ -10,6 +10,9 @@ use proffer_sdk::{Context, Framework, Masters, Offers, Options, Scheduler, Task}
 use super::{failed, is_good_end, with_deadline};
 use crate::exit::Failure;
 
+/// Tasks that are being launched at a time.
+const IN_FLIGHT_MAX: usize = 2;
+
 struct Burst {
     missing: usize,
     unfinished: usize,
@@ -29,7 +32,7 @@ pub(crate) async fn run(masters: Masters, tasks: usize) -> Result<Vec<u64>, Fail
     let framework = Framework::new("demo-burst")
         .user("nobody")
         .failover_timeout(Duration::ZERO);
-    let options = Options::new(masters, framework).decline_filter(Duration::ZERO);
+    let options = Options::new(masters, framework);
     with_deadline("the short tasks", proffer_sdk::run(burst, options))
         .await?
         .map_err(|error| failed("run the short tasks", error))?;
@@ -42,10 +45,12 @@ pub(crate) async fn run(masters: Masters, tasks: usize) -> Result<Vec<u64>, Fail
 impl Scheduler for Burst {
     type Message = ();
 
-    async fn offers(&mut self, context: &mut Context<()>, offers: Offers) {
+    async fn offers(&mut self, context: &mut Context<()>, mut offers: Offers) {
+        // What is left comes back when a task has ended and the agent has more than was refused.
+        offers.refuse_for(Duration::from_secs(60));
         let mut matcher = Matcher::new(&offers);
         // A few at a time, so that what is measured is the launch and not the queue of this small machine.
-        for _ in 0..self.missing.min(2) {
+        while self.missing > 0 && self.sent.len() < IN_FLIGHT_MAX {
             let task = Task::command("burst", "exec true").cpus(0.1).mem(32.0);
             let Some(place) = matcher.place(task.shape()) else {
                 return;
