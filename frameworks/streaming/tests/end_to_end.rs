@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proffer_sdk::proto::v1::scheduler::call;
 use proffer_sdk::proto::v1::{TaskId, TaskInfo, TaskState};
 use proffer_sdk::testing::{self, FakeMaster};
 use proffer_streaming::scheduler::{JobHandle, JobSpec, Outcome, Phase, distinct_windows, prepare};
+use rustix::process::{Pid, Signal};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 
@@ -23,8 +25,9 @@ struct Agent {
 
 impl Agent {
     async fn start() -> Agent {
-        let pid = std::process::id();
-        let host = format!("127.{}.{}.200", 1 + (pid >> 8) % 254, pid & 255);
+        static NEXT: AtomicU8 = AtomicU8::new(200);
+        let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let host = format!("127.{}.{}.{number}", 1 + (pid >> 8) % 254, pid & 255);
         Agent {
             master: FakeMaster::start().await,
             host,
@@ -36,8 +39,11 @@ impl Agent {
     fn offer(&mut self) {
         self.offers += 1;
         let id = format!("o{}", self.offers);
+        // Below the ports that the kernel hands out, and seldom those of another test.
+        let first = 10_000 + (std::process::id() % 1_250) as u16 * 16;
+        let ports = first..=first + 15;
         self.master
-            .offers(vec![testing::offer(&id, &self.host, 4.0, 4096.0, 31000..=31099)]);
+            .offers(vec![testing::offer(&id, &self.host, 4.0, 4096.0, ports)]);
     }
 
     /// Does what the framework has asked for since the last time, and tells what has become of its tasks.
@@ -61,14 +67,10 @@ impl Agent {
             .collect();
         for (task_id, code) in ended {
             self.tasks.remove(&task_id.value);
-            self.update(
-                &task_id,
-                if code == Some(0) {
-                    TaskState::TaskFinished
-                } else {
-                    TaskState::TaskFailed
-                },
-            );
+            match code {
+                Some(0) => self.update(&task_id, TaskState::TaskFinished, "exited"),
+                _ => self.update(&task_id, TaskState::TaskFailed, &format!("exit code {code:?}")),
+            }
         }
         if !self.master.calls_so_far(call::Type::Revive).is_empty() {
             self.offer();
@@ -91,18 +93,26 @@ impl Agent {
             .unwrap();
         self.tasks
             .insert(task.task_id.value.clone(), (task.task_id.clone(), child));
-        self.update(&task.task_id, TaskState::TaskRunning);
+        self.update(&task.task_id, TaskState::TaskRunning, "");
     }
 
-    fn update(&self, task_id: &TaskId, state: TaskState) {
-        self.master.update(testing::status(task_id, &self.host, state));
+    fn update(&self, task_id: &TaskId, state: TaskState, message: &str) {
+        let mut status = testing::status(task_id, &self.host, state);
+        status.message = Some(message.to_owned());
+        self.master.update(status);
     }
 
-    /// Kills one task as the kernel would.
-    fn kill_one(&mut self) {
-        let (_, child) = self.tasks.values_mut().next().unwrap();
-        child.kill().unwrap();
+    fn signal_one(&self, signal: Signal) {
+        self.tasks.values().take(1).for_each(|(_, child)| send(child, signal));
     }
+
+    fn signal_all(&self, signal: Signal) {
+        self.tasks.values().for_each(|(_, child)| send(child, signal));
+    }
+}
+
+fn send(child: &Child, signal: Signal) {
+    rustix::process::kill_process(Pid::from_child(child), signal).unwrap();
 }
 
 impl Drop for Agent {
@@ -141,73 +151,128 @@ impl Service {
     }
 }
 
-async fn until(agent: &mut Agent, handle: &JobHandle, what: &str, mut holds: impl FnMut(&JobHandle) -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !holds(handle) {
-        agent.step();
-        assert!(
-            Instant::now() < deadline,
-            "waited in vain for {what}: {:?} {:?}",
-            handle.status(),
-            handle.totals()
+/// A job of three workers on a service's logs, with the agent to run it.
+struct Scene {
+    _dir: tempfile::TempDir,
+    service: Service,
+    agent: Agent,
+    handle: JobHandle,
+    running: tokio::task::JoinHandle<Result<Outcome, proffer_sdk::RunError>>,
+}
+
+impl Scene {
+    async fn start(change: impl FnOnce(&mut JobSpec)) -> Scene {
+        let dir = tempfile::tempdir().unwrap();
+        let mut agent = Agent::start().await;
+        let logs = format!("{}/*.log", dir.path().display());
+        let mut spec = JobSpec::new("requests", 3, dir.path().join("out")).source(logs);
+        spec.worker_binary = Some(env!("CARGO_BIN_EXE_proffer-stream-worker").into());
+        spec.worker_arguments.clear();
+        spec.window_ms = 100;
+        change(&mut spec);
+        let (handle, job) = prepare(spec, agent.master.masters()).unwrap();
+        let running = tokio::spawn(job.run());
+        agent.master.subscribe().await;
+        agent.offer();
+        let service = Service {
+            dir: dir.path().to_path_buf(),
+            written: 0,
+        };
+        Scene {
+            _dir: dir,
+            service,
+            agent,
+            handle,
+            running,
+        }
+    }
+
+    async fn until(&mut self, what: &str, mut holds: impl FnMut(&JobHandle) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        let handle = &self.handle;
+        while !holds(handle) {
+            self.agent.step();
+            let known = || (handle.status(), handle.totals());
+            assert!(Instant::now() < deadline, "waited in vain for {what}: {:?}", known());
+            let failed = matches!(handle.status().outcome, Some(Outcome::Failed(_)));
+            assert!(!failed, "{:?}", known());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Until this attempt has counted everything that was served.
+    async fn until_counted(&mut self, attempt: u64) {
+        let written = self.service.written;
+        self.until("all to be counted", |handle| {
+            let (status, totals) = (handle.status(), handle.totals());
+            status.phase == Phase::Running && status.attempt == attempt && totals.records == written
+        })
+        .await;
+    }
+
+    async fn drain(mut self) {
+        self.handle.drain();
+        self.until("the end", |handle| handle.status().phase == Phase::Ended)
+            .await;
+        assert_eq!(self.running.await.unwrap().unwrap(), Outcome::Drained);
+        let (totals, rows) = (self.handle.totals(), self.handle.rows());
+        assert!(totals.drained);
+        assert_eq!(
+            (totals.records, totals.malformed, totals.files),
+            (self.service.written, 0, 3)
         );
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(totals.routes.values().sum::<u64>(), totals.records);
+        assert_eq!(
+            rows.iter().map(|row| row.count).sum::<u64>() + totals.late,
+            totals.records
+        );
+        assert!(distinct_windows(&rows) > 0);
     }
 }
 
 #[tokio::test]
 async fn every_request_is_counted_once_however_often_workers_are_killed() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut service = Service {
-        dir: dir.path().to_path_buf(),
-        written: 0,
-    };
-    let mut agent = Agent::start().await;
-    let mut spec =
-        JobSpec::new("requests", 3, dir.path().join("out")).source(format!("{}/*.log", dir.path().display()));
-    spec.worker_binary = Some(env!("CARGO_BIN_EXE_proffer-stream-worker").into());
-    spec.worker_arguments.clear();
-    spec.window_ms = 100;
-    let (handle, job) = prepare(spec, agent.master.masters()).unwrap();
-    let running = tokio::spawn(job.run());
-    agent.master.subscribe().await;
-    agent.offer();
-
+    let mut scene = Scene::start(|_| {}).await;
     for attempt in 1..=4 {
-        service.serve(500);
-        let written = service.written;
-        until(&mut agent, &handle, "all to be counted", |handle| {
-            let (status, totals) = (handle.status(), handle.totals());
-            status.phase == Phase::Running && status.attempt == attempt && totals.records == written
-        })
-        .await;
+        scene.service.serve(500);
+        scene.until_counted(attempt).await;
         if attempt < 4 {
-            agent.kill_one();
+            scene.agent.signal_one(Signal::KILL);
         }
     }
-    until(&mut agent, &handle, "windows to close by themselves", |handle| {
-        !handle.rows().is_empty()
-    })
-    .await;
-    service.serve(250);
-    handle.drain();
-    until(&mut agent, &handle, "the end", |handle| {
-        handle.status().phase == Phase::Ended
-    })
-    .await;
+    scene
+        .until("windows to close by themselves", |handle| !handle.rows().is_empty())
+        .await;
+    scene.service.serve(250);
+    assert_eq!(scene.handle.status().restarts, 3);
+    scene.drain().await;
+}
 
-    assert_eq!(running.await.unwrap().unwrap(), Outcome::Drained);
-    let (totals, rows, status) = (handle.totals(), handle.rows(), handle.status());
-    assert_eq!((status.attempt, status.restarts), (4, 3));
-    assert!(totals.drained);
-    assert_eq!(
-        (totals.records, totals.malformed, totals.files),
-        (service.written, 0, 3)
-    );
-    assert_eq!(totals.routes.values().sum::<u64>(), service.written);
-    assert_eq!(
-        rows.iter().map(|row| row.count).sum::<u64>() + totals.late,
-        service.written
-    );
-    assert!(distinct_windows(&rows) > 0);
+#[tokio::test]
+async fn a_worker_that_hangs_is_noticed_and_replaced() {
+    let mut scene = Scene::start(|spec| spec.stall_timeout_ms = 3_000).await;
+    scene.service.serve(100);
+    scene.until_counted(1).await;
+    scene.agent.signal_one(Signal::STOP);
+    scene.service.serve(100);
+    scene.until_counted(2).await;
+    let failure = scene.handle.status().last_failure.unwrap();
+    assert!(failure.contains("no sign of life for 3000 ms"), "{failure}");
+    scene.drain().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_while_it_drains_is_replaced_by_one_that_drains() {
+    let mut scene = Scene::start(|_| {}).await;
+    scene.service.serve(300);
+    scene.until_counted(1).await;
+    // A stopped worker keeps the others from ending.
+    scene.agent.signal_one(Signal::STOP);
+    scene.handle.drain();
+    scene
+        .until("the job to drain", |handle| handle.status().phase == Phase::Draining)
+        .await;
+    scene.agent.signal_all(Signal::KILL);
+    scene.service.serve(30);
+    scene.drain().await;
 }

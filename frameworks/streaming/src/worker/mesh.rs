@@ -83,25 +83,29 @@ pub(super) fn connect(
     Ok(sockets)
 }
 
-/// Binds the address that the peers use if it is one of this host's, or else the port on all addresses.
+/// Binds the address that the peers use if it is an address of this host, or else the port on all addresses: a host's own
+/// name often stands for a loopback address, where no other host arrives.
 fn listen(address: &str) -> Result<TcpListener, MeshError> {
     let error = |source| MeshError::Listen {
         address: address.to_owned(),
         source,
     };
-    let resolved: Vec<SocketAddr> = address.to_socket_addrs().map_err(error)?.collect();
-    let first = *resolved.first().ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
-    let any = match first {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, first.port())),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, first.port())),
-    };
-    // A host's own name often stands for a loopback address, where no other host arrives.
-    let literal = address.parse::<SocketAddr>().is_ok();
-    let listener = match TcpListener::bind(if literal { first } else { any }) {
-        Err(failure) if failure.kind() == io::ErrorKind::AddrNotAvailable => TcpListener::bind(any),
-        bound => bound,
-    };
-    listener.map_err(error)
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let port: u16 = port.ok_or_else(|| error(io::ErrorKind::InvalidInput.into()))?;
+    if let Ok(literal) = address.parse::<SocketAddr>() {
+        match TcpListener::bind(literal) {
+            Err(failure) if failure.kind() == io::ErrorKind::AddrNotAvailable => {}
+            bound => return bound.map_err(error),
+        }
+    }
+    // Hosts without IPv6 have no such address; where there is, it takes IPv4 connections too.
+    let both = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
+    match both {
+        Err(failure) if failure.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).map_err(error)
+        }
+        bound => bound.map_err(error),
+    }
 }
 
 fn call(me: &Hello, index: usize, address: &str, deadline: Instant) -> Result<TcpStream, MeshError> {
