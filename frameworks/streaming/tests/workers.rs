@@ -313,7 +313,21 @@ fn two_workers_make_of_growing_logs_what_a_batch_makes_of_them() {
 
 #[test]
 fn windows_close_while_the_job_runs_and_late_lines_are_counted() {
+    // By host name, as agents are called in a cluster.
+    let listeners: Vec<_> = (0..2)
+        .map(|_| {
+            TcpListener::bind("[::]:0")
+                .or_else(|_| TcpListener::bind("0.0.0.0:0"))
+                .unwrap()
+        })
+        .collect();
+    let peers = listeners
+        .iter()
+        .map(|listener| format!("localhost:{}", listener.local_addr().unwrap().port()))
+        .collect();
+    drop(listeners);
     let mut job = Job::new(2).with(&["--lateness-ms", "100", "--idle-ms", "200", "--window-ms", "500"]);
+    job.peers = peers;
     job.start_all();
     let line = |ts_ms: u64| {
         format!(r#"{{"ts_ms":{ts_ms},"route":"/","method":"GET","status":200,"latency_us":5,"instance":"web.1"}}"#)
