@@ -309,53 +309,50 @@ fn come_back(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, regist
         close(leading, step, old);
     }
     let agent = &mut leading.agents[slot];
-    let unreachable = matches!(agent.phase, Phase::Unreachable { .. });
+    let unreachable = unreachable_since(agent).is_some();
     let known = step.registry.agents.get(&agent.id).map(|known| &known.info);
     let changed = known != Some(&registration.register.agent);
-    let reachable = wire::MarkReachable {
-        agent_id: agent.id.clone(),
+    let change = if unreachable {
+        Body::MarkReachable(wire::MarkReachable {
+            agent_id: agent.id.clone(),
+        })
+    } else if changed {
+        Body::UpdateAgent(wire::UpdateAgent {
+            agent: registration.register.agent.clone(),
+        })
+    } else {
+        return attach(leading, step, slot, *registration);
     };
-    let update = wire::UpdateAgent {
-        agent: registration.register.agent.clone(),
-    };
-    agent.in_flight = unreachable || changed;
-    match (unreachable, changed) {
-        (false, false) => attach(leading, step, slot, *registration),
-        (true, false) => {
-            let proposal = Proposal::Return(slot, registration);
-            propose(leading, step, Body::MarkReachable(reachable), proposal);
-        }
-        (false, true) => propose(
-            leading,
-            step,
-            Body::UpdateAgent(update),
-            Proposal::Return(slot, registration),
-        ),
-        (true, true) => {
-            propose(leading, step, Body::MarkReachable(reachable), Proposal::Alone);
-            propose(
-                leading,
-                step,
-                Body::UpdateAgent(update),
-                Proposal::Return(slot, registration),
-            );
-        }
-    }
+    agent.in_flight = true;
+    propose(leading, step, change, Proposal::Return(slot, registration));
 }
 
-/// The registry knows that the agent is back.
+/// The registry knows something new of an agent that registers; there may be more that it has to know.
 pub(crate) fn returned(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registration: Registration) {
     let agent = &mut leading.agents[slot];
-    agent.info = registration.register.agent.clone();
-    if let Phase::Unreachable { .. } = agent.phase {
-        agent.phase = Phase::Disconnected;
+    agent.in_flight = false;
+    if let Some(known) = step.registry.agents.get(&agent.id) {
+        agent.info = known.info.clone();
+        if known.unreachable_ms.is_none() && unreachable_since(agent).is_some() {
+            agent.phase = Phase::Disconnected;
+        }
     }
     if leading.connections.contains_key(&registration.connection) {
-        attach(leading, step, slot, registration);
+        come_back(leading, step, slot, Box::new(registration));
     } else {
         await_return(leading, step, slot);
     }
-    settled(leading, step, slot);
+    if !leading.agents[slot].in_flight {
+        settled(leading, step, slot);
+    }
+}
+
+/// Since when an agent is unreachable, if it is.
+pub(crate) fn unreachable_since(agent: &Agent) -> Option<Timestamp> {
+    match agent.phase {
+        Phase::Unreachable { since } => Some(since),
+        _ => None,
+    }
 }
 
 fn await_return(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) {

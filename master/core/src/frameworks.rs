@@ -599,11 +599,13 @@ pub(crate) fn away_too_long(leading: &mut Leading, step: &mut Step<'_>, slot: Fr
         leading.timers.set(Timer::FrameworkAway(slot), step.now.plus(RETRY));
         return;
     }
+    let recovered = framework.phase == Phase::Away { recovered: true };
     match deadline(leading, step, slot) {
         None => propose_away(leading, step, slot),
         Some(deadline) => {
+            // A framework that lost its master is given time to find the new one.
             let grace = leading.elected.plus(step.config.framework_resubscribe_timeout);
-            let at = deadline.max(grace);
+            let at = if recovered { deadline.max(grace) } else { deadline };
             if at <= step.now {
                 remove(leading, step, slot, Removal::Timeout);
             } else {

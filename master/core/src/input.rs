@@ -41,6 +41,8 @@ edge_id!(
 );
 
 /// One thing that happened.
+// Committed changes are few, and moved once.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Input {
     /// A registry change is committed. `proposal` is set where this master proposed it in its present term.

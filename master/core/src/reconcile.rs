@@ -16,7 +16,7 @@ use proffer_proto::v1::scheduler::call::Reconcile;
 use proffer_proto::v1::task_status::Reason;
 use proffer_proto::v1::{self, TaskState, TaskStatus};
 
-use crate::agents::Phase;
+use crate::agents::{self, Phase};
 use crate::master::{Leading, Step};
 use crate::slots::{FrameworkSlot, TaskSlot};
 use crate::tasks::{self, Task};
@@ -66,7 +66,7 @@ pub(crate) fn one(
 fn known(leading: &Leading, step: &Step<'_>, slot: TaskSlot) -> TaskStatus {
     let task: &Task = &leading.tasks[slot];
     if task.state() == TaskState::TaskUnreachable
-        && let Some(since) = tasks::unreachable_since(&leading.agents[task.agent])
+        && let Some(since) = agents::unreachable_since(&leading.agents[task.agent])
     {
         return TaskStatus {
             reason: Some(Reason::Reconciliation as i32),

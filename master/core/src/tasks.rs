@@ -9,7 +9,6 @@ use proffer_proto::v1::task_status::Reason;
 use proffer_proto::v1::{self, TaskState, TaskStatus};
 use proffer_proto::{link, v1::KillPolicy};
 
-use crate::agents::{Agent, Phase};
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
@@ -247,14 +246,6 @@ pub(crate) fn unreachable_status(leading: &Leading, now: Timestamp, slot: TaskSl
             nanoseconds: since.as_nanos_i64(),
         }),
         ..updates::by_master(now, &task.wire.task_id, state, None, "the agent is unreachable")
-    }
-}
-
-/// Since when an agent is unreachable, if it is.
-pub(crate) fn unreachable_since(agent: &Agent) -> Option<Timestamp> {
-    match agent.phase {
-        Phase::Unreachable { since } => Some(since),
-        _ => None,
     }
 }
 

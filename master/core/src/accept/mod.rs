@@ -248,7 +248,7 @@ impl Launcher {
             container: info.container.clone(),
             user: command_user.or_else(|| Some(framework.info.user.clone())),
             health_check: info.health_check.clone(),
-            kill_policy: info.kill_policy.clone(),
+            kill_policy: info.kill_policy,
             limits: info.limits.clone(),
             ..v1::Task::default()
         };

@@ -50,6 +50,12 @@ impl Drf {
         self.agents.get_mut(agent.index())?.as_mut()
     }
 
+    /// How many agents the next call of `allocate` looks at.
+    #[cfg(test)]
+    pub(super) fn looked_at(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// Puts an agent among the idle ones if it belongs there.
     fn sort_in(&mut self, agent: AgentSlot) {
         let idle = self

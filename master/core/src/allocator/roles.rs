@@ -232,6 +232,11 @@ impl Roles {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.nodes.iter().count()
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         for (slot, node) in self.nodes.iter() {
             if node.share != self.share(slot) {

@@ -1,1 +1,948 @@
-//! Scripts of inputs and the transcripts of their effects.
+//! Scripts of inputs and transcripts of their effects, as one text: lines that begin with `>` are what happens, the lines
+//! below each are what the master does about it.
+//!
+//! Only this file touches the API of the core; its language is explained at [`World::input`]. Agents, frameworks and tasks
+//! are called by short names (`a1`, `f1`, `t1`), offers by their numbers (`o1`). Registry changes are committed at once,
+//! unless a script begins with `> manual`; wakes are shown after `> wakes`.
+
+mod accept;
+mod agents;
+mod allocate;
+mod frameworks;
+mod malformed;
+mod operator;
+mod random;
+mod reconcile;
+mod registry;
+mod updates;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use proffer_proto::registry::change::Body as Change;
+use proffer_proto::resources::Resources;
+use proffer_proto::v1::scheduler::{self, call};
+use proffer_proto::v1::{self, TaskState, master};
+use proffer_proto::{link, registry as wire};
+
+use crate::{Answer, Config, ConnectionId, Effect, Effects, Input, Master, ProposalId, RequestId, StreamId, Timestamp};
+
+/// Runs the inputs of a transcript and compares what comes out with it.
+#[track_caller]
+pub(crate) fn check(transcript: &str) {
+    let expected: Vec<&str> = transcript
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let inputs: Vec<&str> = expected.iter().filter_map(|line| line.strip_prefix("> ")).collect();
+    let actual = run(&inputs);
+    assert_eq!(actual, run(&inputs), "the same inputs had other effects");
+    let lines: Vec<&str> = actual.lines().map(str::trim).collect();
+    assert!(lines == expected, "the transcript is:\n--8<--\n{actual}-->8--");
+}
+
+fn run(inputs: &[&str]) -> String {
+    let mut world = World::new(Config::default());
+    for line in inputs {
+        world.line(line);
+    }
+    world.out
+}
+
+/// The names of what a script speaks of, and what it is that they name.
+pub(crate) struct World {
+    pub(crate) master: Master,
+    pub(crate) out: String,
+    effects: Effects,
+    now: u64,
+    manual: bool,
+    wakes: bool,
+    pending: VecDeque<(ProposalId, wire::Change)>,
+    /// The effects of all steps that nobody has looked at.
+    pub(crate) last: Vec<Effect>,
+    /// Every request that was made.
+    pub(crate) requests: Vec<RequestId>,
+    /// Every change that was committed, in order.
+    pub(crate) committed: Vec<wire::Change>,
+    index: u64,
+    incarnation: String,
+    numbers: u64,
+    connections: BTreeMap<ConnectionId, String>,
+    agents: BTreeMap<String, (Option<ConnectionId>, String)>,
+    streams: BTreeMap<StreamId, String>,
+    frameworks: BTreeMap<String, Option<StreamId>>,
+    /// Wire ids by names, and the other way round.
+    ids: BTreeMap<String, String>,
+    names: BTreeMap<String, String>,
+}
+
+/// The 16 bytes of an update's uuid, by its number.
+fn uuid(number: &str) -> Vec<u8> {
+    vec![number.parse().expect("a number"); 16]
+}
+
+fn uuid_text(uuid: Option<&Vec<u8>>) -> String {
+    uuid.map(|uuid| format!(" #{}", uuid[0])).unwrap_or_default()
+}
+
+fn resources(text: &str) -> Vec<v1::Resource> {
+    Resources::parse(text).expect("resources").to_wire()
+}
+
+fn resources_text(list: &[v1::Resource]) -> String {
+    // The role of everybody goes without saying.
+    Resources::from_wire(list)
+        .expect("resources")
+        .to_string()
+        .replace("{allocated to *}", "")
+}
+
+/// `key=value` words are options; the rest is what the verb is about.
+struct Words<'a> {
+    words: Vec<&'a str>,
+    options: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Words<'a> {
+    fn of(text: &'a str) -> Self {
+        let (mut words, mut options) = (Vec::new(), BTreeMap::new());
+        for word in text.split_whitespace() {
+            match word.split_once('=') {
+                Some((key, value)) => {
+                    options.insert(key, value);
+                }
+                None => words.push(word),
+            }
+        }
+        Words { words, options }
+    }
+
+    fn list(&self, key: &str) -> Vec<String> {
+        let list = self.options.get(key).map(|list| list.split(',').map(str::to_owned));
+        list.map(Iterator::collect).unwrap_or_default()
+    }
+
+    fn filters(&self) -> Option<v1::Filters> {
+        self.options.get("refuse").map(|seconds| v1::Filters {
+            refuse_seconds: Some(seconds.parse().expect("seconds")),
+        })
+    }
+}
+
+impl World {
+    pub(crate) fn new(config: Config) -> Self {
+        let mut world = World {
+            master: Master::new(config),
+            out: String::new(),
+            effects: Effects::new(),
+            now: 0,
+            manual: false,
+            wakes: false,
+            pending: VecDeque::new(),
+            last: Vec::new(),
+            requests: Vec::new(),
+            committed: Vec::new(),
+            index: 0,
+            incarnation: "m1".to_owned(),
+            numbers: 0,
+            connections: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            frameworks: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            names: BTreeMap::new(),
+        };
+        let incarnation = world.incarnation.clone();
+        world.step(Input::BecameLeader { incarnation });
+        world
+    }
+
+    /// `5ms a1 registers cpus:4;mem:1024`: a time, who, what.
+    pub(crate) fn line(&mut self, line: &str) {
+        writeln!(self.out, "> {line}").expect("a string");
+        match line {
+            "manual" => return self.manual = true,
+            "wakes" => return self.wakes = true,
+            _ => {}
+        }
+        if let Some(setting) = line.strip_prefix("config ") {
+            return self.configure(setting);
+        }
+        let (time, rest) = line.split_once("ms ").expect("a time in ms");
+        self.now = time.parse().expect("a time in ms");
+        if let Some(input) = self.input(rest) {
+            self.step(input);
+        }
+    }
+
+    fn configure(&mut self, setting: &str) {
+        let (key, value) = setting.split_once('=').expect("key=value");
+        let number: u64 = value.parse().expect("a number");
+        let mut config = self.master.config().clone();
+        match key {
+            "offer_timeout" => config.offer_timeout = Some(Duration::from_millis(number)),
+            "completed_frameworks_max" => config.completed_frameworks_max = number as usize,
+            "completed_tasks_max" => config.completed_tasks_max = number as usize,
+            "gone_agents_max" => config.gone_agents_max = number as usize,
+            _ => panic!("unknown setting {key}"),
+        }
+        self.master = Master::new(config);
+        let incarnation = self.incarnation.clone();
+        self.step(Input::BecameLeader { incarnation });
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub(crate) fn request(&mut self) -> RequestId {
+        let request = RequestId(self.number());
+        self.requests.push(request);
+        request
+    }
+
+    /// The open stream of a framework.
+    pub(crate) fn stream(&self, framework: &str) -> Option<StreamId> {
+        self.frameworks.get(framework).copied().flatten()
+    }
+
+    pub(crate) fn is_attached(&self, agent: &str) -> bool {
+        self.agents.get(agent).is_some_and(|agent| agent.0.is_some())
+    }
+
+    /// The open offers to a framework, with their agents.
+    pub(crate) fn open_offers(&self, framework: &str) -> Vec<(String, String)> {
+        let Some(leading) = &self.master.leading else {
+            return Vec::new();
+        };
+        let id = self.id(framework);
+        let of = |offer: &crate::offers::Offer| leading.frameworks[offer.framework].id.value == id;
+        let offers = leading.offers.iter().filter(|(_, offer)| of(offer));
+        offers
+            .map(|(number, offer)| {
+                (
+                    format!("o{}", number.0),
+                    self.name(leading.agents[offer.agent].id.as_str()),
+                )
+            })
+            .collect()
+    }
+
+    /// The tasks of a framework, with their agents.
+    pub(crate) fn tasks(&self, framework: &str) -> Vec<(String, String)> {
+        let Some(leading) = &self.master.leading else {
+            return Vec::new();
+        };
+        let id = self.id(framework);
+        let tasks = leading
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.wire.framework_id.value == id);
+        tasks
+            .map(|(_, task)| (task.wire.task_id.value.clone(), self.name(task.wire.agent_id.as_str())))
+            .collect()
+    }
+
+    /// How many changes wait to be committed.
+    pub(crate) fn proposals(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// A new stream of an agent.
+    pub(crate) fn connect(&mut self, agent: &str) -> ConnectionId {
+        let connection = ConnectionId(self.number());
+        self.connections.insert(connection, agent.to_owned());
+        connection
+    }
+
+    /// The wire id of a name; a name that stands for none is its own id.
+    pub(crate) fn id(&self, name: &str) -> String {
+        self.ids.get(name).cloned().unwrap_or_else(|| name.to_owned())
+    }
+
+    fn name(&self, id: &str) -> String {
+        self.names.get(id).cloned().unwrap_or_else(|| id.to_owned())
+    }
+
+    fn offer_id(&self, name: &str) -> v1::OfferId {
+        let number = name.strip_prefix('o').filter(|number| number.parse::<u64>().is_ok());
+        v1::OfferId::from(number.map_or(name.to_owned(), |number| format!("{}-O{number}", self.incarnation)))
+    }
+
+    fn offer_name(&self, id: &v1::OfferId) -> String {
+        let prefix = format!("{}-O", self.incarnation);
+        id.value
+            .strip_prefix(&prefix)
+            .map_or(id.value.clone(), |number| format!("o{number}"))
+    }
+
+    /// Understands one line without its time:
+    /// - `tick`, `commit`, `drop` (the oldest proposal), `leads m2`, `loses`, `restarts as m2` (from a snapshot)
+    /// - `a1 registers cpus:4 [tasks=f1/t1:RUNNING:cpus,1;mem,32+f1/t2:...]`, `a1 disconnects|leaves|pongs`,
+    ///   `a1 resizes cpus:2`, `a1 updates f1/t1 RUNNING #1 [latest=FINISHED]`
+    /// - `f1 subscribes [timeout=10] [roles=a,b] [suppressed=a] [can=PARTITION_AWARE] [user=root]`, `f1 updates` with the same,
+    ///   `f1 disconnects`, `f1 accepts o1 [o2] [launch=t1:cpus,1;mem,32+t2:...] [refuse=5] [on=a1]`,
+    ///   `f1 declines o1 [refuse=5]`, `f1 revives|suppresses [role]`, `f1 kills t1 [a1]`, `f1 acknowledges a1 t1 #1`,
+    ///   `f1 reconciles [t1 t2@a1]`, `f1 tears-down`
+    /// - `operator gone a1`, `operator teardown f1`, `operator kills f1/t1`, `operator gets GET_AGENTS`
+    fn input(&mut self, line: &str) -> Option<Input> {
+        let (who, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let (verb, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        match who {
+            "tick" => return Some(Input::Tick),
+            "commit" => return self.commit(),
+            "drop" => {
+                let (proposal, _) = self.pending.pop_front().expect("a proposal");
+                return Some(Input::ProposalDropped { proposal });
+            }
+            "loses" => return Some(Input::LostLeadership),
+            "leads" | "restarts" => {
+                self.pending.clear();
+                if who == "restarts" {
+                    let mut next = Master::new(self.master.config().clone());
+                    next.restore(self.master.registry());
+                    self.master = next;
+                    self.index = 0;
+                }
+                self.incarnation = line.rsplit(' ').next().expect("a word").to_owned();
+                let incarnation = self.incarnation.clone();
+                return Some(Input::BecameLeader { incarnation });
+            }
+            "operator" => return Some(self.operator(verb, rest)),
+            _ => {}
+        }
+        match who.as_bytes()[0] {
+            b'a' => Some(self.agent(who, verb, rest)),
+            _ => Some(self.framework(who, verb, rest)),
+        }
+    }
+
+    fn commit(&mut self) -> Option<Input> {
+        let (proposal, change) = self.pending.pop_front().expect("a proposal");
+        self.index += 1;
+        self.committed.push(change.clone());
+        Some(Input::Committed {
+            index: self.index,
+            proposal: Some(proposal),
+            change,
+        })
+    }
+
+    fn agent(&mut self, who: &str, verb: &str, rest: &str) -> Input {
+        let words = Words::of(rest);
+        if verb == "registers" {
+            return self.register(who, &words);
+        }
+        let connection = self.agents.get(who).and_then(|agent| agent.0).expect("a connection");
+        let body = match verb {
+            "disconnects" => {
+                if let Some(agent) = self.agents.get_mut(who) {
+                    agent.0 = None;
+                }
+                return Input::AgentDisconnected { connection };
+            }
+            "registers-again" => link::agent_message::Body::Register(link::Register::default()),
+            "leaves" => link::agent_message::Body::Unregister(link::Unregister {}),
+            "pongs" => link::agent_message::Body::Pong(link::Pong { sequence: 1 }),
+            "resizes" => link::agent_message::Body::Resources(link::Resources {
+                total: resources(words.words[0]),
+            }),
+            "updates" => {
+                let (framework, task) = words.words[0].split_once('/').expect("f1/t1");
+                let state = state(words.words[1]);
+                let number = words.words.get(2).and_then(|word| word.strip_prefix('#'));
+                link::agent_message::Body::StatusUpdate(link::StatusUpdate {
+                    framework_id: self.id(framework).into(),
+                    status: v1::TaskStatus {
+                        task_id: task.into(),
+                        state: state as i32,
+                        uuid: number.map(uuid),
+                        source: Some(v1::task_status::Source::Executor as i32),
+                        ..v1::TaskStatus::default()
+                    },
+                    latest_state: words.options.get("latest").map_or(state, |latest| self::state(latest)) as i32,
+                })
+            }
+            "exits" => link::agent_message::Body::ExecutorExited(link::ExecutorExited {
+                framework_id: self.id(words.words[0]).into(),
+                executor_id: words.words[1].into(),
+                status: 9,
+            }),
+            "says" => link::agent_message::Body::ExecutorMessage(link::ExecutorMessage {
+                framework_id: self.id(words.words[0]).into(),
+                executor_id: words.words[1].into(),
+                data: words.words[2].into(),
+            }),
+            _ => panic!("agents do not know {verb}"),
+        };
+        let message = Box::new(link::AgentMessage { body: Some(body) });
+        Input::AgentMessage { connection, message }
+    }
+
+    fn register(&mut self, who: &str, words: &Words<'_>) -> Input {
+        let connection = ConnectionId(self.number());
+        let known = self.agents.get(who).map(|agent| agent.1.clone()).unwrap_or_default();
+        let text = words.words.first().map_or(known, |text| (*text).to_owned());
+        self.agents.insert(who.to_owned(), (Some(connection), text.clone()));
+        self.connections.insert(connection, who.to_owned());
+        let id = self.ids.get(who).cloned();
+        let tasks = words
+            .options
+            .get("tasks")
+            .map(|list| list.split('+'))
+            .into_iter()
+            .flatten();
+        let register = link::Register {
+            protocol: 1,
+            agent: v1::AgentInfo {
+                hostname: who.to_owned(),
+                resources: resources(&text),
+                id: id.map(v1::AgentId::from),
+                ..v1::AgentInfo::default()
+            },
+            version: "1".to_owned(),
+            tasks: tasks.map(|task| self.listed(who, task)).collect(),
+            ..link::Register::default()
+        };
+        Input::AgentRegister {
+            connection,
+            register: Box::new(register),
+            address: format!("{who}:5051"),
+        }
+    }
+
+    /// `f1/t1:RUNNING:cpus,1;mem,32[:#1]`
+    fn listed(&self, agent: &str, text: &str) -> v1::Task {
+        let parts: Vec<&str> = text.split(':').collect();
+        let (framework, task) = parts[0].split_once('/').expect("f1/t1");
+        let number = parts.get(3).and_then(|number| number.strip_prefix('#'));
+        v1::Task {
+            name: task.to_owned(),
+            task_id: task.into(),
+            framework_id: self.id(framework).into(),
+            agent_id: self.id(agent).into(),
+            state: state(parts[1]) as i32,
+            resources: resources(&parts[2].replace(',', ":")),
+            status_update_state: number.map(|_| state(parts[1]) as i32),
+            status_update_uuid: number.map(uuid),
+            ..v1::Task::default()
+        }
+    }
+
+    fn description(&self, who: &str, words: &Words<'_>) -> v1::FrameworkInfo {
+        let option = |key: &str| words.options.get(key).map(|value| (*value).to_owned());
+        let mut capabilities = words.list("can");
+        let roles = words.list("roles");
+        if !roles.is_empty() {
+            capabilities.push("MULTI_ROLE".to_owned());
+        }
+        let capability = |name: String| v1::framework_info::Capability {
+            r#type: v1::framework_info::capability::Type::from_str_name(&name).map(|kind| kind as i32),
+        };
+        v1::FrameworkInfo {
+            user: option("user").unwrap_or_else(|| "user".to_owned()),
+            name: who.to_owned(),
+            id: self.ids.get(who).map(|id| v1::FrameworkId::from(id.as_str())),
+            failover_timeout: option("timeout").map(|seconds| seconds.parse().expect("seconds")),
+            principal: option("principal"),
+            roles,
+            capabilities: capabilities.into_iter().map(capability).collect(),
+            ..v1::FrameworkInfo::default()
+        }
+    }
+
+    fn framework(&mut self, who: &str, verb: &str, rest: &str) -> Input {
+        let words = Words::of(rest);
+        if verb == "subscribes" {
+            let request = self.request();
+            let stream = StreamId(self.number());
+            self.streams.insert(stream, who.to_owned());
+            let info = self.description(who, &words);
+            let call = scheduler::Call {
+                framework_id: info.id.clone(),
+                r#type: Some(call::Type::Subscribe as i32),
+                subscribe: Some(call::Subscribe {
+                    framework_info: info,
+                    suppressed_roles: words.list("suppressed"),
+                    offer_constraints: None,
+                }),
+                ..scheduler::Call::default()
+            };
+            self.frameworks.insert(who.to_owned(), Some(stream));
+            return Input::Subscribe {
+                request,
+                stream,
+                call: Box::new(call),
+            };
+        }
+        let stream = self.frameworks.get(who).copied().flatten();
+        if verb == "disconnects" {
+            self.frameworks.insert(who.to_owned(), None);
+            let stream = stream.expect("a stream");
+            return Input::SchedulerDisconnected { stream };
+        }
+        Input::SchedulerCall {
+            request: self.request(),
+            stream,
+            call: Box::new(self.call(who, verb, &words)),
+        }
+    }
+
+    fn call(&self, who: &str, verb: &str, words: &Words<'_>) -> scheduler::Call {
+        let base = |kind: call::Type| scheduler::Call {
+            framework_id: Some(self.id(who).into()),
+            r#type: Some(kind as i32),
+            ..scheduler::Call::default()
+        };
+        let offers = || words.words.iter().map(|name| self.offer_id(name)).collect();
+        let roles = || words.words.iter().map(|role| (*role).to_owned()).collect();
+        match verb {
+            "accepts" => scheduler::Call {
+                accept: Some(call::Accept {
+                    offer_ids: offers(),
+                    operations: self.launches(words),
+                    filters: words.filters(),
+                }),
+                ..base(call::Type::Accept)
+            },
+            "declines" => scheduler::Call {
+                decline: Some(call::Decline {
+                    offer_ids: offers(),
+                    filters: words.filters(),
+                }),
+                ..base(call::Type::Decline)
+            },
+            "revives" => scheduler::Call {
+                revive: Some(call::Revive { roles: roles() }),
+                ..base(call::Type::Revive)
+            },
+            "suppresses" => scheduler::Call {
+                suppress: Some(call::Suppress { roles: roles() }),
+                ..base(call::Type::Suppress)
+            },
+            "kills" => scheduler::Call {
+                kill: Some(call::Kill {
+                    task_id: words.words[0].into(),
+                    agent_id: words.words.get(1).map(|agent| self.id(agent).into()),
+                    kill_policy: None,
+                }),
+                ..base(call::Type::Kill)
+            },
+            "acknowledges" => scheduler::Call {
+                acknowledge: Some(call::Acknowledge {
+                    agent_id: self.id(words.words[0]).into(),
+                    task_id: words.words[1].into(),
+                    uuid: uuid(words.words[2].trim_start_matches('#')),
+                }),
+                ..base(call::Type::Acknowledge)
+            },
+            "reconciles" => scheduler::Call {
+                reconcile: Some(call::Reconcile {
+                    tasks: words.words.iter().map(|task| self.asked(task)).collect(),
+                }),
+                ..base(call::Type::Reconcile)
+            },
+            "updates" => scheduler::Call {
+                update_framework: Some(call::UpdateFramework {
+                    framework_info: self.description(who, words),
+                    suppressed_roles: words.list("suppressed"),
+                    offer_constraints: None,
+                }),
+                ..base(call::Type::UpdateFramework)
+            },
+            "says" => scheduler::Call {
+                message: Some(call::Message {
+                    agent_id: self.id(words.words[0]).into(),
+                    executor_id: words.words[1].into(),
+                    data: words.words[2].into(),
+                }),
+                ..base(call::Type::Message)
+            },
+            "shuts-down" => scheduler::Call {
+                shutdown: Some(call::Shutdown {
+                    agent_id: self.id(words.words[0]).into(),
+                    executor_id: words.words[1].into(),
+                }),
+                ..base(call::Type::Shutdown)
+            },
+            "requests" => scheduler::Call {
+                request: Some(call::Request::default()),
+                ..base(call::Type::Request)
+            },
+            "tears-down" => base(call::Type::Teardown),
+            _ => panic!("frameworks do not know {verb}"),
+        }
+    }
+
+    fn asked(&self, text: &str) -> call::reconcile::Task {
+        let (task, agent) = text
+            .split_once('@')
+            .map_or((text, None), |(task, agent)| (task, Some(agent)));
+        call::reconcile::Task {
+            task_id: task.into(),
+            agent_id: agent.map(|agent| self.id(agent).into()),
+        }
+    }
+
+    /// `launch=t1:cpus,1;mem,32+t2:...`, on the agent `on=`, or else the agent of the first offer.
+    fn launches(&self, words: &Words<'_>) -> Vec<v1::offer::Operation> {
+        let Some(list) = words.options.get("launch") else {
+            return Vec::new();
+        };
+        let agent = words.options.get("on").map_or("a1", |agent| *agent);
+        let task_infos = list.split('+').map(|text| {
+            let (task, wanted) = text.split_once(':').expect("t1:resources");
+            v1::TaskInfo {
+                name: task.to_owned(),
+                task_id: task.into(),
+                agent_id: self.id(agent).into(),
+                resources: resources(&wanted.replace(',', ":")),
+                command: Some(v1::CommandInfo {
+                    value: Some("sleep 1".to_owned()),
+                    ..v1::CommandInfo::default()
+                }),
+                ..v1::TaskInfo::default()
+            }
+        });
+        vec![v1::offer::Operation {
+            r#type: Some(v1::offer::operation::Type::Launch as i32),
+            launch: Some(v1::offer::operation::Launch {
+                task_infos: task_infos.collect(),
+            }),
+            ..v1::offer::Operation::default()
+        }]
+    }
+
+    fn operator(&mut self, verb: &str, rest: &str) -> Input {
+        let base = |kind: master::call::Type| master::Call {
+            r#type: Some(kind as i32),
+            ..master::Call::default()
+        };
+        let call = match verb {
+            "gone" => master::Call {
+                mark_agent_gone: Some(master::call::MarkAgentGone {
+                    agent_id: self.id(rest).into(),
+                }),
+                ..base(master::call::Type::MarkAgentGone)
+            },
+            "teardown" => master::Call {
+                teardown: Some(master::call::Teardown {
+                    framework_id: self.id(rest).into(),
+                }),
+                ..base(master::call::Type::Teardown)
+            },
+            "kills" => {
+                let (framework, task) = rest.split_once('/').expect("f1/t1");
+                master::Call {
+                    kill_task: Some(master::call::KillTask {
+                        framework_id: self.id(framework).into(),
+                        task_id: task.into(),
+                        kill_policy: None,
+                    }),
+                    ..base(master::call::Type::KillTask)
+                }
+            }
+            _ => base(master::call::Type::from_str_name(rest).expect("a type of call")),
+        };
+        Input::Operator {
+            request: self.request(),
+            call: Box::new(call),
+        }
+    }
+
+    /// Steps, checks the invariants, and writes the effects down.
+    pub(crate) fn step(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.master.step(Timestamp(self.now), input, &mut effects);
+        if let Err(broken) = crate::invariants::check(&self.master) {
+            panic!("{broken}, after:\n{}", self.out);
+        }
+        let done: Vec<Effect> = effects.drain().collect();
+        self.effects = effects;
+        self.last.extend(done.iter().cloned());
+        for effect in &done {
+            if let Effect::Propose { id, change } = effect {
+                self.pending.push_back((*id, (**change).clone()));
+            }
+            if let Some(line) = self.effect(effect) {
+                writeln!(self.out, "  {line}").expect("a string");
+            }
+        }
+        while !self.manual && !self.pending.is_empty() {
+            if let Some(input) = self.commit() {
+                self.step(input);
+            }
+        }
+        done
+    }
+
+    fn effect(&mut self, effect: &Effect) -> Option<String> {
+        Some(match effect {
+            Effect::Propose { change, .. } => format!("propose {}", self.change(change)),
+            Effect::SendAgent { connection, message } => {
+                let text = self.to_agent(message.body.as_ref().expect("a body"));
+                format!("{} <- {text}", self.connections[connection])
+            }
+            Effect::CloseAgent { connection } => format!("close {}", self.connections[connection]),
+            Effect::SendEvent { stream, event } => format!("{} <- {}", self.streams[stream], self.event(event)),
+            Effect::CloseStream { stream } => format!("close {}", self.streams[stream]),
+            Effect::Answer { answer, .. } => match answer {
+                Answer::Accepted => "answer accepted".to_owned(),
+                Answer::Response(response) => format!("answer {}", self.response(response)),
+                Answer::Rejected(rejection) => format!("answer rejected: {rejection}"),
+                Answer::Forbidden(why) => format!("answer forbidden: {why}"),
+                Answer::NotLeader => "answer not leader".to_owned(),
+            },
+            Effect::Wake { at } => {
+                if !self.wakes {
+                    return None;
+                }
+                format!("wake {at}")
+            }
+        })
+    }
+
+    fn learn(&mut self, name: &str, id: &str) {
+        self.ids.insert(name.to_owned(), id.to_owned());
+        self.names.insert(id.to_owned(), name.to_owned());
+    }
+
+    fn change(&mut self, change: &wire::Change) -> String {
+        match change.body.as_ref().expect("a body") {
+            Change::AdmitAgent(admit) => {
+                let name = admit.agent.hostname.clone();
+                self.learn(&name, admit.agent.id.as_ref().expect("an id").as_str());
+                format!("admit {name}")
+            }
+            Change::UpdateAgent(update) => {
+                format!(
+                    "update {} {}",
+                    update.agent.hostname,
+                    resources_text(&update.agent.resources)
+                )
+            }
+            Change::MarkUnreachable(mark) => format!("unreachable {}", self.name(mark.agent_id.as_str())),
+            Change::MarkReachable(mark) => format!("reachable {}", self.name(mark.agent_id.as_str())),
+            Change::MarkGone(mark) => format!("gone {}", self.name(mark.agent_id.as_str())),
+            Change::RemoveAgent(remove) => format!("remove {}", self.name(remove.agent_id.as_str())),
+            Change::PutFramework(put) => {
+                let name = put.framework.name.clone();
+                self.learn(&name, put.framework.id.as_ref().expect("an id").as_str());
+                format!("put {name}")
+            }
+            Change::FrameworkDisconnected(away) => {
+                format!(
+                    "away {} until {}ms",
+                    self.name(away.framework_id.as_str()),
+                    away.deadline_ms
+                )
+            }
+            Change::FrameworkConnected(back) => format!("back {}", self.name(back.framework_id.as_str())),
+            Change::RemoveFramework(remove) => format!("remove {}", self.name(remove.framework_id.as_str())),
+            Change::ForgetCompleted(forget) => {
+                let frameworks = forget.framework_ids.iter().map(|id| self.name(id.as_str()));
+                let agents = forget.gone_agent_ids.iter().map(|id| self.name(id.as_str()));
+                format!("forget {}", frameworks.chain(agents).collect::<Vec<_>>().join(" "))
+            }
+        }
+    }
+
+    fn to_agent(&self, body: &link::master_message::Body) -> String {
+        use link::master_message::Body;
+        let task = |framework: &v1::FrameworkId, task: &v1::TaskId| format!("{}/{task}", self.name(framework.as_str()));
+        match body {
+            Body::Registered(registered) => format!("registered as {}", registered.agent_id),
+            Body::Rejected(rejected) => {
+                format!(
+                    "rejected{}: {}",
+                    if rejected.gone() { " as gone" } else { "" },
+                    rejected.message
+                )
+            }
+            Body::Launch(launch) => {
+                let id = launch.framework.id.as_ref().expect("an id");
+                let one =
+                    |info: &v1::TaskInfo| format!("{} {}", task(id, &info.task_id), resources_text(&info.resources));
+                format!("launch {}", launch.tasks.iter().map(one).collect::<Vec<_>>().join(", "))
+            }
+            Body::Kill(kill) => format!("kill {}", task(&kill.framework_id, &kill.task_id)),
+            Body::Acknowledge(ack) => {
+                format!(
+                    "acknowledge {}{}",
+                    task(&ack.framework_id, &ack.task_id),
+                    uuid_text(Some(&ack.uuid))
+                )
+            }
+            Body::ShutdownFramework(shutdown) => format!("shut down {}", self.name(shutdown.framework_id.as_str())),
+            Body::FrameworkMessage(message) => {
+                format!(
+                    "message for {}: {}",
+                    message.executor_id,
+                    String::from_utf8_lossy(&message.data)
+                )
+            }
+            Body::ShutdownExecutor(shutdown) => format!("shut down executor {}", shutdown.executor_id),
+            Body::Ping(ping) => format!("ping {}", ping.sequence),
+            Body::UpdateFramework(update) => format!("update {}", update.framework.name),
+        }
+    }
+
+    fn event(&self, event: &scheduler::Event) -> String {
+        use scheduler::event::Type;
+        match event.r#type() {
+            Type::Subscribed => {
+                let subscribed = event.subscribed.as_ref().expect("a payload");
+                format!("subscribed as {}", subscribed.framework_id)
+            }
+            Type::Offers => {
+                let offers = &event.offers.as_ref().expect("a payload").offers;
+                let one = |offer: &v1::Offer| {
+                    let resources = resources_text(&offer.resources);
+                    format!("{} {} {resources}", self.offer_name(&offer.id), offer.hostname)
+                };
+                format!("offers {}", offers.iter().map(one).collect::<Vec<_>>().join(", "))
+            }
+            Type::Rescind => {
+                format!(
+                    "rescind {}",
+                    self.offer_name(&event.rescind.as_ref().expect("a payload").offer_id)
+                )
+            }
+            Type::Update => self.status(&event.update.as_ref().expect("a payload").status),
+            Type::Message => {
+                let message = event.message.as_ref().expect("a payload");
+                format!(
+                    "message of {}: {}",
+                    message.executor_id,
+                    String::from_utf8_lossy(&message.data)
+                )
+            }
+            Type::Failure => {
+                let failure = event.failure.as_ref().expect("a payload");
+                let agent = failure
+                    .agent_id
+                    .as_ref()
+                    .map(|id| self.name(id.as_str()))
+                    .unwrap_or_default();
+                let executor = failure.executor_id.as_ref().map(|id| format!(" executor {id}"));
+                format!("failure {agent}{}", executor.unwrap_or_default())
+            }
+            Type::Error => format!("error: {}", event.error.as_ref().expect("a payload").message),
+            Type::Heartbeat => "heartbeat".to_owned(),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    fn status(&self, status: &v1::TaskStatus) -> String {
+        let state = status.state().as_str_name().trim_start_matches("TASK_");
+        let agent = status
+            .agent_id
+            .as_ref()
+            .map(|id| format!(" on {}", self.name(id.as_str())));
+        let reason = status.reason.map(|_| {
+            status
+                .reason()
+                .as_str_name()
+                .trim_start_matches("REASON_")
+                .to_lowercase()
+        });
+        let since = status
+            .unreachable_time
+            .as_ref()
+            .map(|time| format!(" since {}ms", time.nanoseconds / 1_000_000));
+        let message = status.message.as_ref().map(|message| format!(": {message}"));
+        format!(
+            "update {} {state}{}{}{}{}{}",
+            status.task_id,
+            agent.unwrap_or_default(),
+            uuid_text(status.uuid.as_ref()),
+            reason.map(|reason| format!(" ({reason})")).unwrap_or_default(),
+            since.unwrap_or_default(),
+            message.unwrap_or_default(),
+        )
+    }
+
+    /// A response as lines of its main facts.
+    fn response(&self, response: &master::Response) -> String {
+        let mut parts = vec![response.r#type().as_str_name().to_owned()];
+        let state = response.get_state.clone().unwrap_or_default();
+        let agents = response.get_agents.clone().or(state.get_agents).unwrap_or_default();
+        for agent in &agents.agents {
+            parts.push(format!(
+                "{} active={} total [{}] allocated [{}] offered [{}]",
+                agent.agent_info.hostname,
+                agent.active,
+                resources_text(&agent.total_resources),
+                resources_text(&agent.allocated_resources),
+                resources_text(&agent.offered_resources),
+            ));
+        }
+        parts.extend(
+            agents
+                .recovered_agents
+                .iter()
+                .map(|agent| format!("{} recovered", agent.hostname)),
+        );
+        let frameworks = response
+            .get_frameworks
+            .clone()
+            .or(state.get_frameworks)
+            .unwrap_or_default();
+        for framework in &frameworks.frameworks {
+            let offers: Vec<_> = framework
+                .offers
+                .iter()
+                .map(|offer| self.offer_name(&offer.id))
+                .collect();
+            parts.push(format!(
+                "{} active={} connected={} recovered={} offers [{}]",
+                framework.framework_info.name,
+                framework.active,
+                framework.connected,
+                framework.recovered,
+                offers.join(" "),
+            ));
+        }
+        let completed = frameworks.completed_frameworks.iter();
+        parts.extend(completed.map(|framework| format!("{} completed", framework.framework_info.name)));
+        let tasks = response.get_tasks.clone().or(state.get_tasks).unwrap_or_default();
+        let all = [
+            ("", tasks.tasks),
+            ("unreachable ", tasks.unreachable_tasks),
+            ("completed ", tasks.completed_tasks),
+        ];
+        for (kind, list) in all {
+            parts.extend(list.iter().map(|task| {
+                let state = task.state().as_str_name();
+                format!(
+                    "{kind}{} {state} on {}",
+                    task.task_id,
+                    self.name(task.agent_id.as_str())
+                )
+            }));
+        }
+        for role in response.get_roles.clone().unwrap_or_default().roles {
+            let names: Vec<_> = role.frameworks.iter().map(|id| self.name(id.as_str())).collect();
+            parts.push(format!(
+                "{} of {} [{}]",
+                role.name,
+                names.join(" "),
+                resources_text(&role.resources)
+            ));
+        }
+        if let Some(health) = &response.get_health {
+            parts.push(format!("healthy={}", health.healthy));
+        }
+        if let Some(version) = &response.get_version {
+            parts.push(version.version_info.version.clone());
+        }
+        parts.join("; ")
+    }
+}
+
+fn state(text: &str) -> TaskState {
+    TaskState::from_str_name(&format!("TASK_{text}")).expect("a state")
+}

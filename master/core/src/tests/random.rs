@@ -1,0 +1,178 @@
+//! Any sequence of inputs keeps the invariants, answers every request once, and speaks only to who is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proffer_proto::link;
+use proptest::prelude::*;
+
+use super::World;
+use crate::{Answer, Config, ConnectionId, Effect, RequestId, StreamId};
+
+/// What an observer of all effects knows.
+#[derive(Default)]
+struct Observer {
+    answered: BTreeSet<RequestId>,
+    closed_streams: BTreeSet<StreamId>,
+    closed_connections: BTreeSet<ConnectionId>,
+    launched: BTreeMap<(String, String), ConnectionId>,
+    offered: BTreeSet<String>,
+}
+
+impl Observer {
+    fn see(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Answer { request, .. } => assert!(self.answered.insert(*request), "{request} is answered twice"),
+            Effect::SendEvent { stream, event } => {
+                assert!(!self.closed_streams.contains(stream), "{stream} is closed");
+                for offer in event.offers.iter().flat_map(|offers| &offers.offers) {
+                    assert!(
+                        self.offered.insert(offer.id.value.clone()),
+                        "{} is made twice",
+                        offer.id
+                    );
+                }
+            }
+            Effect::CloseStream { stream } => assert!(self.closed_streams.insert(*stream), "{stream} is closed twice"),
+            Effect::SendAgent { connection, message } => {
+                assert!(!self.closed_connections.contains(connection), "{connection} is closed");
+                if let Some(link::master_message::Body::Launch(launch)) = &message.body {
+                    for task in &launch.tasks {
+                        let framework = launch.framework.id.as_ref().expect("an id").value.clone();
+                        let before = self
+                            .launched
+                            .insert((framework, task.task_id.value.clone()), *connection);
+                        assert_eq!(before, None, "{} is launched twice", task.task_id);
+                    }
+                }
+            }
+            Effect::CloseAgent { connection } => {
+                assert!(
+                    self.closed_connections.insert(*connection),
+                    "{connection} is closed twice"
+                );
+            }
+            Effect::Propose { .. } | Effect::Wake { .. } => {}
+        }
+    }
+}
+
+/// One line of a script from three random numbers. What exists is named more often than what does not.
+fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
+    let agent = format!("a{}", who % 3 + 1);
+    let framework = format!("f{}", who / 3 % 3 + 1);
+    let offers = world.open_offers(&framework);
+    let offer = match offers.get(usize::from(what / 5) % (offers.len() + 1)) {
+        Some((offer, on)) => format!("{offer} on={on}"),
+        None => format!("o{} on={agent}", what / 6 % 40 + 1),
+    };
+    let tasks = world.tasks(&framework);
+    let (task, on) = match tasks.get(usize::from(what / 3) % (tasks.len() + 1)) {
+        Some((task, on)) => (task.clone(), on.clone()),
+        None => (format!("t{}", what % 6), agent.clone()),
+    };
+    let new = format!("n{}", what % 50);
+    let state = ["STARTING", "RUNNING", "KILLING", "FINISHED", "FAILED"][usize::from(what) % 5];
+    let attached = world.is_attached(&agent);
+    let connected = world.stream(&framework).is_some();
+    let text = match verb {
+        0..=3 if !attached || what % 4 == 0 => {
+            let lists = what % 3 != 0 && !tasks.is_empty();
+            let listed = format!(
+                "{framework}/{task}:{state}:cpus,1;mem,32;ports,[{}-{}]",
+                what % 5 + 1,
+                what % 5 + 3
+            );
+            let tasks = if lists {
+                format!(" tasks={listed}")
+            } else {
+                String::new()
+            };
+            format!("{agent} registers cpus:{};mem:512;ports:[1-8]{tasks}", what % 4 + 4)
+        }
+        4..=7 if !connected || what % 4 == 0 => {
+            let options = ["timeout=10", "timeout=10 roles=a,a/b", "timeout=0 can=PARTITION_AWARE"];
+            format!("{framework} subscribes {}", options[usize::from(what) % 3])
+        }
+        8 if attached => format!("{agent} disconnects"),
+        9 if connected && what % 2 == 0 => format!("{framework} disconnects"),
+        10..=17 => {
+            let refuse = ["", " refuse=0", " refuse=30"][usize::from(what) % 3];
+            let ports = what % 7 + 1;
+            format!(
+                "{framework} accepts {offer} launch={new}:cpus,1;mem,32+x{what}:mem,32;ports,[{ports}-{ports}]{refuse}"
+            )
+        }
+        18 => format!("{framework} declines {offer} refuse={}", what % 7),
+        19 => format!("{framework} revives"),
+        20 => format!("{framework} suppresses"),
+        21..=27 if world.is_attached(&on) => format!("{on} updates {framework}/{task} {state} #{}", what % 4),
+        28..=32 => format!("{framework} acknowledges {on} {task} #{}", what % 4),
+        33 => format!("{framework} kills {task}"),
+        34 => format!("{framework} reconciles {task}@{agent}"),
+        35 => format!("{framework} reconciles"),
+        36 if what % 8 == 0 => format!("operator gone {agent}"),
+        37 if what % 8 == 0 => format!("{framework} tears-down"),
+        38 if attached => format!("{agent} resizes cpus:{};mem:{}", what % 5, what % 300),
+        39 if attached && what % 4 == 0 => format!("{agent} leaves"),
+        40 => "operator gets GET_STATE".to_owned(),
+        41 => format!("{framework} updates timeout=10 roles=b"),
+        42 if world.proposals() > 0 && what % 4 == 0 => "drop".to_owned(),
+        43 if what % 16 == 0 => format!("leads n{now}"),
+        _ if world.proposals() > 0 => "commit".to_owned(),
+        _ => "tick".to_owned(),
+    };
+    format!("{now}ms {text}")
+}
+
+fn run(steps: &[(u8, u8, u16)]) {
+    let mut world = World::new(Config {
+        completed_frameworks_max: 3,
+        gone_agents_max: 2,
+        ..Config::default()
+    });
+    world.line("manual");
+    let mut observer = Observer::default();
+    let mut now = 0;
+    for step in steps {
+        now += u64::from(step.2 % 13) * [1, 1, 10, 10, 100, 3000][usize::from(step.1 / 9 % 6)];
+        let line = line(&world, now, *step);
+        world.line(&line);
+        for effect in world.last.drain(..) {
+            observer.see(&effect);
+        }
+    }
+    while world.proposals() > 0 {
+        world.line(&format!("{now}ms commit"));
+        for effect in world.last.drain(..) {
+            observer.see(&effect);
+        }
+    }
+    let requests = world.requests.iter();
+    let silent: Vec<&RequestId> = requests
+        .filter(|request| !observer.answered.contains(request))
+        .collect();
+    assert!(silent.is_empty(), "{silent:?} have no answer, after:\n{}", world.out);
+}
+
+proptest! {
+    // More with PROPTEST_CASES.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_of_inputs_keeps_the_invariants(
+        steps in proptest::collection::vec((0u8..60, any::<u8>(), any::<u16>()), 1..200),
+    ) {
+        run(&steps);
+    }
+}
+
+#[test]
+fn an_answer_is_given_once() {
+    let mut observer = Observer::default();
+    let effect = Effect::Answer {
+        request: RequestId(1),
+        answer: Answer::Accepted,
+    };
+    observer.see(&effect);
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| observer.see(&effect))).is_err());
+}
