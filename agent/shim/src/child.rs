@@ -1,31 +1,31 @@
 //! The child: carries out the plan's steps and becomes the program.
 //!
-//! It shares the supervisor's memory, which stands still until the child has executed the program or ended (`CLONE_VM |
-//! CLONE_VFORK`), so the error of a step is simply left in memory. Once the child has become another user nobody without
-//! `CAP_SYS_PTRACE` can attach to it, since that change makes the shared memory undumpable.
+//! The supervisor stands still until the child has executed the program or ended (`CLONE_VFORK`), and finds in a page that both
+//! share how far it came. Where there is a unified tree the child is created inside its cgroup (`CLONE_INTO_CGROUP`), which is
+//! much cheaper than moving it there.
 
-use std::cell::{Cell, UnsafeCell};
 use std::ffi::CStr;
 use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use proffer_shim::plan::{Plan, Step};
 use proffer_shim::record::{Process, Stage, Text};
 
 use crate::system::{self, Descriptor, Errno, check};
 
-const STACK_BYTES: usize = 64 << 10;
 const PATH_BYTES: usize = 4096;
 const PATH_DEFAULT: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-#[repr(align(16))]
-struct Stack(UnsafeCell<[u8; STACK_BYTES]>);
+/// What the child leaves behind, in memory shared by both. Written by the child while the supervisor stands still.
+#[derive(Default)]
+struct Outcome {
+    stage: AtomicU32,
+    errno: AtomicI32,
+    pid: AtomicU32,
+    start_time: AtomicU64,
+}
 
-// SAFETY: used by one child at a time, and the process has one thread.
-unsafe impl Sync for Stack {}
-
-static STACK: Stack = Stack(UnsafeCell::new([0; STACK_BYTES]));
-
-/// What the child needs, and what it leaves behind.
+/// What the child needs.
 pub(crate) struct Task<'a> {
     plan: &'a Plan<'static>,
     state_dir: Descriptor,
@@ -34,10 +34,7 @@ pub(crate) struct Task<'a> {
     environment: *const *const libc::c_char,
     search_path: &'static [u8],
     program: &'static CStr,
-    stage: Cell<Stage>,
-    errno: Cell<Errno>,
-    process: Cell<Process>,
-    held: Cell<Option<Descriptor>>,
+    outcome: &'static Outcome,
 }
 
 impl<'a> Task<'a> {
@@ -65,64 +62,67 @@ impl<'a> Task<'a> {
             environment: environment.as_ptr(),
             search_path: search_path.unwrap_or(PATH_DEFAULT),
             program: plan.argv.iter().next().ok_or(libc::EINVAL)?,
-            stage: Cell::new(Stage::Clone),
-            errno: Cell::new(0),
-            process: Cell::new(Process::default()),
-            held: Cell::new(None),
+            outcome: system::shared(Outcome::default())?,
         })
     }
 
     /// The main process, as the agent names it.
     pub(crate) fn process(&self) -> Process {
-        self.process.get()
+        Process {
+            pid: self.outcome.pid.load(Relaxed),
+            start_time: self.outcome.start_time.load(Relaxed),
+        }
+    }
+
+    fn stage(&self, stage: Stage) {
+        self.outcome.stage.store(stage.to_u32(), Relaxed);
     }
 }
 
 /// Creates the task; returns when its program has been executed, with its pid as the supervisor names it.
 pub(crate) fn start(task: &Task<'_>) -> Result<i32, (Stage, Errno)> {
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | task.plan.clone_flags as libc::c_int;
-    let argument = ptr::from_ref(task).cast_mut().cast();
-    // SAFETY: the child runs on a stack of its own, 16-aligned at its upper end, while this thread stands still until the child
-    // has replaced its memory or ended; `task` therefore outlives its use, and is never accessed by two at once.
-    let pid = check(unsafe {
-        let stack_end = STACK.0.get().cast::<u8>().add(STACK_BYTES);
-        libc::clone(entry, stack_end.cast(), flags, argument)
-    })
-    .map_err(|errno| (Stage::Clone, errno))?;
-    if task.errno.get() == 0 && task.stage.get() == Stage::Exec {
+    task.stage(Stage::Clone);
+    let cgroup = task.plan.cgroup();
+    let cgroup = if cgroup.is_empty() {
+        Ok(None)
+    } else {
+        system::open(cgroup, libc::O_DIRECTORY, 0).map(Some)
+    };
+    let flags = task.plan.clone_flags | libc::CLONE_VFORK as u64;
+    let pid = match cgroup.and_then(|cgroup| system::clone(flags, cgroup)) {
+        Ok(0) => {
+            let errno = run(task).err().unwrap_or(0);
+            task.outcome.errno.store(errno, Relaxed);
+            system::exit(127)
+        }
+        Ok(pid) => pid as i32,
+        Err(errno) => return Err((Stage::Clone, errno)),
+    };
+    let (stage, errno) = (
+        Stage::from_u32(task.outcome.stage.load(Relaxed)),
+        task.outcome.errno.load(Relaxed),
+    );
+    if errno == 0 && stage == Stage::Exec {
         return Ok(pid);
     }
     let mut status = 0;
     // SAFETY: `status` is a valid place for the answer.
     unsafe { libc::waitpid(pid, &mut status, libc::__WALL) };
     // Killed before its program ran: the memory limit was too small even for that, or someone was quicker.
-    let errno = if task.errno.get() == 0 {
-        libc::ENOMEM
-    } else {
-        task.errno.get()
-    };
-    Err((task.stage.get(), errno))
-}
-
-extern "C" fn entry(argument: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `start` passes a `Task` that stays where it is until this process has ended or executed its program.
-    let task = unsafe { &*argument.cast::<Task<'_>>() };
-    if let Err(errno) = run(task) {
-        task.errno.set(errno);
-    }
-    system::exit(127)
+    Err((stage, if errno == 0 { libc::ENOMEM } else { errno }))
 }
 
 fn run(task: &Task<'_>) -> Result<(), Errno> {
-    task.stage.set(Stage::Record);
+    task.stage(Stage::Record);
     // SAFETY: a plain system call.
     unsafe { libc::setsid() };
     record(task)?;
+    let mut held = None;
     for (index, step) in task.plan.steps().enumerate() {
-        task.stage.set(Stage::Step(index as u32));
-        apply(task, &step)?;
+        task.stage(Stage::Step(index as u32));
+        apply(&step, &mut held)?;
     }
-    task.stage.set(Stage::Exec);
+    task.stage(Stage::Exec);
     system::unblock_signals()?;
     execute(task)
 }
@@ -131,7 +131,8 @@ fn run(task: &Task<'_>) -> Result<(), Errno> {
 /// run.
 fn record(task: &Task<'_>) -> Result<(), Errno> {
     let process = system::myself()?;
-    task.process.set(process);
+    task.outcome.pid.store(process.pid, Relaxed);
+    task.outcome.start_time.store(process.start_time, Relaxed);
     let mut text = Text::<256>::default();
     text.push(b"proffer-state 1\nboot ")
         .push(task.plan.boot_id().to_bytes());
@@ -152,7 +153,8 @@ fn record(task: &Task<'_>) -> Result<(), Errno> {
     )
 }
 
-fn apply(task: &Task<'_>, step: &Step<'_>) -> Result<(), Errno> {
+/// `held` is the directory in hand between two steps.
+fn apply(step: &Step<'_>, held: &mut Option<Descriptor>) -> Result<(), Errno> {
     match *step {
         Step::JoinCgroup(procs) => system::write_file(procs, b"0"),
         Step::Mount {
@@ -182,8 +184,8 @@ fn apply(task: &Task<'_>, step: &Step<'_>) -> Result<(), Errno> {
         }
         // SAFETY: both are C strings.
         Step::Symlink { text, path } => check(unsafe { libc::symlink(text.as_ptr(), path.as_ptr()) }).map(drop),
-        Step::Hold(path) => hold(task, path),
-        Step::Attach(path) => attach(task, path),
+        Step::Hold(path) => hold(path).map(|tree| *held = Some(tree)),
+        Step::Attach(path) => attach(held.take().ok_or(libc::EBADF)?, path),
         Step::DropCapabilities => drop_capabilities(),
         // SAFETY: a plain system call with numbers.
         Step::NoNewPrivileges => check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop),
@@ -231,16 +233,14 @@ fn read_only(path: &CStr) -> Result<(), Errno> {
     .map(drop)
 }
 
-fn hold(task: &Task<'_>, path: &CStr) -> Result<(), Errno> {
+fn hold(path: &CStr) -> Result<Descriptor, Errno> {
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as libc::c_uint;
     // SAFETY: the path is a C string.
     let tree = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
-    task.held.set(Some(Descriptor(tree as libc::c_int)));
-    Ok(())
+    Ok(Descriptor(tree as libc::c_int))
 }
 
-fn attach(task: &Task<'_>, path: &CStr) -> Result<(), Errno> {
-    let tree = task.held.take().ok_or(libc::EBADF)?;
+fn attach(tree: Descriptor, path: &CStr) -> Result<(), Errno> {
     let (here, flags) = (libc::AT_FDCWD, libc::MOVE_MOUNT_F_EMPTY_PATH);
     // SAFETY: both paths are C strings.
     check(unsafe { libc::syscall(libc::SYS_move_mount, tree.0, c"".as_ptr(), here, path.as_ptr(), flags) }).map(drop)

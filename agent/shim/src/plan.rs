@@ -24,6 +24,8 @@ pub struct Settings<'a> {
     pub boot_id: &'a [u8],
     /// The directory of the records; absolute.
     pub state_dir: &'a [u8],
+    /// The directory of the unified tree's cgroup, in which the task is created; or empty.
+    pub cgroup: &'a [u8],
     /// `cgroup.kill`, or empty.
     pub cgroup_kill: &'a [u8],
     /// `cgroup.procs` of a cgroup with all processes, or empty.
@@ -257,10 +259,11 @@ pub fn encode(
 }
 
 impl<'a> Settings<'a> {
-    fn texts(&self) -> [&'a [u8]; 10] {
+    fn texts(&self) -> [&'a [u8]; 11] {
         [
             self.boot_id,
             self.state_dir,
+            self.cgroup,
             self.cgroup_kill,
             self.cgroup_procs,
             self.oom_control,
@@ -305,7 +308,7 @@ pub struct Plan<'a> {
     /// Further `CLONE_NEW*` flags for the task.
     pub clone_flags: u64,
     /// The other settings, in the order of [`Settings`].
-    texts: [&'a CStr; 10],
+    texts: [&'a CStr; 11],
     /// The program and its arguments.
     pub argv: Texts<'a>,
     /// `NAME=value` each.
@@ -326,22 +329,24 @@ settings! {
     boot_id = 0;
     /// [`Settings::state_dir`].
     state_dir = 1;
+    /// [`Settings::cgroup`].
+    cgroup = 2;
     /// [`Settings::cgroup_kill`].
-    cgroup_kill = 2;
+    cgroup_kill = 3;
     /// [`Settings::cgroup_procs`].
-    cgroup_procs = 3;
+    cgroup_procs = 4;
     /// [`Settings::oom_control`].
-    oom_control = 4;
+    oom_control = 5;
     /// [`Settings::oom_event_control`].
-    oom_event_control = 5;
+    oom_event_control = 6;
     /// [`Settings::oom_events`].
-    oom_events = 6;
+    oom_events = 7;
     /// [`Settings::memory_limit`].
-    memory_limit = 7;
+    memory_limit = 8;
     /// [`Settings::memory_peak`].
-    memory_peak = 8;
+    memory_peak = 9;
     /// [`Settings::cpu_stat`].
-    cpu_stat = 9;
+    cpu_stat = 10;
 }
 
 impl<'a> Plan<'a> {
@@ -356,7 +361,7 @@ impl<'a> Plan<'a> {
         }
         let pid_namespace = reader.u32()? != 0;
         let clone_flags = reader.u64()?;
-        let mut texts = [c""; 10];
+        let mut texts = [c""; 11];
         for text in &mut texts {
             *text = reader.text()?;
         }

@@ -37,14 +37,21 @@ pub(crate) fn exit(code: libc::c_int) -> ! {
 
 /// Blocks every signal and gives each its default action; what the agent ignores is not inherited by the program.
 pub(crate) fn reset_signals() {
-    // SAFETY: both structures may be all zeroes, which for the action means `SIG_DFL`; the kernel refuses what cannot be set.
+    // SAFETY: the set is initialised before it is used. The raw call, because the C library hides two signals, reads a `struct
+    // sigaction` of the kernel's layout, for which four zeroes are `SIG_DFL`; the kernel refuses what cannot be set.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut all);
         libc::sigprocmask(libc::SIG_SETMASK, &all, ptr::null_mut());
-        let default: libc::sigaction = std::mem::zeroed();
+        let default = [0u64; 4];
         for signal in 1..=64 {
-            libc::sigaction(signal, &default, ptr::null_mut());
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u64>(),
+                8,
+            );
         }
     }
 }
@@ -101,6 +108,23 @@ pub(crate) fn pointers(count: usize) -> Result<&'static mut [*const libc::c_char
             return Err(errno());
         }
         Ok(std::slice::from_raw_parts_mut(address.cast(), count))
+    }
+}
+
+/// Moves a value to memory that stays shared with children.
+pub(crate) fn shared<T>(value: T) -> Result<&'static T, Errno> {
+    // SAFETY: a fresh anonymous mapping of at least a page is large enough and aligned for what fits a page, exclusively ours
+    // before it is lent out, and never unmapped.
+    unsafe {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        let address = libc::mmap(ptr::null_mut(), size_of::<T>(), protection, flags, -1, 0);
+        if address == libc::MAP_FAILED {
+            return Err(errno());
+        }
+        let place = address.cast::<T>();
+        place.write(value);
+        Ok(&*place)
     }
 }
 
@@ -166,6 +190,24 @@ pub(crate) fn fork(flags: libc::c_int) -> Result<i64, Errno> {
     let null = ptr::null::<libc::c_void>();
     // SAFETY: without `CLONE_VM` the child runs on a copy of this stack; this process has one thread.
     check(unsafe { libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, null, null, null, null) })
+}
+
+/// Beyond the 32 bits that the C library's binding has for it.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// `clone3(2)` of a child with its own memory, in namespaces and perhaps a cgroup of its own.
+pub(crate) fn clone(flags: u64, cgroup: Option<Descriptor>) -> Result<i64, Errno> {
+    // SAFETY: all zeroes is valid and means "none" for every argument.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = flags;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = cgroup.0 as u64;
+    }
+    // SAFETY: the arguments and their size belong together. Without `CLONE_VM` the child runs on a copy of this stack; this
+    // process has one thread.
+    check(unsafe { libc::syscall(libc::SYS_clone3, &arguments, size_of::<libc::clone_args>()) })
 }
 
 /// The caller, as the processes outside its pid namespace name it: `/proc` is still the host's.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::moves::CheapMoves;
 use super::{Cpu, Error, Hierarchy, Memory, Pids, Unified, Version};
 use crate::containerizer::ContainerId;
 
@@ -73,6 +74,7 @@ pub struct Cgroups {
     pub unified: Option<Arc<Unified>>,
     /// Every hierarchy once.
     all: Vec<Arc<Hierarchy>>,
+    _cheap_moves: Option<CheapMoves>,
 }
 
 impl Cgroups {
@@ -114,12 +116,14 @@ impl Cgroups {
         let memory = controller("memory")?.map(|hierarchy| Arc::new(Memory::new(hierarchy)));
         let pids = controller("pids")?.map(|hierarchy| Arc::new(Pids::new(hierarchy)));
         let unified = unified.map(|hierarchy| Arc::new(Unified::new(hierarchy)));
+        let _cheap_moves = cheap_moves(&all);
         Ok(Cgroups {
             cpu,
             memory,
             pids,
             unified,
             all,
+            _cheap_moves,
         })
     }
 
@@ -172,6 +176,19 @@ impl Cgroups {
         found.sort();
         found.dedup();
         Ok(found)
+    }
+}
+
+fn cheap_moves(hierarchies: &[Arc<Hierarchy>]) -> Option<CheapMoves> {
+    if hierarchies.iter().all(|hierarchy| hierarchy.version == Version::V2) {
+        return None;
+    }
+    match CheapMoves::new() {
+        Ok(moves) => Some(moves),
+        Err(error) => {
+            tracing::info!(%error, "the kernel has no favordynmods: a launch after a pause takes some milliseconds more");
+            None
+        }
     }
 }
 

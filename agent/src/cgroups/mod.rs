@@ -8,6 +8,7 @@ mod cpu;
 mod hierarchy;
 mod layout;
 mod memory;
+mod moves;
 mod pids;
 mod unified;
 

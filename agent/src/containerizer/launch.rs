@@ -16,6 +16,7 @@ use rustix::fs::MemfdFlags;
 use super::container::Container;
 use super::spec::{ContainerSpec, Launched};
 use super::{Inner, LaunchError};
+use crate::cgroups::Version;
 use crate::isolators::{self, LaunchPlan};
 
 /// Launches a container; when that fails nothing of it is left.
@@ -101,7 +102,13 @@ fn check(spec: &ContainerSpec) -> Result<(), (&'static str, String)> {
 
 fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::Result<Vec<u8>> {
     let mut steps = Steps::default();
-    for hierarchy in inner.cgroups.hierarchies() {
+    // In the unified tree's the task is created.
+    for hierarchy in inner
+        .cgroups
+        .hierarchies()
+        .iter()
+        .filter(|hierarchy| hierarchy.version == Version::V1)
+    {
         steps.push(&Step::JoinCgroup(&CString::new(
             hierarchy.path(&spec.id, "cgroup.procs"),
         )?));
@@ -130,7 +137,7 @@ fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::
         Some(unified) => unified.hierarchy().path(&spec.id, file),
         None => String::new(),
     };
-    let (cgroup_kill, cpu_stat) = (file("cgroup.kill"), file("cpu.stat"));
+    let (cgroup, cgroup_kill, cpu_stat) = (file(""), file("cgroup.kill"), file("cpu.stat"));
     let cgroup_procs = inner
         .cgroups
         .hierarchies()
@@ -142,6 +149,7 @@ fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::
         clone_flags: launch_plan.clone_flags,
         boot_id: inner.boot_id.as_bytes(),
         state_dir: state_dir.as_os_str().as_encoded_bytes(),
+        cgroup: cgroup.as_bytes(),
         cgroup_kill: cgroup_kill.as_bytes(),
         cgroup_procs: cgroup_procs.as_deref().unwrap_or_default().as_bytes(),
         oom_control: watched.oom_control.as_bytes(),

@@ -41,7 +41,13 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"pts/ptmx", c"/dev/ptmx"),
 ];
 /// What uid 0 could change in the host's kernel through a `/proc` of its own, even without a capability.
-const PROC_FOR_ROOT: [&CStr; 2] = [c"/proc/sys", c"/proc/sysrq-trigger"];
+const PROC_FOR_ROOT: [&CStr; 5] = [
+    c"/proc/sys",
+    c"/proc/sysrq-trigger",
+    c"/proc/irq",
+    c"/proc/bus",
+    c"/proc/fs",
+];
 
 /// Separates the mounts.
 #[derive(Debug)]
@@ -49,6 +55,8 @@ pub(super) struct FilesystemIsolator {
     own_proc: bool,
     /// Whether the kernel has POSIX message queues.
     mqueue: bool,
+    /// Those of [`PROC_FOR_ROOT`] that this kernel has.
+    proc_for_root: Vec<&'static CStr>,
     /// `/sys`, and the cgroup mounts that lie elsewhere.
     read_only: Vec<PathBuf>,
 }
@@ -68,9 +76,12 @@ impl FilesystemIsolator {
         let own_proc = config.isolation.iter().any(|name| name == "namespaces");
         let kinds = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let mqueue = kinds.split_whitespace().any(|kind| kind == "mqueue");
+        let exists = |path: &&CStr| path.to_str().is_ok_and(|path| Path::new(path).exists());
+        let proc_for_root = PROC_FOR_ROOT.into_iter().filter(exists).collect();
         Ok(FilesystemIsolator {
             own_proc,
             mqueue,
+            proc_for_root,
             read_only: control_mounts(&mounts),
         })
     }
@@ -107,8 +118,10 @@ impl Isolator for FilesystemIsolator {
             mount(c"proc", c"/proc", c"proc", NO_SUID | NO_DEVICES | NO_EXEC, c"");
         }
         if container.user.uid == 0 {
-            PROC_FOR_ROOT.iter().for_each(|path| mount(path, path, c"", BIND, c""));
-            PROC_FOR_ROOT
+            self.proc_for_root
+                .iter()
+                .for_each(|path| mount(path, path, c"", BIND, c""));
+            self.proc_for_root
                 .iter()
                 .for_each(|path| plan.mounts.push(&Step::ReadOnly(path)));
         }

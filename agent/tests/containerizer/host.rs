@@ -128,7 +128,10 @@ impl Host {
         if !sandbox.join("payload").exists() {
             fs::hard_link(&binary, sandbox.join("payload")).expect("link this binary");
         }
-        format!("{}='{work}' ./payload payload::payload --exact --nocapture", payload::VARIABLE)
+        format!(
+            "{}='{work}' ./payload payload::payload --exact --nocapture",
+            payload::VARIABLE
+        )
     }
 
     pub(crate) async fn launch(&self, spec: &ContainerSpec) -> u32 {

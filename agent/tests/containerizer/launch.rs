@@ -63,8 +63,8 @@ fn a_signal_that_ends_it_is_told() {
         host.containerizer()
             .signal(&ContainerId("sleeper".into()), SIGTERM)
             .expect("after its end");
-        // The group is reached: a shell that waits for a child does not survive it, and one that handles the signal may.
-        let script = "trap 'echo handled; exit 5' TERM; echo ready; while :; do sleep 1000; done";
+        // The whole group is reached; a shell waits for a signal without a gap only in `wait`.
+        let script = "trap 'echo handled; exit 5' TERM; sleep 1000 & echo ready; wait";
         host.launch(&host.shell("handler", script)).await;
         host.output_with("handler", "ready").await;
         host.containerizer()
