@@ -123,6 +123,9 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
             false => tracing::warn!(isolator = note.isolator, text = note.text, "isolation is not enforced"),
         }
     }
+    if config.resources.iter().any(|resource| resource.name == "disk") {
+        tracing::warn!("isolation is not enforced: `disk` is offered, but nothing keeps a task within it yet");
+    }
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|source| Error::Listen {
         address: config.listen,

@@ -60,7 +60,7 @@ async fn over_http(
     };
     let call = match is_json {
         true => proffer_proto::json::from_slice::<Call>(&body).map_err(|error| error.to_string()),
-        false => Call::decode(body).map_err(|error| error.to_string()),
+        false => proffer_proto::required::decode::<Call>(body).map_err(|error| error.to_string()),
     };
     let answer = match call {
         Ok(call) => api.answer(call).await,

@@ -133,6 +133,9 @@ fn resources(task: &v1::TaskInfo) -> Result<Resources, String> {
         }
     }
     resources.ports.sort_unstable_by_key(|ports| *ports.start());
+    if resources.memory_bytes == 0 {
+        return Err("resources: `mem` must be more than 0: no program runs without memory".into());
+    }
     for (name, limit) in &task.limits {
         let value = limit.value;
         match name.as_str() {

@@ -160,6 +160,8 @@ pub struct Core {
     tasks: BTreeMap<TaskName, Task>,
     containers: BTreeMap<ContainerId, TaskName>,
     timers: BTreeSet<(Timestamp, TaskName)>,
+    /// Whether the machine was rebooted since the previous agent process.
+    rebooted: bool,
     /// Set when the process is to stop after its tasks have ended.
     leaving: bool,
 }

@@ -24,6 +24,7 @@ impl Core {
         image: Image,
         effects: &mut Vec<Effect>,
     ) -> (Self, Vec<ContainerId>) {
+        let rebooted = image.boot.as_ref().is_some_and(|boot| *boot != settings.boot_id);
         if image.boot.as_ref() != Some(&settings.boot_id) {
             effects.push(Effect::Checkpoint(
                 Fact::Boot(Boot {
@@ -49,6 +50,7 @@ impl Core {
                 .collect(),
             tasks,
             timers: BTreeSet::new(),
+            rebooted,
             leaving: false,
         };
         let ended = core.tasks.iter().filter(|(_, task)| task.muted && !task.is_alive());
@@ -145,15 +147,13 @@ fn lost(core: &Core, name: &TaskName, ending: Option<Ending>) -> News {
             .iter()
             .any(|capability| capability.r#type() == Capability::PartitionAware)
     });
-    let (state, message) = match ran {
-        true => (
-            v1::TaskState::TaskGone,
-            "it ended with the machine: the agent restarted and its container is not there",
-        ),
-        false => (
-            v1::TaskState::TaskDropped,
-            "the agent restarted before the task was started",
-        ),
+    let (state, what) = match ran {
+        true => (v1::TaskState::TaskGone, "its container is not there any more"),
+        false => (v1::TaskState::TaskDropped, "it had not been started"),
+    };
+    let message = match core.rebooted {
+        true => format!("the agent's machine was rebooted: {what}"),
+        false => format!("the agent was restarted: {what}"),
     };
     let state = if aware { state } else { v1::TaskState::TaskLost };
     News::of(state).by_agent(Reason::AgentRestarted).saying(message)

@@ -84,10 +84,14 @@ impl World {
         let now = Timestamp(words[0].parse::<u64>().unwrap() * 1_000_000);
         let arguments = &words[2..];
         let mut effects = Vec::new();
-        if words[1] == "restart" {
+        if matches!(words[1], "restart" | "reboot") {
             self.restarts += 1;
+            let mut settings = settings();
+            if words[1] == "reboot" {
+                settings.boot_id = "next boot".into();
+            }
             let ids = Box::new(Counter(100 * self.restarts, 100 * self.restarts));
-            let (core, alive) = Core::recover(settings(), ids, self.disk.clone(), &mut effects);
+            let (core, alive) = Core::recover(settings, ids, self.disk.clone(), &mut effects);
             self.core = core;
             let _ = writeln!(
                 self.transcript,
@@ -717,9 +721,9 @@ fn a_restart_never_starts_a_task() {
          > 4 attach
            send register a1 gone:gone killed:killed never:dropped
          > 5 registered
-           send u102 gone gone agent_restarted (it ended with the machine: the agent restarted and its container is not there)
+           send u102 gone gone agent_restarted (the agent was restarted: its container is not there any more)
            send u103 killed killed task_killed_during_launch (killed as asked before it ran)
-           send u101 never dropped agent_restarted (the agent restarted before the task was started)",
+           send u101 never dropped agent_restarted (the agent was restarted: it had not been started)",
     );
 }
 
@@ -873,5 +877,44 @@ fn an_agent_that_leaves_ends_its_tasks_first() {
            release c1
            send unregister
            stop",
+    );
+}
+
+#[test]
+fn a_reboot_is_named_as_the_cause() {
+    check(
+        "0 attach
+         0 registered
+         0 launch t
+         1 started c1 42
+         2 ack t u1
+         3 reboot
+         3 found c1 unknown
+         4 attach
+         5 registered",
+        "> 0 attach
+           send register -
+         > 0 registered
+           checkpoint agent a1
+         > 0 launch t
+           checkpoint framework f
+           checkpoint launch t
+           start c1
+         > 1 started c1 42
+           watch c1
+           checkpoint update running
+           send u1 t running
+         > 2 ack t u1
+           note acknowledged t
+         > 3 reboot
+           checkpoint boot next boot
+           recover [\"c1\"]
+         > 3 found c1 unknown
+           checkpoint update lost
+           release c1
+         > 4 attach
+           send register a1 t:lost
+         > 5 registered
+           send u101 t lost agent_restarted (the agent's machine was rebooted: its container is not there any more)",
     );
 }

@@ -322,12 +322,16 @@ impl Drop for AgentProcess {
             eprintln!("--- the agent's log ---\n{log}");
         }
         // An orderly end takes the containers and cgroups along.
-        if self.child.is_none() && self.restart().is_err() {
-            return;
+        let deadline = Instant::now() + PATIENCE;
+        if self.child.is_none() {
+            let started = self.restart();
+            // Before it listens it may not know the signal yet.
+            while started.is_ok() && !self.path("address").exists() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
         let _ = self.signal(rustix::process::Signal::USR1);
         let Some(mut child) = self.child.take() else { return };
-        let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
                 return;
