@@ -193,13 +193,17 @@ impl Cluster {
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let local = self.local.take().context("the cluster is running")?;
         let directory = local.directory().to_owned();
-        let result = local.stop().await;
+        let cgroups = local.cgroup_prefix();
+        local.stop().await;
+        if let Some(left) = left_behind(&cgroups) {
+            bail!("a cgroup is left: {}", left.display());
+        }
         let unannounced = self.unannounced_errors(&directory)?;
         if !unannounced.is_empty() {
             bail!("ERROR lines in {}:\n{}", directory.display(), unannounced.join("\n"));
         }
         std::fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
-        Ok(result)
+        Ok(())
     }
 
     fn unannounced_errors(&self, directory: &std::path::Path) -> anyhow::Result<Vec<String>> {
@@ -243,6 +247,21 @@ impl Drop for Cluster {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
+}
+
+/// A control group of the cluster that is still there, in any hierarchy.
+fn left_behind(prefix: &str) -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let hierarchies = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let directory = fields.next()?;
+        fields.next()?.starts_with("cgroup").then_some(directory)
+    });
+    let groups = hierarchies.flat_map(|hierarchy| std::fs::read_dir(hierarchy).into_iter().flatten().flatten());
+    groups.map(|entry| entry.path()).find(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+    })
 }
 
 /// Ports that no other cluster of this process uses; two test processes at once begin at different places.

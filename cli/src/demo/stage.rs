@@ -194,8 +194,9 @@ impl Stage {
             torn_down.map_err(|error| failed("end the service framework", error))?;
         }
         let (directory, program) = (self.directory.clone(), self.program.clone());
+        let cgroups = self.cluster.cgroup_prefix();
         self.cluster.stop().await;
-        let left = left_behind(&program);
+        let left = left_behind(&program, &cgroups);
         if remove && left.is_empty() {
             std::fs::remove_dir_all(&directory)
                 .map_err(|error| failed(&format!("remove {}", directory.display()), error))?;
@@ -205,13 +206,12 @@ impl Stage {
 }
 
 /// Processes of the demo's program that still run, and cgroups that are still there.
-fn left_behind(program: &Path) -> Vec<String> {
+fn left_behind(program: &Path, cgroups: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut left: Vec<String> = processes
         .filter(|entry| std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == *program))
         .map(|entry| format!("process {}", entry.file_name().to_string_lossy()))
         .collect();
-    let name = format!("proffer-{}-", std::process::id());
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let hierarchies = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(1);
@@ -220,7 +220,7 @@ fn left_behind(program: &Path) -> Vec<String> {
     });
     for hierarchy in hierarchies.collect::<BTreeSet<_>>() {
         let groups = std::fs::read_dir(&hierarchy).into_iter().flatten().flatten();
-        let ours = groups.filter(|entry| entry.file_name().to_string_lossy().starts_with(&name));
+        let ours = groups.filter(|entry| entry.file_name().to_string_lossy().starts_with(cgroups));
         left.extend(ours.map(|entry| format!("cgroup {}", entry.path().display())));
     }
     left

@@ -118,6 +118,11 @@ impl LocalCluster {
         agent_directory(&self.options.directory, index).join("work")
     }
 
+    /// What the names of the agents' control groups begin with.
+    pub fn cgroup_prefix(&self) -> String {
+        cgroup_prefix(&self.options.directory)
+    }
+
     /// The directory of the whole cluster.
     pub fn directory(&self) -> &Path {
         &self.options.directory
@@ -161,6 +166,16 @@ fn agent_directory(directory: &Path, index: usize) -> PathBuf {
     directory.join(format!("agent-{index}"))
 }
 
+/// The same for every cluster in that directory, so that a cluster that is started again finds its containers.
+fn cgroup_prefix(directory: &Path) -> String {
+    let bytes = directory.as_os_str().as_encoded_bytes();
+    // FNV-1a.
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("proffer-{hash:016x}")
+}
+
 fn agent_spec(options: &ClusterOptions, index: usize, master: &str) -> ProcessSpec {
     let directory = agent_directory(&options.directory, index);
     let agent = &options.agents[index];
@@ -170,7 +185,7 @@ fn agent_spec(options: &ClusterOptions, index: usize, master: &str) -> ProcessSp
         "--listen=127.0.0.1:0".to_owned(),
         format!("--work-dir={}", directory.join("work").display()),
         format!("--runtime-dir={}", directory.join("run").display()),
-        format!("--cgroup-root=proffer-{}-{index}", std::process::id()),
+        format!("--cgroup-root={}-{index}", cgroup_prefix(&options.directory)),
     ];
     if let Some(resources) = &agent.resources {
         args.push(format!("--resources={resources}"));
