@@ -65,6 +65,8 @@ pub(crate) struct Services {
     early: Vec<Effect>,
     alarm: Option<(Millis, AbortHandle)>,
     published_at: Millis,
+    /// The time of the plan's last step: what became due since then is still to be stepped for.
+    stepped_at: Millis,
     registered: bool,
 }
 
@@ -130,6 +132,7 @@ impl Services {
             early,
             alarm: None,
             published_at: 0,
+            stepped_at: now,
             registered: false,
         };
         (services, known)
@@ -137,7 +140,8 @@ impl Services {
 
     fn step(&mut self, context: &mut Context<Message>, input: Input) {
         let mut effects = Vec::new();
-        self.plan.step(self.clock.now(), input, &mut effects);
+        self.stepped_at = self.clock.now();
+        self.plan.step(self.stepped_at, input, &mut effects);
         self.carry_out(context, effects);
     }
 
@@ -177,7 +181,7 @@ impl Services {
         }
         let wake_at = self
             .plan
-            .wake_at(now)
+            .wake_at(self.stepped_at)
             .into_iter()
             .chain(unpublished.then_some(publish_at))
             .min();
@@ -205,7 +209,7 @@ impl Services {
             alarm.abort();
         }
         let sender = context.sender();
-        let wait = Duration::from_millis(wake_at - now);
+        let wait = Duration::from_millis(wake_at.saturating_sub(now));
         let alarm = tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             let _ = sender.send(Message::Wake);
@@ -384,10 +388,15 @@ impl Scheduler for Services {
     async fn message(&mut self, context: &mut Context<Message>, message: Message) {
         match message {
             Message::Put(spec, answer) => {
-                let _ = answer.send(self.put(context, *spec));
+                let result = self.put(context, *spec);
+                // Whoever has the answer finds it in the catalogue.
+                self.publish(context);
+                let _ = answer.send(result);
             }
             Message::Remove(id, answer) => {
-                let _ = answer.send(self.remove(context, id));
+                let result = self.remove(context, id);
+                self.publish(context);
+                let _ = answer.send(result);
             }
             Message::Wake => self.step(context, Input::Tick),
             Message::Kill(task_id, policy) => context.kill_with(&task_id, Some(policy)),

@@ -297,8 +297,8 @@ async fn surplus_and_unknown_tasks_are_killed() {
     assert_eq!(bench.master.kill().await.task_id.value, "web.0.stranger");
     assert_eq!(ask(&bench.services, "DELETE /v1/services/web", "").await.0, 202);
     assert_eq!(bench.master.kill().await.task_id, tasks[0].task_id);
-    let state = bench.services.remote().catalogue().services["web"].instances[0].state;
-    assert_eq!(state, State::Ending);
+    let catalogue = bench.services.remote().catalogue();
+    assert_eq!(catalogue.services["web"].instances[0].state, State::Ending);
     bench.says(&tasks[0], TaskState::TaskKilled);
     bench
         .services

@@ -142,3 +142,9 @@ fn a_change_of_the_number_needs_no_new_instances() {
         ..spec.clone()
     }));
 }
+
+#[test]
+fn the_example_is_valid() {
+    let spec = ServiceSpec::from_yaml(include_str!("../../../../examples/web.yaml")).unwrap();
+    assert_eq!((spec.id.as_str(), spec.backoff), ("web", Backoff::default()));
+}
