@@ -907,8 +907,8 @@ fn a_reboot_is_named_as_the_cause() {
          > 2 ack t u1
            note acknowledged t
          > 3 reboot
-           checkpoint boot next boot
            recover [\"c1\"]
+           checkpoint boot next boot
          > 3 found c1 unknown
            checkpoint update lost
            release c1
