@@ -165,7 +165,7 @@ pub(crate) fn register(
     leading: &mut Leading,
     step: &mut Step<'_>,
     connection: ConnectionId,
-    register: link::Register,
+    mut register: link::Register,
     address: String,
 ) {
     if let Some(known) = leading.connections.get(&connection) {
@@ -178,6 +178,8 @@ pub(crate) fn register(
         return;
     }
     leading.connections.insert(connection, None);
+    // An empty id is how some clients write none.
+    register.agent.id = register.agent.id.filter(|id| !id.value.is_empty());
     match check(&register) {
         Ok(total) => {
             let registration = Registration {

@@ -46,7 +46,8 @@ edge_id!(
 #[derive(Debug, Clone)]
 pub enum Input {
     /// A registry change is committed. `proposal` is set where this master proposed it in its present term.
-    /// Applied by leaders and followers alike, in the order of the log.
+    /// Applied by leaders and followers alike, in the order of the log. A leader that did not propose it closes all streams
+    /// and starts over from the registry.
     Committed {
         /// Its place in the log; must grow.
         index: u64,

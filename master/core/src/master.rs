@@ -125,7 +125,7 @@ impl Master {
                 proposal,
                 change,
             } => self.committed(index, proposal, &change, effects),
-            Input::BecameLeader { incarnation } => self.became_leader(incarnation, effects),
+            Input::BecameLeader { incarnation } => self.become_leader(incarnation, Counters::default(), effects),
             Input::LostLeadership => self.lost_leadership(effects),
             input => match self.parts(effects) {
                 Some((leading, mut step)) => handle(leading, &mut step, input),
@@ -157,16 +157,31 @@ impl Master {
         }
         self.applied = index;
         self.registry.apply(change);
-        if let Some((leading, mut step)) = self.parts(effects)
-            && let Some(proposal) = proposal.and_then(|id| leading.proposals.remove(&id))
-        {
-            proposals::committed(leading, &mut step, proposal);
+        let Some((leading, mut step)) = self.parts(effects) else {
+            return;
+        };
+        match proposal.and_then(|id| leading.proposals.remove(&id)) {
+            Some(proposal) => proposals::committed(leading, &mut step, proposal),
+            None => self.start_over(effects),
         }
     }
 
-    fn became_leader(&mut self, incarnation: String, effects: &mut Effects) {
+    /// The registry changed behind the leader's back (a change that it took for dropped, or one of an earlier term): what
+    /// it knows beside the registry may be wrong, so it lets everyone come anew.
+    fn start_over(&mut self, effects: &mut Effects) {
+        let Some(leading) = &mut self.leading else { return };
+        let (incarnation, made) = (leading.incarnation.clone(), std::mem::take(&mut leading.made));
+        self.become_leader(incarnation, made, effects);
+    }
+
+    /// Ids are made from the incarnation and how many were made in it.
+    fn become_leader(&mut self, incarnation: String, made: Counters, effects: &mut Effects) {
         self.lost_leadership(effects);
-        self.leading = Some(Box::new(Leading::new(incarnation, self.now)));
+        let leading = Leading {
+            made,
+            ..Leading::new(incarnation, self.now)
+        };
+        self.leading = Some(Box::new(leading));
         if let Some((leading, mut step)) = self.parts(effects) {
             agents::recover(leading, &mut step);
             frameworks::recover(leading, &mut step);

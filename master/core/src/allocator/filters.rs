@@ -23,7 +23,7 @@ struct Refusal {
 #[derive(Debug, Default)]
 pub(super) struct Filters {
     by_agent: BTreeMap<AgentSlot, BTreeMap<ClaimSlot, Vec<Refusal>>>,
-    /// One entry for every refusal, or more; an entry without a refusal does nothing.
+    /// When each refusal ends; refusals of one claim and agent that end together have one entry.
     ends: BTreeSet<(Timestamp, AgentSlot, ClaimSlot)>,
 }
 
@@ -36,14 +36,26 @@ impl Filters {
         {
             return;
         }
-        refusals.retain(|old| old.until > until || !resources.contains(&old.resources));
+        let mut ended: Vec<Timestamp> = Vec::new();
+        refusals.retain(|old| {
+            let covered = old.until <= until && resources.contains(&old.resources);
+            if covered {
+                ended.push(old.until);
+            }
+            !covered
+        });
         if refusals.len() >= KEPT_MAX {
             let first = refusals.iter().enumerate().min_by_key(|(_, old)| old.until);
             if let Some((first, _)) = first {
-                refusals.swap_remove(first);
+                ended.push(refusals.swap_remove(first).until);
             }
         }
         refusals.push(Refusal { resources, until });
+        for end in ended {
+            if refusals.iter().all(|kept| kept.until != end) {
+                self.ends.remove(&(end, agent, claim));
+            }
+        }
         self.ends.insert((until, agent, claim));
     }
 
@@ -78,6 +90,11 @@ impl Filters {
         if self.by_agent.remove(&agent).is_some() {
             self.ends.retain(|(_, of, _)| *of != agent);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
     }
 
     pub(super) fn next_end(&self) -> Option<Timestamp> {

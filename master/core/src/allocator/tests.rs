@@ -347,8 +347,14 @@ fn refusals_end_in_order_and_are_bounded() {
             Timestamp(100 + count),
         );
     }
+    assert_eq!(filters.len(), 8);
     assert!(!refused(&filters, "x1:1"), "the one that ends first made room");
     assert!(refused(&filters, "x100:1"));
     assert_eq!(filters.forget_claim(claim(1)), [agent(1)]);
-    assert_eq!(filters.next_end(), None);
+    assert_eq!((filters.next_end(), filters.len()), (None, 0));
+    for count in 1..=100u64 {
+        let larger = format!("cpus:{count}");
+        filters.refuse(claim(1), agent(1), resources(&larger), Timestamp(1000 + count));
+    }
+    assert_eq!(filters.len(), 1, "what covers the others replaces them");
 }

@@ -446,3 +446,35 @@ fn completed_frameworks_are_remembered_up_to_a_bound() {
            answer GET_FRAMEWORKS; f2 completed",
     );
 }
+
+#[test]
+fn a_change_that_the_leader_does_not_expect_makes_it_start_over() {
+    check(
+        "> manual
+         > 0ms f1 subscribes timeout=10
+           propose put f1
+         > 0ms commit
+           answer accepted
+           f1 <- subscribed as m1-F0001
+         > 1ms a1 registers cpus:1
+           propose admit a1
+         > 2ms commit-dropped
+           close a1
+           close f1
+           propose away f1 until 60002ms
+         > 3ms commit
+         > 4ms a1 registers cpus:1
+           a1 <- registered as m1-A0001
+         > 5ms f1 subscribes timeout=10
+           propose back f1
+         > 6ms commit
+           answer accepted
+           f1 <- subscribed as m1-F0001
+           f1 <- offers o1 a1 cpus:1
+         > 7ms f2 subscribes
+           propose put f2
+         > 8ms commit
+           answer accepted
+           f2 <- subscribed as m1-F0002",
+    );
+}

@@ -246,6 +246,18 @@ impl World {
             .collect()
     }
 
+    /// The tasks on an agent, with their frameworks.
+    pub(crate) fn tasks_on(&self, agent: &str) -> Vec<String> {
+        let Some(leading) = &self.master.leading else {
+            return Vec::new();
+        };
+        let id = self.id(agent);
+        let tasks = leading.tasks.iter().filter(|(_, task)| task.wire.agent_id.value == id);
+        tasks
+            .map(|(_, task)| format!("{}/{}", self.name(task.wire.framework_id.as_str()), task.wire.task_id))
+            .collect()
+    }
+
     /// How many changes wait to be committed.
     pub(crate) fn proposals(&self) -> usize {
         self.pending.len()
@@ -280,7 +292,7 @@ impl World {
     }
 
     /// Understands one line without its time:
-    /// - `tick`, `commit`, `drop` (the oldest proposal), `leads m2`, `loses`, `restarts as m2` (from a snapshot)
+    /// - `tick`, `commit`, `drop`, `commit-dropped` (the oldest proposal), `leads m2`, `loses`, `restarts as m2` (from a snapshot)
     /// - `a1 registers cpus:4 [tasks=f1/t1:RUNNING:cpus,1;mem,32+f1/t2:...]`, `a1 disconnects|leaves|pongs`,
     ///   `a1 resizes cpus:2`, `a1 updates f1/t1 RUNNING #1 [latest=FINISHED]`
     /// - `f1 subscribes [timeout=10] [roles=a,b] [suppressed=a] [can=PARTITION_AWARE] [user=root]`, `f1 updates` with the same,
@@ -294,6 +306,16 @@ impl World {
         match who {
             "tick" => return Some(Input::Tick),
             "commit" => return self.commit(),
+            "commit-dropped" => {
+                let (_, change) = self.pending.pop_front().expect("a proposal");
+                self.index += 1;
+                self.committed.push(change.clone());
+                return Some(Input::Committed {
+                    index: self.index,
+                    proposal: None,
+                    change,
+                });
+            }
             "drop" => {
                 let (proposal, _) = self.pending.pop_front().expect("a proposal");
                 return Some(Input::ProposalDropped { proposal });

@@ -76,16 +76,17 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
     let connected = world.stream(&framework).is_some();
     let text = match verb {
         0..=3 if !attached || what % 4 == 0 => {
-            let lists = what % 3 != 0 && !tasks.is_empty();
-            let listed = format!(
-                "{framework}/{task}:{state}:cpus,1;mem,32;ports,[{}-{}]",
-                what % 5 + 1,
-                what % 5 + 3
-            );
-            let tasks = if lists {
-                format!(" tasks={listed}")
-            } else {
+            let own = world.tasks_on(&agent);
+            let ports = format!("[{}-{}]", what % 5 + 1, what % 5 + 3);
+            let listed = match what % 3 {
+                0 => Vec::new(),
+                1 => own.iter().map(|task| format!("{task}:RUNNING:cpus,1;mem,32")).collect(),
+                _ => vec![format!("{framework}/{task}:{state}:cpus,1;mem,32;ports,{ports}")],
+            };
+            let tasks = if listed.is_empty() {
                 String::new()
+            } else {
+                format!(" tasks={}", listed.join("+"))
             };
             format!("{agent} registers cpus:{};mem:512;ports:[1-8]{tasks}", what % 4 + 4)
         }
@@ -124,7 +125,7 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
     format!("{now}ms {text}")
 }
 
-fn run(steps: &[(u8, u8, u16)]) {
+fn run(steps: &[(u8, u8, u16)]) -> String {
     let mut world = World::new(Config {
         completed_frameworks_max: 3,
         gone_agents_max: 2,
@@ -152,6 +153,7 @@ fn run(steps: &[(u8, u8, u16)]) {
         .filter(|request| !observer.answered.contains(request))
         .collect();
     assert!(silent.is_empty(), "{silent:?} have no answer, after:\n{}", world.out);
+    world.out
 }
 
 proptest! {
@@ -175,4 +177,53 @@ fn an_answer_is_given_once() {
     };
     observer.see(&effect);
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| observer.see(&effect))).is_err());
+}
+
+/// The random scripts are worth something: together they reach every kind of event.
+#[test]
+fn random_inputs_reach_what_they_should() {
+    let mut state = 1u64;
+    let mut next = || {
+        // Knuth's linear congruential generator (MMIX).
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u32
+    };
+    let mut out = String::new();
+    for _ in 0..40 {
+        let steps: Vec<_> = (0..200)
+            .map(|_| ((next() % 60) as u8, next() as u8, next() as u16))
+            .collect();
+        out += &run(&steps);
+    }
+    for event in [
+        "<- launch ",
+        "(task_invalid)",
+        "(invalid_offers)",
+        "<- rescind ",
+        "propose unreachable",
+        "propose reachable",
+        "propose gone",
+        "propose remove f",
+        "propose remove a",
+        "propose away",
+        "propose back",
+        "Framework failed over",
+        "Framework has been removed",
+        "(agent_reregistered)",
+        "UNREACHABLE",
+        "DROPPED",
+        "LOST",
+        "<- acknowledge ",
+        "<- kill ",
+        "<- shut down ",
+        "<- failure ",
+        "<- heartbeat",
+        "<- ping",
+        "not leader",
+        "forbidden",
+    ] {
+        assert!(out.contains(event), "no {event:?} in {} lines", out.lines().count());
+    }
 }
