@@ -23,6 +23,8 @@ const BIND: u64 = 4096;
 const RECURSIVE: u64 = 1 << 14;
 const SLAVE: u64 = 1 << 19;
 
+/// Where no sandbox can lie.
+const COVERED: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// The name of the sandbox's directory that serves as `/tmp`.
 const TMP_NAME: &str = ".tmp";
 const DEVICES: [(&CStr, u32, u32); 6] = [
@@ -102,6 +104,13 @@ impl Isolator for FilesystemIsolator {
     }
 
     fn prepare(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
+        if let Some(covered) = COVERED.iter().find(|path| container.sandbox.starts_with(path)) {
+            let reason = format!("{} lies below {covered}, which is private", container.sandbox.display());
+            return Err(Error::Rejected {
+                field: "sandbox",
+                reason,
+            });
+        }
         plan.clone_flags |= NEW_MOUNTS;
         let mut mount = |source: &CStr, target: &CStr, kind: &CStr, flags: u64, data: &CStr| {
             plan.mounts.push(&Step::Mount {
