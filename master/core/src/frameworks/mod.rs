@@ -8,19 +8,19 @@
 //!
 //! A framework has one claim on the allocator for each of its roles.
 
+mod description;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use proffer_proto::registry as wire;
 use proffer_proto::registry::change::Body;
-use proffer_proto::resources::Scalar;
 use proffer_proto::v1::framework_info::capability::Type as Capability;
 use proffer_proto::v1::scheduler::Call;
 use proffer_proto::v1::scheduler::call::Type;
 use proffer_proto::v1::{self, scheduler};
-use proffer_proto::{Rejection, link, roles};
+use proffer_proto::{Rejection, link};
 
-use crate::allocator::{Quantities, Wishes};
 use crate::effect::{Answer, Effect};
 use crate::input::{RequestId, StreamId};
 use crate::master::{Leading, Step};
@@ -30,6 +30,8 @@ use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
 use crate::timers::Timer;
 use crate::{events, tasks};
+
+pub(crate) use description::roles_of;
 
 /// When something that could not be proposed is proposed again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -162,20 +164,6 @@ impl Framework {
     }
 }
 
-/// The roles that a description names.
-pub(crate) fn roles_of(info: &v1::FrameworkInfo) -> BTreeSet<String> {
-    let multi_role = info
-        .capabilities
-        .iter()
-        .any(|own| own.r#type == Some(Capability::MultiRole as i32));
-    if multi_role {
-        return info.roles.iter().cloned().collect();
-    }
-    #[allow(deprecated)]
-    let role = info.role.clone();
-    BTreeSet::from([role.unwrap_or_else(|| roles::ANY.to_owned())])
-}
-
 /// Takes the frameworks over from the registry at an election. None is removed before it could come back.
 pub(crate) fn recover(leading: &mut Leading, step: &mut Step<'_>) {
     let grace = step.now.plus(step.config.framework_resubscribe_timeout);
@@ -239,7 +227,7 @@ fn check_subscribe(request: RequestId, stream: StreamId, call: Call) -> Result<S
         }
     }
     let constraints = subscribe.offer_constraints.as_ref();
-    let suppressed = check_description(&info, subscribe.suppressed_roles, constraints)
+    let suppressed = description::check(&info, subscribe.suppressed_roles, constraints)
         .map_err(|rejection| rejection.within("subscribe"))?;
     Ok(Subscription {
         request,
@@ -247,83 +235,6 @@ fn check_subscribe(request: RequestId, stream: StreamId, call: Call) -> Result<S
         info,
         suppressed,
     })
-}
-
-/// Checks what SUBSCRIBE and UPDATE_FRAMEWORK share.
-fn check_description(
-    info: &v1::FrameworkInfo,
-    suppressed: Vec<String>,
-    constraints: Option<&scheduler::OfferConstraints>,
-) -> Result<BTreeSet<String>, Rejection> {
-    check_info(info).map_err(|rejection| rejection.within("framework_info"))?;
-    let roles = roles_of(info);
-    for (index, role) in suppressed.iter().enumerate() {
-        if !roles.contains(role) {
-            let problem = format!("is {role:?}, which is no role of the framework");
-            let field = format!("suppressed_roles[{index}]");
-            return Err(Rejection::new(field, problem, "a role that `framework_info` names"));
-        }
-    }
-    if constraints.is_some_and(|constraints| !constraints.role_constraints.is_empty()) {
-        let problem = "is set, but offer constraints are not there yet";
-        return Err(Rejection::new("offer_constraints", problem, "no offer constraints"));
-    }
-    Ok(suppressed.into_iter().collect())
-}
-
-fn check_info(info: &v1::FrameworkInfo) -> Result<(), Rejection> {
-    let timeout = info.failover_timeout();
-    if timeout.is_nan() || timeout < 0.0 {
-        let problem = format!("is {timeout}");
-        return Err(Rejection::new("failover_timeout", problem, "seconds, 0 or more"));
-    }
-    let multi_role = info
-        .capabilities
-        .iter()
-        .any(|own| own.r#type == Some(Capability::MultiRole as i32));
-    #[allow(deprecated)]
-    let role = info.role.as_deref();
-    if multi_role && role.is_some_and(|role| role != roles::ANY) {
-        let accepted = "`roles` alone, for a framework with the capability MULTI_ROLE";
-        return Err(Rejection::new("role", "is set", accepted));
-    }
-    if !multi_role && !info.roles.is_empty() {
-        let accepted = "`role`, or the capability MULTI_ROLE";
-        return Err(Rejection::new("roles", "is set", accepted));
-    }
-    if let Some(role) = role {
-        roles::check(role, "role")?;
-    }
-    let mut seen = BTreeSet::new();
-    for (index, role) in info.roles.iter().enumerate() {
-        let field = format!("roles[{index}]");
-        roles::check(role, &field)?;
-        if !seen.insert(role) {
-            return Err(Rejection::new(field, format!("is {role:?} again"), "each role once"));
-        }
-    }
-    for (role, filters) in &info.offer_filters {
-        minimum(filters).map_err(|rejection| rejection.within(format!("offer_filters[{role:?}]")))?;
-    }
-    Ok(())
-}
-
-/// What a framework asks an offer to hold at least; `None` for the allocator's default.
-fn minimum(filters: &v1::OfferFilters) -> Result<Option<Vec<Quantities>>, Rejection> {
-    let Some(minimum) = &filters.min_allocatable_resources else {
-        return Ok(None);
-    };
-    let mut list = Vec::new();
-    for (index, quantities) in minimum.quantities.iter().enumerate() {
-        let mut amounts = Vec::new();
-        for (name, amount) in &quantities.quantities {
-            let field = format!("min_allocatable_resources.quantities[{index}][{name:?}].value");
-            let amount = Scalar::from_f64(amount.value).map_err(|rejection| rejection.within(field))?;
-            amounts.push((name.clone(), amount));
-        }
-        list.push(Quantities::from_amounts(amounts));
-    }
-    Ok(Some(list))
 }
 
 /// Finds out who it is that subscribes.
@@ -346,7 +257,7 @@ fn dispatch(leading: &mut Leading, step: &mut Step<'_>, mut subscription: Box<Su
         framework.queue.push_back(Deferred::Subscribe(subscription));
         return;
     }
-    if let Err(rejection) = check_change(&framework.info, &subscription.info) {
+    if let Err(rejection) = description::check_change(&framework.info, &subscription.info) {
         let rejection = rejection.within("subscribe.framework_info");
         return refuse(leading, step, &subscription, rejection);
     }
@@ -383,28 +294,6 @@ pub(crate) fn find(leading: &Leading, step: &Step<'_>, id: &v1::FrameworkId) -> 
     };
     let accepted = "the id of a framework that is not removed; subscribing without an id gives a new one";
     Err(Rejection::new("framework_id", problem, accepted))
-}
-
-/// What may never change in a description.
-fn check_change(old: &v1::FrameworkInfo, new: &v1::FrameworkInfo) -> Result<(), Rejection> {
-    let fixed = |field: &str, old: String, new: String| {
-        Err(Rejection::new(
-            field,
-            format!("changes from {old} to {new}"),
-            "what the framework first subscribed with",
-        ))
-    };
-    if old.principal != new.principal {
-        let text = |info: &v1::FrameworkInfo| format!("{:?}", info.principal());
-        return fixed("principal", text(old), text(new));
-    }
-    if old.user != new.user {
-        return fixed("user", format!("{:?}", old.user), format!("{:?}", new.user));
-    }
-    if old.checkpoint() != new.checkpoint() {
-        return fixed("checkpoint", old.checkpoint().to_string(), new.checkpoint().to_string());
-    }
-    Ok(())
 }
 
 fn refuse(leading: &mut Leading, step: &mut Step<'_>, subscription: &Subscription, rejection: Rejection) {
@@ -476,7 +365,7 @@ fn revive_all(leading: &mut Leading, slot: FrameworkSlot) {
 
 /// Takes a new description over. Roles that are left keep what they hold, and get nothing more.
 fn describe(leading: &mut Leading, slot: FrameworkSlot, info: v1::FrameworkInfo, suppressed: &BTreeSet<String>) {
-    let roles = roles_of(&info);
+    let roles = description::roles_of(&info);
     leading.frameworks[slot].info = info;
     for claim in leading.frameworks[slot].claims.values() {
         leading.claims[*claim].subscribed = false;
@@ -486,7 +375,7 @@ fn describe(leading: &mut Leading, slot: FrameworkSlot, info: v1::FrameworkInfo,
         let state = &mut leading.claims[claim];
         state.subscribed = true;
         state.suppressed = suppressed.contains(&role);
-        let wishes = wishes(&leading.frameworks[slot], &role);
+        let wishes = description::wishes(&leading.frameworks[slot], &role);
         leading.allocator.put_claim(claim, wishes);
     }
     refresh_claims(leading, slot);
@@ -504,18 +393,9 @@ pub(crate) fn claim(leading: &mut Leading, slot: FrameworkSlot, role: &str) -> C
         suppressed: false,
     });
     leading.frameworks[slot].claims.insert(role.to_owned(), claim);
-    let wishes = wishes(&leading.frameworks[slot], role);
+    let wishes = description::wishes(&leading.frameworks[slot], role);
     leading.allocator.put_claim(claim, wishes);
     claim
-}
-
-fn wishes(framework: &Framework, role: &str) -> Wishes {
-    let filters = framework.info.offer_filters.get(role);
-    Wishes {
-        role: role.to_owned(),
-        minimum: filters.and_then(|filters| minimum(filters).ok().flatten()),
-        gpus: framework.has(Capability::GpuResources),
-    }
 }
 
 /// Tells the allocator which roles of the framework want offers.
@@ -711,7 +591,7 @@ pub(crate) fn update(
     let info = call.framework_info;
     let id = &leading.frameworks[slot].id;
     let checked = match &info.id {
-        Some(inner) if inner == id => check_description(&info, call.suppressed_roles, call.offer_constraints.as_ref()),
+        Some(inner) if inner == id => description::check(&info, call.suppressed_roles, call.offer_constraints.as_ref()),
         _ => {
             let accepted = format!("{:?}, the call's `framework_id`", id.value);
             Err(Rejection::new("framework_info.id", "is another id, or none", accepted))
@@ -743,7 +623,7 @@ fn dispatch_update(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSl
         let answer = Answer::Forbidden("the framework is not subscribed".to_owned());
         return step.effects.answer(update.request, answer);
     }
-    if let Err(rejection) = check_change(&framework.info, &update.info) {
+    if let Err(rejection) = description::check_change(&framework.info, &update.info) {
         let rejection = rejection.within("update_framework.framework_info");
         return step.effects.answer(update.request, Answer::Rejected(rejection));
     }

@@ -1,0 +1,275 @@
+//! The effects of a step as the lines of a transcript.
+
+use proffer_proto::link;
+use proffer_proto::registry as wire;
+use proffer_proto::registry::change::Body as Change;
+use proffer_proto::v1::{self, master, scheduler};
+
+use super::{World, resources_text, uuid_text};
+use crate::{Answer, Effect};
+
+impl World {
+    /// `None` for what a script does not want to see.
+    pub(super) fn effect(&mut self, effect: &Effect) -> Option<String> {
+        Some(match effect {
+            Effect::Propose { change, .. } => format!("propose {}", self.change(change)),
+            Effect::SendAgent { connection, message } => {
+                let text = self.to_agent(message.body.as_ref().expect("a body"));
+                format!("{} <- {text}", self.connections[connection])
+            }
+            Effect::CloseAgent { connection } => format!("close {}", self.connections[connection]),
+            Effect::SendEvent { stream, event } => format!("{} <- {}", self.streams[stream], self.event(event)),
+            Effect::CloseStream { stream } => format!("close {}", self.streams[stream]),
+            Effect::Answer { answer, .. } => match answer {
+                Answer::Accepted => "answer accepted".to_owned(),
+                Answer::Response(response) => format!("answer {}", self.response(response)),
+                Answer::Rejected(rejection) => format!("answer rejected: {rejection}"),
+                Answer::Forbidden(why) => format!("answer forbidden: {why}"),
+                Answer::NotLeader => "answer not leader".to_owned(),
+            },
+            Effect::Wake { at } => {
+                if !self.wakes {
+                    return None;
+                }
+                format!("wake {at}")
+            }
+        })
+    }
+
+    fn learn(&mut self, name: &str, id: &str) {
+        self.ids.insert(name.to_owned(), id.to_owned());
+        self.names.insert(id.to_owned(), name.to_owned());
+    }
+
+    fn change(&mut self, change: &wire::Change) -> String {
+        match change.body.as_ref().expect("a body") {
+            Change::AdmitAgent(admit) => {
+                let name = admit.agent.hostname.clone();
+                self.learn(&name, admit.agent.id.as_ref().expect("an id").as_str());
+                format!("admit {name}")
+            }
+            Change::UpdateAgent(update) => {
+                format!(
+                    "update {} {}",
+                    update.agent.hostname,
+                    resources_text(&update.agent.resources)
+                )
+            }
+            Change::MarkUnreachable(mark) => format!("unreachable {}", self.name(mark.agent_id.as_str())),
+            Change::MarkReachable(mark) => format!("reachable {}", self.name(mark.agent_id.as_str())),
+            Change::MarkGone(mark) => format!("gone {}", self.name(mark.agent_id.as_str())),
+            Change::RemoveAgent(remove) => format!("remove {}", self.name(remove.agent_id.as_str())),
+            Change::PutFramework(put) => {
+                let name = put.framework.name.clone();
+                self.learn(&name, put.framework.id.as_ref().expect("an id").as_str());
+                format!("put {name}")
+            }
+            Change::FrameworkDisconnected(away) => {
+                format!(
+                    "away {} until {}ms",
+                    self.name(away.framework_id.as_str()),
+                    away.deadline_ms
+                )
+            }
+            Change::FrameworkConnected(back) => format!("back {}", self.name(back.framework_id.as_str())),
+            Change::RemoveFramework(remove) => format!("remove {}", self.name(remove.framework_id.as_str())),
+            Change::ForgetCompleted(forget) => {
+                let frameworks = forget.framework_ids.iter().map(|id| self.name(id.as_str()));
+                let agents = forget.gone_agent_ids.iter().map(|id| self.name(id.as_str()));
+                format!("forget {}", frameworks.chain(agents).collect::<Vec<_>>().join(" "))
+            }
+        }
+    }
+
+    fn to_agent(&self, body: &link::master_message::Body) -> String {
+        use link::master_message::Body;
+        let task = |framework: &v1::FrameworkId, task: &v1::TaskId| format!("{}/{task}", self.name(framework.as_str()));
+        match body {
+            Body::Registered(registered) => format!("registered as {}", registered.agent_id),
+            Body::Rejected(rejected) => {
+                format!(
+                    "rejected{}: {}",
+                    if rejected.gone() { " as gone" } else { "" },
+                    rejected.message
+                )
+            }
+            Body::Launch(launch) => {
+                let id = launch.framework.id.as_ref().expect("an id");
+                let one =
+                    |info: &v1::TaskInfo| format!("{} {}", task(id, &info.task_id), resources_text(&info.resources));
+                format!("launch {}", launch.tasks.iter().map(one).collect::<Vec<_>>().join(", "))
+            }
+            Body::Kill(kill) => format!("kill {}", task(&kill.framework_id, &kill.task_id)),
+            Body::Acknowledge(ack) => {
+                format!(
+                    "acknowledge {}{}",
+                    task(&ack.framework_id, &ack.task_id),
+                    uuid_text(Some(&ack.uuid))
+                )
+            }
+            Body::ShutdownFramework(shutdown) => format!("shut down {}", self.name(shutdown.framework_id.as_str())),
+            Body::FrameworkMessage(message) => {
+                format!(
+                    "message for {}: {}",
+                    message.executor_id,
+                    String::from_utf8_lossy(&message.data)
+                )
+            }
+            Body::ShutdownExecutor(shutdown) => format!("shut down executor {}", shutdown.executor_id),
+            Body::Ping(ping) => format!("ping {}", ping.sequence),
+            Body::UpdateFramework(update) => format!("update {}", update.framework.name),
+        }
+    }
+
+    fn event(&self, event: &scheduler::Event) -> String {
+        use scheduler::event::Type;
+        match event.r#type() {
+            Type::Subscribed => {
+                let subscribed = event.subscribed.as_ref().expect("a payload");
+                format!("subscribed as {}", subscribed.framework_id)
+            }
+            Type::Offers => {
+                let offers = &event.offers.as_ref().expect("a payload").offers;
+                let one = |offer: &v1::Offer| {
+                    let resources = resources_text(&offer.resources);
+                    format!("{} {} {resources}", self.offer_name(&offer.id), offer.hostname)
+                };
+                format!("offers {}", offers.iter().map(one).collect::<Vec<_>>().join(", "))
+            }
+            Type::Rescind => {
+                format!(
+                    "rescind {}",
+                    self.offer_name(&event.rescind.as_ref().expect("a payload").offer_id)
+                )
+            }
+            Type::Update => self.status(&event.update.as_ref().expect("a payload").status),
+            Type::Message => {
+                let message = event.message.as_ref().expect("a payload");
+                format!(
+                    "message of {}: {}",
+                    message.executor_id,
+                    String::from_utf8_lossy(&message.data)
+                )
+            }
+            Type::Failure => {
+                let failure = event.failure.as_ref().expect("a payload");
+                let agent = failure
+                    .agent_id
+                    .as_ref()
+                    .map(|id| self.name(id.as_str()))
+                    .unwrap_or_default();
+                let executor = failure.executor_id.as_ref().map(|id| format!(" executor {id}"));
+                format!("failure {agent}{}", executor.unwrap_or_default())
+            }
+            Type::Error => format!("error: {}", event.error.as_ref().expect("a payload").message),
+            Type::Heartbeat => "heartbeat".to_owned(),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    fn status(&self, status: &v1::TaskStatus) -> String {
+        let state = status.state().as_str_name().trim_start_matches("TASK_");
+        let agent = status
+            .agent_id
+            .as_ref()
+            .map(|id| format!(" on {}", self.name(id.as_str())));
+        let reason = status.reason.map(|_| {
+            status
+                .reason()
+                .as_str_name()
+                .trim_start_matches("REASON_")
+                .to_lowercase()
+        });
+        let since = status
+            .unreachable_time
+            .as_ref()
+            .map(|time| format!(" since {}ms", time.nanoseconds / 1_000_000));
+        let message = status.message.as_ref().map(|message| format!(": {message}"));
+        format!(
+            "update {} {state}{}{}{}{}{}",
+            status.task_id,
+            agent.unwrap_or_default(),
+            uuid_text(status.uuid.as_ref()),
+            reason.map(|reason| format!(" ({reason})")).unwrap_or_default(),
+            since.unwrap_or_default(),
+            message.unwrap_or_default(),
+        )
+    }
+
+    /// A response as lines of its main facts.
+    fn response(&self, response: &master::Response) -> String {
+        let mut parts = vec![response.r#type().as_str_name().to_owned()];
+        let state = response.get_state.clone().unwrap_or_default();
+        let agents = response.get_agents.clone().or(state.get_agents).unwrap_or_default();
+        for agent in &agents.agents {
+            parts.push(format!(
+                "{} active={} total [{}] allocated [{}] offered [{}]",
+                agent.agent_info.hostname,
+                agent.active,
+                resources_text(&agent.total_resources),
+                resources_text(&agent.allocated_resources),
+                resources_text(&agent.offered_resources),
+            ));
+        }
+        parts.extend(
+            agents
+                .recovered_agents
+                .iter()
+                .map(|agent| format!("{} recovered", agent.hostname)),
+        );
+        let frameworks = response
+            .get_frameworks
+            .clone()
+            .or(state.get_frameworks)
+            .unwrap_or_default();
+        for framework in &frameworks.frameworks {
+            let offers: Vec<_> = framework
+                .offers
+                .iter()
+                .map(|offer| self.offer_name(&offer.id))
+                .collect();
+            parts.push(format!(
+                "{} active={} connected={} recovered={} offers [{}]",
+                framework.framework_info.name,
+                framework.active,
+                framework.connected,
+                framework.recovered,
+                offers.join(" "),
+            ));
+        }
+        let completed = frameworks.completed_frameworks.iter();
+        parts.extend(completed.map(|framework| format!("{} completed", framework.framework_info.name)));
+        let tasks = response.get_tasks.clone().or(state.get_tasks).unwrap_or_default();
+        let all = [
+            ("", tasks.tasks),
+            ("unreachable ", tasks.unreachable_tasks),
+            ("completed ", tasks.completed_tasks),
+        ];
+        for (kind, list) in all {
+            parts.extend(list.iter().map(|task| {
+                let state = task.state().as_str_name();
+                format!(
+                    "{kind}{} {state} on {}",
+                    task.task_id,
+                    self.name(task.agent_id.as_str())
+                )
+            }));
+        }
+        for role in response.get_roles.clone().unwrap_or_default().roles {
+            let names: Vec<_> = role.frameworks.iter().map(|id| self.name(id.as_str())).collect();
+            parts.push(format!(
+                "{} of {} [{}]",
+                role.name,
+                names.join(" "),
+                resources_text(&role.resources)
+            ));
+        }
+        if let Some(health) = &response.get_health {
+            parts.push(format!("healthy={}", health.healthy));
+        }
+        if let Some(version) = &response.get_version {
+            parts.push(version.version_info.version.clone());
+        }
+        parts.join("; ")
+    }
+}
