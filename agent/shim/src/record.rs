@@ -232,12 +232,13 @@ pub fn keyed(text: &[u8], key: &[u8]) -> Option<u64> {
         .and_then(number)
 }
 
-/// A text of a fixed capacity, for records written without allocating. What does not fit is dropped, and the record is then known
-/// as torn.
+/// A text of a fixed capacity, for records written without allocating. What does not fit is dropped with all that follows, and the
+/// record is then known as torn.
 #[derive(Debug)]
 pub struct Text<const N: usize> {
     bytes: [u8; N],
     length: usize,
+    full: bool,
 }
 
 impl<const N: usize> Default for Text<N> {
@@ -245,6 +246,7 @@ impl<const N: usize> Default for Text<N> {
         Text {
             bytes: [0; N],
             length: 0,
+            full: false,
         }
     }
 }
@@ -257,9 +259,12 @@ impl<const N: usize> Text<N> {
 
     /// Appends bytes.
     pub fn push(&mut self, bytes: &[u8]) -> &mut Self {
-        if let Some(room) = self.bytes.get_mut(self.length..self.length + bytes.len()) {
-            room.copy_from_slice(bytes);
-            self.length += bytes.len();
+        match self.bytes.get_mut(self.length..self.length + bytes.len()) {
+            Some(room) if !self.full => {
+                room.copy_from_slice(bytes);
+                self.length += bytes.len();
+            }
+            _ => self.full = true,
         }
         self
     }
