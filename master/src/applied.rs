@@ -21,6 +21,8 @@ use prost::Message as _;
 
 const SUMMARY_KEY: &[u8] = b"m";
 const CACHE_BYTES: u64 = 8 << 20;
+/// sled keeps several buffers of this size.
+const SEGMENT_BYTES: usize = 64 << 10;
 
 /// The applied registry could not be used; it is to be thrown away.
 #[derive(Debug, thiserror::Error)]
@@ -424,6 +426,7 @@ fn open_sled(directory: &Path) -> Result<sled::Db, Error> {
     let config = sled::Config::new()
         .path(directory)
         .cache_capacity(CACHE_BYTES)
+        .segment_size(SEGMENT_BYTES)
         .mode(sled::Mode::LowSpace)
         .flush_every_ms(None);
     Ok(config.open()?)

@@ -210,10 +210,12 @@ fn records(payload: &[u8]) -> Option<Vec<Record>> {
         records.push(match kind {
             1 => Record::Entry(input.entry()?),
             2 => {
-                let mut state = HardState::default();
-                state.term = input.u64()?;
-                state.vote = input.u64()?;
-                state.commit = input.u64()?;
+                let state = HardState {
+                    term: input.u64()?,
+                    vote: input.u64()?,
+                    commit: input.u64()?,
+                    ..HardState::default()
+                };
                 Record::HardState(state)
             }
             3 => Record::Truncate(input.u64()?),
@@ -253,9 +255,11 @@ impl<'a> Reader<'a> {
     }
 
     fn entry(&mut self) -> Option<Entry> {
-        let mut entry = Entry::default();
-        entry.index = self.u64()?;
-        entry.term = self.u64()?;
+        let mut entry = Entry {
+            index: self.u64()?,
+            term: self.u64()?,
+            ..Entry::default()
+        };
         entry.set_entry_type(match self.u8()? {
             0 => EntryType::EntryNormal,
             1 => EntryType::EntryConfChange,
@@ -277,10 +281,12 @@ mod tests {
     const SEGMENT: SegmentId = [7; 16];
 
     fn sealed(offset: u64, data: &[u8]) -> Vec<u8> {
-        let mut entry = Entry::default();
-        entry.index = 3;
-        entry.term = 2;
-        entry.data = data.to_vec().into();
+        let entry = Entry {
+            index: 3,
+            term: 2,
+            data: data.to_vec().into(),
+            ..Entry::default()
+        };
         let mut builder = Builder::default();
         builder.clear();
         builder.entry(&entry);

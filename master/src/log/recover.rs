@@ -175,7 +175,7 @@ fn reopen<D: Disk>(disk: &D, found: &Found, offset: usize) -> Result<Active<D::F
     let file = disk
         .open(&found.name)
         .map_err(|source| fault("open", &found.name, source))?;
-    if !segment::is_blank(&found.bytes[offset..]) {
+    if !segment::is_blank(found.bytes.get(offset..).unwrap_or_default()) {
         tracing::info!(
             segment = found.name,
             offset,

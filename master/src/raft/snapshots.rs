@@ -26,8 +26,10 @@ pub struct Snapshots {
 /// The snapshot from which every initial member of a group starts: a newcomer that began with an empty log would replay
 /// it and end with no configuration at all.
 pub fn bootstrap(voters: &[u64], data: Vec<u8>) -> Snapshot {
-    let mut state = ConfState::default();
-    state.voters = voters.to_vec();
+    let state = ConfState {
+        voters: voters.to_vec(),
+        ..ConfState::default()
+    };
     let mut snapshot = Snapshot::default();
     snapshot.mut_metadata().index = 1;
     snapshot.mut_metadata().term = 1;

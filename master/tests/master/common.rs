@@ -97,7 +97,6 @@ pub(crate) async fn next(events: &mut Streaming<Event>) -> Result<Option<Event>,
 }
 
 /// A call with the stream id where it belongs.
-
 pub(crate) fn on_stream(stream_id: &str, call: Call) -> Request<Call> {
     let mut request = Request::new(call);
     if let Ok(value) = stream_id.parse() {
