@@ -17,7 +17,8 @@ use proffer_proto::api::agent_operator_client::AgentOperatorClient;
 use proffer_proto::link::{self, AgentMessage, MasterMessage, agent_message, master_message};
 use proffer_proto::v1;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 /// How long anything may take on a busy machine.
@@ -60,7 +61,7 @@ impl FakeMaster {
         tokio::spawn(
             tonic::transport::Server::builder()
                 .add_service(service)
-                .serve_with_incoming(TcpListenerStream::new(listener)),
+                .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))),
         );
         Ok(master)
     }
