@@ -157,9 +157,11 @@ pub(crate) fn acknowledge(
         return;
     };
     let task = leading.frameworks[framework].tasks.get(&call.task_id).copied();
-    if let Some(task) = task
-        && leading.tasks[task].acknowledged.as_ref() == Some(&call.uuid)
+    if let Some(task) = task.map(|task| &leading.tasks[task])
+        && task.acknowledged.as_ref() == Some(&call.uuid)
+        && task.wire.status_update_uuid.as_ref() != Some(&call.uuid)
     {
+        // The agent was told, and has not sent the update again since.
         return;
     }
     let Some(connection) = leading.agents[agent].connection() else {

@@ -286,3 +286,38 @@ fn messages_reach_the_other_side() {
          > 8ms a1 says f9 e1 hi",
     );
 }
+
+#[test]
+fn an_acknowledgement_that_was_lost_on_the_way_is_sent_again() {
+    check(
+        "> 0ms f1 subscribes
+           propose put f1
+           answer accepted
+           f1 <- subscribed as m1-F0001
+         > 0ms a1 registers cpus:4;mem:1024
+           propose admit a1
+           a1 <- registered as m1-A0001
+           f1 <- offers o1 a1 cpus:4;mem:1024
+         > 1ms f1 accepts o1 launch=t1:cpus,4;mem,1024
+           answer accepted
+           a1 <- launch f1/t1 cpus:4;mem:1024
+         > 2ms a1 updates f1/t1 RUNNING #1
+           f1 <- update t1 RUNNING on a1 #1
+         > 3ms f1 acknowledges a1 t1 #1
+           answer accepted
+           a1 <- acknowledge f1/t1 #1
+         > 4ms a1 updates f1/t1 RUNNING #1
+           f1 <- update t1 RUNNING on a1 #1
+         > 5ms f1 acknowledges a1 t1 #1
+           answer accepted
+           a1 <- acknowledge f1/t1 #1
+         > 6ms a1 registers tasks=f1/t1:RUNNING:cpus,4;mem,1024:#1
+           close a1
+           a1 <- registered as m1-A0001
+         > 7ms f1 acknowledges a1 t1 #1
+           answer accepted
+           a1 <- acknowledge f1/t1 #1
+         > 8ms f1 acknowledges a1 t1 #1
+           answer accepted",
+    );
+}
