@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use proffer_proto::resources::Resources;
 use proffer_proto::v1::scheduler::{Event, event};
 use proffer_proto::v1::{
     Filters, FrameworkId, FrameworkInfo, KillPolicy, Offer, OfferId, TaskId, TaskInfo, TaskState, TaskStatus,
@@ -85,17 +86,17 @@ impl TestFramework {
         self.until("an offer", |framework| framework.offers.pop_front()).await
     }
 
-    /// The next offer of one agent; offers of others are declined.
-    pub async fn next_offer_with_ports(&mut self) -> anyhow::Result<Offer> {
-        self.until("an offer with ports", |framework| {
-            let offer = framework.offers.pop_front()?;
-            offer
-                .resources
-                .iter()
-                .any(|resource| resource.name == "ports")
-                .then_some(offer)
-        })
-        .await
+    /// The next offer that has these amounts and a port; smaller ones are given back for long.
+    pub async fn next_offer_of(&mut self, cpus: f64, mem_mib: f64) -> anyhow::Result<Offer> {
+        loop {
+            let offer = self.next_offer().await?;
+            let resources = Resources::from_wire(&offer.resources)?;
+            let enough = resources.cpus().as_f64() >= cpus && resources.mem().as_f64() >= mem_mib;
+            if enough && !resources.ports().is_empty() {
+                return Ok(offer);
+            }
+            self.decline(offer, 3600.0).await?;
+        }
     }
 
     /// Launches one task on an offer, the rest of which is given back at once.

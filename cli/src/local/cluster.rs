@@ -58,15 +58,17 @@ impl LocalCluster {
     pub async fn start(options: ClusterOptions) -> Result<Self, LocalError> {
         let mut master = LocalProcess::start(master_spec(&options))?;
         let master_address = master.address(READY_DEADLINE).await?;
-        // A master that comes back must be found where the agents know it.
+        // A process that comes back must be found where the others know it.
         master.spec_mut().args = master_args(&options, &master_address);
         let mut agents = Vec::new();
         for index in 0..options.agents.len() {
             agents.push(LocalProcess::start(agent_spec(&options, index, &master_address))?);
         }
         let mut agent_addresses = Vec::new();
-        for agent in &mut agents {
-            agent_addresses.push(agent.address(READY_DEADLINE).await?);
+        for (index, agent) in agents.iter_mut().enumerate() {
+            let address = agent.address(READY_DEADLINE).await?;
+            agent.spec_mut().args = agent_args(&options, index, &master_address, &address);
+            agent_addresses.push(address);
         }
         Ok(LocalCluster {
             options,
@@ -108,7 +110,9 @@ impl LocalCluster {
         self.options.agents.push(agent);
         let index = self.agents.len();
         let mut process = LocalProcess::start(agent_spec(&self.options, index, &self.master_address))?;
-        self.agent_addresses.push(process.address(READY_DEADLINE).await?);
+        let address = process.address(READY_DEADLINE).await?;
+        process.spec_mut().args = agent_args(&self.options, index, &self.master_address, &address);
+        self.agent_addresses.push(address);
         self.agents.push(process);
         Ok(index)
     }
@@ -177,12 +181,22 @@ fn cgroup_prefix(directory: &Path) -> String {
 }
 
 fn agent_spec(options: &ClusterOptions, index: usize, master: &str) -> ProcessSpec {
+    ProcessSpec {
+        name: format!("agent-{index}"),
+        program: options.program.clone(),
+        args: agent_args(options, index, master, "127.0.0.1:0"),
+        environment: options.environment.clone(),
+        directory: agent_directory(&options.directory, index),
+    }
+}
+
+fn agent_args(options: &ClusterOptions, index: usize, master: &str, listen: &str) -> Vec<String> {
     let directory = agent_directory(&options.directory, index);
     let agent = &options.agents[index];
     let mut args = vec![
         "agent".to_owned(),
         format!("--master={master}"),
-        "--listen=127.0.0.1:0".to_owned(),
+        format!("--listen={listen}"),
         format!("--work-dir={}", directory.join("work").display()),
         format!("--runtime-dir={}", directory.join("run").display()),
         format!("--cgroup-root={}-{index}", cgroup_prefix(&options.directory)),
@@ -194,11 +208,5 @@ fn agent_spec(options: &ClusterOptions, index: usize, master: &str) -> ProcessSp
         args.push(format!("--attributes={attributes}"));
     }
     args.extend(agent.args.iter().cloned());
-    ProcessSpec {
-        name: format!("agent-{index}"),
-        program: options.program.clone(),
-        args,
-        environment: options.environment.clone(),
-        directory,
-    }
+    args
 }

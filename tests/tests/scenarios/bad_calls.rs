@@ -160,7 +160,7 @@ async fn a_thousand_bad_calls_are_rejected_by_the_field_and_nothing_is_lost() ->
     require_isolation!();
     let mut cluster = Cluster::builder("bad").start().await?;
     let mut framework = cluster.framework("bad").await?;
-    let before = framework.next_offer_with_ports().await?;
+    let before = framework.next_offer_of(0.1, 32.0).await?;
     let total = before.resources.clone();
     framework.decline(before, 0.0).await?;
 
@@ -176,7 +176,7 @@ async fn a_thousand_bad_calls_are_rejected_by_the_field_and_nothing_is_lost() ->
     oversized(&framework).await?;
 
     // Nothing leaked: everything that the agent has is offered, and a good task still runs.
-    let after = framework.next_offer_with_ports().await?;
+    let after = framework.next_offer_of(0.1, 32.0).await?;
     assert_eq!(after.resources, total);
     let good = framework.launch(after, shell("true")).await?;
     framework.wait_for(&good, TaskState::TaskFinished).await?;
@@ -186,7 +186,7 @@ async fn a_thousand_bad_calls_are_rejected_by_the_field_and_nothing_is_lost() ->
 
 async fn bad_task(framework: &mut TestFramework, bad: &BadTask, index: usize) -> anyhow::Result<()> {
     let (what, spoil, field) = bad;
-    let offer = framework.next_offer_with_ports().await?;
+    let offer = framework.next_offer_of(0.1, 32.0).await?;
     let mut info = good_task(&offer, index)?;
     spoil(&mut info, index);
     let seen = framework.updates().len();
@@ -214,7 +214,7 @@ async fn bad_task(framework: &mut TestFramework, bad: &BadTask, index: usize) ->
 
 /// Two tasks of one id: the first runs, the second is refused.
 async fn duplicate(framework: &mut TestFramework, index: usize) -> anyhow::Result<()> {
-    let offer = framework.next_offer_with_ports().await?;
+    let offer = framework.next_offer_of(0.1, 32.0).await?;
     let info = good_task(&offer, index)?;
     framework.launch_infos(&offer, vec![info.clone(), info.clone()]).await?;
     let refused = framework
@@ -257,7 +257,7 @@ async fn bad_call(framework: &TestFramework, bad: &BadCall, index: usize) -> any
 }
 
 async fn unknown_offer(framework: &mut TestFramework) -> anyhow::Result<()> {
-    let offer = framework.next_offer_with_ports().await?;
+    let offer = framework.next_offer_of(0.1, 32.0).await?;
     let mut info = good_task(&offer, CALLS)?;
     info.task_id = "on-an-unknown-offer".into();
     let unknown = Offer {

@@ -30,7 +30,7 @@ async fn a_task_binds_its_own_ports_and_no_other() -> anyhow::Result<()> {
     require_isolation!();
     let mut cluster = Cluster::builder("ports").start().await?;
     let mut framework = cluster.framework("ports").await?;
-    let offer = framework.next_offer_with_ports().await?;
+    let offer = framework.next_offer_of(0.1, 32.0).await?;
     let (_, last) = cluster.ports(0);
     let probe = proffer_tests::cluster::built("proffer-probe")?;
     // The last port of the agent is not among those that the task gets.

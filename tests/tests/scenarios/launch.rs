@@ -46,7 +46,7 @@ async fn freed_resources_are_offered_again() -> anyhow::Result<()> {
     let mut cluster = Cluster::builder("freed").cpus(1.0).start().await?;
     let mut framework = cluster.framework("freed").await?;
     for _ in 0..5 {
-        let offer = framework.next_offer().await?;
+        let offer = framework.next_offer_of(0.9, 32.0).await?;
         let whole = shell("true").cpus(0.9);
         let task = framework.launch(offer, whole).await?;
         framework.wait_for(&task, TaskState::TaskFinished).await?;
