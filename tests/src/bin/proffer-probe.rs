@@ -1,16 +1,30 @@
 //! What a test runs inside a container to see what the kernel lets it do.
 //!
 //! `proffer-probe bind tcp4|udp4|tcp6|mapped PORT…` prints a line for each port: `bound`, or the error number.
+//! `proffer-probe hog MIB` takes that much memory, uses it, and stays.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
-#[allow(clippy::print_stdout)]
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [_, kind, ports @ ..] = &args[..] else {
-        eprintln!("usage: proffer-probe bind tcp4|udp4|tcp6|mapped PORT…");
-        std::process::exit(2);
-    };
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["bind", kind, ref ports @ ..] => bind_each(kind, ports),
+        ["hog", mib] => hog(mib.parse().expect("an amount is a number")),
+        _ => {
+            eprintln!("usage: proffer-probe bind tcp4|udp4|tcp6|mapped PORT… | hog MIB");
+            std::process::exit(2);
+        }
+    }
+}
+
+fn hog(mib: usize) {
+    let memory = vec![1_u8; mib << 20];
+    std::hint::black_box(&memory);
+    std::thread::park();
+}
+
+#[allow(clippy::print_stdout)]
+fn bind_each(kind: &str, ports: &[&str]) {
     for port in ports {
         let port: u16 = port.parse().expect("a port is a number");
         match bind(kind, port) {

@@ -11,9 +11,10 @@ async fn a_task_that_takes_too_much_memory_is_told_so() -> anyhow::Result<()> {
     let mut cluster = Cluster::builder("oom").start().await?;
     let mut framework = cluster.framework("oom").await?;
     let offer = framework.next_offer().await?;
-    // The shell keeps the text in its memory until the limit of 32 MiB is reached.
-    let hungry = shell("x=$(head -c 200000000 /dev/zero | tr '\\0' x); sleep 1000");
-    let task = framework.launch(offer, hungry).await?;
+    let probe = proffer_tests::cluster::built("proffer-probe")?;
+    let task = framework
+        .launch(offer, shell(&format!("{} hog 200", probe.display())))
+        .await?;
     let status = framework.wait_for(&task, TaskState::TaskFailed).await?;
     assert_eq!(
         status.reason(),
