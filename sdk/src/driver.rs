@@ -132,8 +132,11 @@ impl<S: Scheduler> Driver<S> {
         let connecting = connector.connect(subscribe);
         tokio::pin!(connecting);
         loop {
-            if self.context.ending == Some(Ending::Stop) {
-                return Ok(None);
+            match self.context.ending {
+                Some(Ending::Stop) => return Ok(None),
+                // There is nothing to tear down.
+                Some(Ending::Teardown) if self.context.framework_id.is_none() => return Ok(None),
+                _ => {}
             }
             tokio::select! {
                 subscription = &mut connecting => return Ok(Some(subscription?)),
@@ -242,6 +245,7 @@ impl<S: Scheduler> Driver<S> {
     async fn update(&mut self, status: TaskStatus, lanes: &Lanes) {
         self.reconciler.answered(&status);
         if self.context.tasks.is_news(&status) {
+            self.context.tasks.heard_of(&status);
             self.scheduler.update(&mut self.context, status.clone()).await;
         }
         self.context.tasks.told(&status);

@@ -4,8 +4,10 @@
 //! role are used together. Reserved resources are used before unreserved ones; persistent volumes and shared resources are
 //! left alone.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use proffer_proto::resources::{Ranges, Scalar};
 use proffer_proto::v1::scheduler::Call;
 use proffer_proto::v1::{AgentId, Attribute, Filters, Offer, OfferId, Resource, TaskInfo, offer, value};
 
@@ -214,17 +216,15 @@ struct Piece {
 
 #[derive(Debug, Clone)]
 enum Left {
-    /// In thousandths.
-    Scalar(i64),
-    /// Free ports, ascending and disjoint, bounds included.
-    Ports(Vec<(u16, u16)>),
+    Scalar(Scalar),
+    Ports(Ranges),
 }
 
 /// A part of a piece that a task takes.
 #[derive(Debug)]
 enum Part {
-    Scalar(i64),
-    Ports(Vec<u16>),
+    Scalar(Scalar),
+    Ports(Ranges),
 }
 
 impl Matcher {
@@ -273,7 +273,7 @@ impl Matcher {
                 let parts = allowed.then(|| agent.parts(shape)).flatten()?;
                 let rank = match shape.strategy {
                     Strategy::Pack => (usize::MAX - agent.placed, agent.cpus_left()),
-                    Strategy::Spread | Strategy::Unique => (count, i64::MAX - agent.cpus_left()),
+                    Strategy::Spread | Strategy::Unique => (count, u64::MAX - agent.cpus_left()),
                 };
                 Some((rank, index, parts))
             })
@@ -301,8 +301,9 @@ impl Agent {
                 continue;
             }
             let left = match (resource.name.as_str(), &resource.scalar, &resource.ranges) {
-                ("ports", _, Some(ranges)) => Left::Ports(free_ports(ranges)),
-                (_, Some(scalar), _) => Left::Scalar(floor_thousandths(scalar.value)),
+                ("ports", _, Some(ranges)) => Left::Ports(ports_of(ranges)),
+                // What is no amount is nothing.
+                (_, Some(scalar), _) => Left::Scalar(Scalar::from_f64(scalar.value).unwrap_or_default()),
                 _ => continue,
             };
             self.pieces.push(Piece {
@@ -314,13 +315,14 @@ impl Agent {
         self.pieces.sort_by_key(|piece| !is_reserved(&piece.resource));
     }
 
-    fn cpus_left(&self) -> i64 {
+    /// In thousandths.
+    fn cpus_left(&self) -> u64 {
         let cpus = self.pieces.iter().filter(|piece| piece.resource.name == "cpus");
-        cpus.map(|piece| match piece.left {
-            Left::Scalar(left) => left,
-            Left::Ports(_) => 0,
-        })
-        .sum()
+        let left = cpus.filter_map(|piece| match piece.left {
+            Left::Scalar(left) => Some(left),
+            Left::Ports(_) => None,
+        });
+        left.sum::<Scalar>().thousandths()
     }
 
     /// What the task would take of which piece, where it fits.
@@ -337,7 +339,7 @@ impl Agent {
         }
         let mut parts = Vec::new();
         for (name, amount) in &shape.scalars {
-            let wanted = ceil_thousandths(*amount)?;
+            let wanted = rounded_up(*amount)?;
             let revocable = || shape.revocable.then(|| self.scalar_parts(name, wanted, true)).flatten();
             parts.extend(revocable().or_else(|| self.scalar_parts(name, wanted, false))?);
         }
@@ -345,69 +347,65 @@ impl Agent {
         Some(parts)
     }
 
-    fn scalar_parts(&self, name: &str, wanted: i64, revocable: bool) -> Option<Vec<(usize, Part)>> {
+    fn scalar_parts(&self, name: &str, wanted: Scalar, revocable: bool) -> Option<Vec<(usize, Part)>> {
         let mut missing = wanted;
         let mut parts = Vec::new();
         for (index, piece) in self.pieces.iter().enumerate() {
-            if missing == 0 {
+            if missing.is_zero() {
                 break;
             }
             let Left::Scalar(left) = piece.left else { continue };
-            if piece.resource.name == name && piece.resource.revocable.is_some() == revocable && left > 0 {
+            if piece.resource.name == name && piece.resource.revocable.is_some() == revocable && !left.is_zero() {
                 let part = left.min(missing);
-                missing -= part;
+                missing = missing.saturating_sub(part);
                 parts.push((index, Part::Scalar(part)));
             }
         }
-        (missing == 0).then_some(parts)
+        missing.is_zero().then_some(parts)
     }
 
     fn port_parts(&self, wanted: &[WantedPort]) -> Option<Vec<(usize, Part)>> {
-        let fixed: Vec<u16> = wanted
-            .iter()
-            .filter_map(|port| match port {
-                WantedPort::Fixed(port) => Some(*port),
-                WantedPort::Any => None,
-            })
-            .collect();
-        let has_repetition = (1..fixed.len()).any(|index| fixed[..index].contains(&fixed[index]));
-        if has_repetition {
-            return None;
+        if wanted.is_empty() {
+            return Some(Vec::new());
         }
-        let mut any_missing = wanted.len() - fixed.len();
-        let mut fixed_missing = fixed.len();
+        let mut fixed = fixed_ports(wanted)?;
+        let mut any_missing = wanted.len() as u64 - fixed.len();
+        // A port that the task names is not one of those that it leaves open.
+        let reserved = fixed.clone();
         let mut parts = Vec::new();
         for (index, piece) in self.pieces.iter().enumerate() {
             let Left::Ports(free) = &piece.left else { continue };
-            let is_free = |port: u16| free.iter().any(|(begin, end)| (*begin..=*end).contains(&port));
-            let mut taken: Vec<u16> = fixed.iter().copied().filter(|port| is_free(*port)).collect();
-            fixed_missing -= taken.len().min(fixed_missing);
-            let candidates = free.iter().flat_map(|(begin, end)| *begin..=*end);
-            let any: Vec<u16> = candidates
-                .filter(|port| !fixed.contains(port))
-                .take(any_missing)
-                .collect();
-            any_missing -= any.len();
-            taken.extend(any);
+            let candidates = if reserved.is_empty() {
+                Cow::Borrowed(free)
+            } else {
+                Cow::Owned(free.difference(&reserved))
+            };
+            let count = any_missing.min(candidates.len());
+            any_missing -= count;
+            let mut taken = candidates.lowest(count).unwrap_or_default();
+            if !fixed.is_empty() {
+                taken = taken.union(&free.intersection(&fixed));
+                fixed = fixed.difference(free);
+            }
             if !taken.is_empty() {
                 parts.push((index, Part::Ports(taken)));
             }
         }
-        (any_missing == 0 && fixed_missing == 0).then_some(parts)
+        (any_missing == 0 && fixed.is_empty()).then_some(parts)
     }
 
     fn take(&mut self, parts: Vec<(usize, Part)>, shape: &TaskShape) -> Placement {
         self.placed += 1;
         let mut offers = Vec::new();
         let mut resources = Vec::new();
-        let mut ports = Vec::new();
+        let mut ports = Ranges::new();
         for (index, part) in parts {
             let piece = &mut self.pieces[index];
             offers.push(piece.offer);
             resources.push(piece.resource_of(&part));
             piece.subtract(&part);
             if let Part::Ports(taken) = part {
-                ports.extend(taken);
+                ports = ports.union(&taken);
             }
         }
         if offers.is_empty() {
@@ -420,7 +418,7 @@ impl Agent {
             agent_id: self.agent_id.clone(),
             hostname: self.hostname.clone(),
             resources,
-            ports: in_order_of(&shape.ports, ports),
+            ports: in_order_of(&shape.ports, &ports),
         }
     }
 }
@@ -430,24 +428,16 @@ impl Piece {
     fn resource_of(&self, part: &Part) -> Resource {
         let mut resource = self.resource.clone();
         match part {
-            Part::Scalar(amount) => {
-                resource.scalar = Some(value::Scalar {
-                    value: *amount as f64 / 1000.0,
-                });
-            }
-            Part::Ports(ports) => resource.ranges = Some(ranges_of(ports)),
+            Part::Scalar(amount) => resource.scalar = Some((*amount).into()),
+            Part::Ports(ports) => resource.ranges = Some(ports.into()),
         }
         resource
     }
 
     fn subtract(&mut self, part: &Part) {
         match (&mut self.left, part) {
-            (Left::Scalar(left), Part::Scalar(amount)) => *left -= amount,
-            (Left::Ports(free), Part::Ports(ports)) => {
-                for port in ports {
-                    remove_port(free, *port);
-                }
-            }
+            (Left::Scalar(left), Part::Scalar(amount)) => *left = left.saturating_sub(*amount),
+            (Left::Ports(free), Part::Ports(ports)) => *free = free.difference(ports),
             _ => unreachable!("a part is of the kind of its piece"),
         }
     }
@@ -494,73 +484,36 @@ fn is_reserved(resource: &Resource) -> bool {
     !resource.reservations.is_empty() || resource.reservation.is_some()
 }
 
-fn floor_thousandths(value: f64) -> i64 {
-    // Offers are whole thousandths; what a float adds or loses is far below half of one.
-    (value * 1000.0).round().max(0.0) as i64
+/// A wanted amount, where it is one; a part of a thousandth counts as a whole one.
+fn rounded_up(amount: f64) -> Option<Scalar> {
+    let nearest = Scalar::from_f64(amount).ok()?;
+    // What a float adds by itself is far below this.
+    let is_more = amount * 1000.0 - nearest.thousandths() as f64 > 1e-6;
+    Some(nearest + Scalar::from_thousandths(u64::from(is_more)))
 }
 
-/// A wanted amount, rounded up; `None` where it is not a number that can be given.
-fn ceil_thousandths(value: f64) -> Option<i64> {
-    let thousandths = value * 1000.0;
-    let nearest = thousandths.round();
-    let exact = if (thousandths - nearest).abs() < 1e-6 {
-        nearest
-    } else {
-        thousandths.ceil()
-    };
-    (exact >= 0.0 && exact < i64::MAX as f64).then_some(exact as i64)
+/// The offered ports, as far as there are such ports.
+fn ports_of(offered: &value::Ranges) -> Ranges {
+    let last = u64::from(u16::MAX);
+    let ports = offered.range.iter().map(|range| (range.begin, range.end.min(last)));
+    Ranges::from_intervals(ports.filter(|(begin, end)| begin <= end)).unwrap_or_default()
 }
 
-fn free_ports(ranges: &value::Ranges) -> Vec<(u16, u16)> {
-    let clamp = |port: u64| u16::try_from(port).unwrap_or(u16::MAX);
-    let mut free: Vec<_> = ranges
-        .range
-        .iter()
-        .filter(|range| range.begin <= range.end && range.begin <= u64::from(u16::MAX))
-        .map(|range| (clamp(range.begin), clamp(range.end)))
-        .collect();
-    free.sort_unstable();
-    // Overlapping ranges would give a port twice.
-    let mut merged: Vec<(u16, u16)> = Vec::new();
-    for (begin, end) in free {
-        match merged.last_mut() {
-            Some(last) if begin <= last.1 => last.1 = last.1.max(end),
-            _ => merged.push((begin, end)),
-        }
-    }
-    merged
-}
-
-fn remove_port(free: &mut Vec<(u16, u16)>, port: u16) {
-    let Some(index) = free.iter().position(|(begin, end)| (*begin..=*end).contains(&port)) else {
-        return;
-    };
-    let (begin, end) = free.remove(index);
-    if port < end {
-        free.insert(index, (port + 1, end));
-    }
-    if port > begin {
-        free.insert(index, (begin, port - 1));
-    }
-}
-
-fn ranges_of(ports: &[u16]) -> value::Ranges {
-    let mut sorted = ports.to_vec();
-    sorted.sort_unstable();
-    let mut range: Vec<value::Range> = Vec::new();
-    for port in sorted.into_iter().map(u64::from) {
-        match range.last_mut() {
-            Some(last) if last.end + 1 == port => last.end = port,
-            _ => range.push(value::Range { begin: port, end: port }),
-        }
-    }
-    value::Ranges { range }
+/// The ports that a task names; `None` where it names one twice.
+fn fixed_ports(wanted: &[WantedPort]) -> Option<Ranges> {
+    let named = wanted.iter().filter_map(|port| match port {
+        WantedPort::Fixed(port) => Some(u64::from(*port)),
+        WantedPort::Any => None,
+    });
+    let count = named.clone().count() as u64;
+    let fixed = Ranges::from_intervals(named.map(|port| (port, port))).ok()?;
+    (fixed.len() == count).then_some(fixed)
 }
 
 /// Puts the fixed ports where they were asked for, and the others in between.
-fn in_order_of(wanted: &[WantedPort], taken: Vec<u16>) -> Vec<u16> {
-    let is_fixed = |port: &u16| wanted.contains(&WantedPort::Fixed(*port));
-    let mut any = taken.iter().copied().filter(|port| !is_fixed(port));
+fn in_order_of(wanted: &[WantedPort], taken: &Ranges) -> Vec<u16> {
+    let taken = taken.values().filter_map(|port| u16::try_from(port).ok());
+    let mut any = taken.filter(|port| !wanted.contains(&WantedPort::Fixed(*port)));
     wanted
         .iter()
         .filter_map(|port| match port {

@@ -135,6 +135,19 @@ impl TaskTable {
         !(reconciled && told == Some((status.state(), status.healthy)))
     }
 
+    /// Takes note of a task before the scheduler is told of its update, so that what it does about the task is remembered.
+    pub(crate) fn heard_of(&mut self, status: &TaskStatus) {
+        if is_terminal(status.state()) || self.ended.contains(&status.task_id.value) {
+            return;
+        }
+        self.insert(KnownTask::new(status.task_id.clone(), None));
+        if let Some(entry) = self.tasks.get_mut(&status.task_id.value)
+            && status.agent_id.is_some()
+        {
+            entry.known.agent_id = status.agent_id.clone();
+        }
+    }
+
     /// Takes note of an update that the scheduler was told, or needed not be told.
     pub(crate) fn told(&mut self, status: &TaskStatus) {
         let state = status.state();
@@ -152,15 +165,10 @@ impl TaskTable {
         if self.ended.contains(&status.task_id.value) {
             return;
         }
-        let entry = self.tasks.entry(status.task_id.value.clone()).or_insert_with(|| Entry {
-            known: KnownTask::new(status.task_id.clone(), None),
-            told: None,
-            kill: None,
-        });
-        entry.known.state = state;
-        entry.told = Some((state, status.healthy));
-        if status.agent_id.is_some() {
-            entry.known.agent_id = status.agent_id.clone();
+        self.heard_of(status);
+        if let Some(entry) = self.tasks.get_mut(&status.task_id.value) {
+            entry.known.state = state;
+            entry.told = Some((state, status.healthy));
         }
     }
 }

@@ -21,6 +21,8 @@ struct Recorder {
     heard: mpsc::UnboundedSender<String>,
     kept: Vec<Offers>,
     keep_offers: bool,
+    /// Kills this task as soon as it hears of it.
+    unwanted: Option<&'static str>,
 }
 
 enum Do {
@@ -31,6 +33,8 @@ enum Do {
     /// Accepts these offers by id, kept or not, to launch a task.
     AcceptBlindly(&'static str, &'static str),
     Kill(&'static str),
+    /// Kills this task as soon as it is heard of.
+    KillUnknown(&'static str),
     Suppress,
     Stop,
     Teardown,
@@ -64,7 +68,10 @@ impl Scheduler for Recorder {
         self.note(format!("rescinded {}", offer_id.value));
     }
 
-    async fn update(&mut self, _: &mut Context<Do>, status: TaskStatus) {
+    async fn update(&mut self, context: &mut Context<Do>, status: TaskStatus) {
+        if self.unwanted == Some(status.task_id.value.as_str()) {
+            context.kill(&status.task_id);
+        }
         self.note(format!("{} {}", status.task_id.value, status.state().as_str_name()));
     }
 
@@ -91,6 +98,7 @@ impl Scheduler for Recorder {
                 context.launch(place, Task::command("t", "true").with_id(task));
             }
             Do::Kill(task) => context.kill(&task_id(task)),
+            Do::KillUnknown(task) => self.unwanted = Some(task),
             Do::Suppress => context.suppress(),
             Do::Stop => context.stop(),
             Do::Teardown => context.teardown(),
@@ -144,6 +152,7 @@ fn start(masters: Masters, change: impl FnOnce(Options) -> Options) -> Running {
         heard: heard_sender,
         kept: Vec::new(),
         keep_offers: false,
+        unwanted: None,
     };
     let mut options = Options::new(masters, Framework::new("recorder").role("test"));
     options.reconcile_backoff = (Duration::from_millis(20), Duration::from_millis(100));
@@ -375,6 +384,56 @@ async fn what_a_broken_subscription_left_open_is_taken_up_again() {
     master.break_stream();
     assert_eq!(master.subscribe().await.suppressed_roles, ["test"]);
     assert_eq!(master.kill().await.task_id.value, "t1");
+}
+
+#[tokio::test]
+async fn a_kill_on_the_first_news_of_a_task_is_repeated() {
+    let mut master = FakeMaster::start().await;
+    let mut running = start(master.masters(), |mut options| {
+        options.kill_interval = Duration::from_millis(20);
+        options
+    });
+    master.subscribe().await;
+    running.hears("registered framework-1").await;
+    running.tell(Do::KillUnknown("stray"));
+    // Told after the message has been handled.
+    running.tell(Do::Suppress);
+    master.call(call::Type::Suppress).await;
+    master.update(testing::status(&task_id("stray"), "a1", TaskState::TaskRunning));
+    running.hears("stray TASK_RUNNING").await;
+    for _ in 0..3 {
+        let kill = master.kill().await;
+        assert_eq!(kill.task_id.value, "stray");
+        assert_eq!(kill.agent_id.expect("the update named it").value, "a1");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_finds_no_subscription_leads_to_a_new_one() {
+    let (mut master, mut running) = registered().await;
+    master.update(testing::status(&task_id("t1"), "a1", TaskState::TaskRunning));
+    running.hears("t1 TASK_RUNNING").await;
+    let reason = "`mesos-stream-id` is not that of the framework's subscription";
+    master.refuse(call::Type::Kill, tonic::Status::failed_precondition(reason));
+    running.tell(Do::Kill("t1"));
+    master.kill().await;
+    running.hears("disconnected").await;
+    master.subscribe().await;
+    running.hears("reregistered").await;
+    assert_eq!(
+        master.kill().await.task_id.value,
+        "t1",
+        "what was refused is made again"
+    );
+}
+
+#[tokio::test]
+async fn a_teardown_before_the_first_subscription_ends_the_run() {
+    let master = FakeMaster::start().await;
+    master.follow(None);
+    let running = start(master.masters(), |options| options);
+    running.tell(Do::Teardown);
+    running.end().await.unwrap();
 }
 
 #[tokio::test]
