@@ -1,5 +1,6 @@
 //! The program around the scheduler.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use proffer_sdk::Masters;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 use crate::{Config, ServiceSpec};
 
@@ -41,10 +43,26 @@ pub struct Args {
     /// Files of services, in YAML or JSON, to be kept running
     #[arg(long = "service", value_name = "FILE")]
     pub services: Vec<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or directives such as `info,proffer_sdk=debug`
+    #[arg(
+        long,
+        env = "PROFFER_SERVICES_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info",
+        value_parser = log_level
+    )]
+    pub log_level: String,
 }
 
 /// Runs the scheduler until SIGTERM or SIGINT, on a runtime of its own. Instances go on when it ends.
+///
+/// Logs to stderr, unless the process has set up logging before.
 pub fn main_with(args: Args) -> anyhow::Result<()> {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&args.log_level))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(args))
 }
@@ -72,6 +90,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
         ended = &mut handle.scheduler => return Ok(ended??),
     }
     Ok(handle.stop().await?)
+}
+
+fn log_level(text: &str) -> Result<String, &'static str> {
+    let known = EnvFilter::try_new(text).map(|_| text.to_owned());
+    known.map_err(|_| "error, warn, info, debug, trace, or directives such as `info,proffer_sdk=debug` are accepted")
 }
 
 fn config(args: &Args) -> anyhow::Result<Config> {

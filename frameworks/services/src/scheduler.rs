@@ -33,8 +33,6 @@ pub(crate) enum Message {
     Remove(String, oneshot::Sender<Result<bool, StoreError>>),
     /// Time has come to look at the plan.
     Wake,
-    /// A kill that was to be asked for once the driver knows the task.
-    Kill(TaskId, KillPolicy),
     /// The scheduler is to end, and its tasks with it or not.
     Stop { teardown: bool },
 }
@@ -151,7 +149,7 @@ impl Services {
         }
         for effect in effects {
             match effect {
-                Effect::Kill { task_id, grace_ms } => kill(context, task_id.as_str().into(), grace_ms),
+                Effect::Kill { task_id, grace_ms } => kill(context, &task_id.as_str().into(), grace_ms),
                 Effect::Revive => context.revive(),
                 Effect::Suppress => context.suppress(),
                 Effect::Forget(task_id) => {
@@ -399,7 +397,6 @@ impl Scheduler for Services {
                 let _ = answer.send(result);
             }
             Message::Wake => self.step(context, Input::Tick),
-            Message::Kill(task_id, policy) => context.kill_with(&task_id, Some(policy)),
             Message::Stop { teardown: true } => context.teardown(),
             Message::Stop { teardown: false } => context.stop(),
         }
@@ -410,17 +407,12 @@ impl Scheduler for Services {
     }
 }
 
-/// The driver repeats a kill for tasks that it knows; one that it hears of just now it knows after the handler.
-fn kill(context: &mut Context<Message>, task_id: TaskId, grace_ms: u64) {
+fn kill(context: &mut Context<Message>, task_id: &TaskId, grace_ms: u64) {
     let nanoseconds = i64::try_from(grace_ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
     let policy = KillPolicy {
         grace_period: Some(DurationInfo { nanoseconds }),
     };
-    if context.tasks().get(&task_id).is_some() {
-        context.kill_with(&task_id, Some(policy));
-    } else {
-        let _ = context.sender().send(Message::Kill(task_id, policy));
-    }
+    context.kill_with(task_id, Some(policy));
 }
 
 /// Builds the task of an instance, with an id that no task had before.

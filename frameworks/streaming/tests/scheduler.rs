@@ -257,3 +257,54 @@ async fn attempts_go_on_counting_where_an_earlier_scheduler_stopped() {
     let tasks = cluster.launched(2).await;
     assert_eq!(argument(&tasks[1], "--attempt"), "8");
 }
+
+#[tokio::test]
+async fn a_signal_drains_a_job_of_the_command_line_and_a_second_one_cancels_it() {
+    use clap::Parser as _;
+    use proffer_streaming::scheduler::{JobArgs, run_job};
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        job: JobArgs,
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let out_dir = dir.path().join("out");
+    let arguments = ["run", "--source", "/nowhere/*.log", "-w", "1", "--out-dir"];
+    let arguments = arguments
+        .into_iter()
+        .map(std::ffi::OsStr::new)
+        .chain([out_dir.as_os_str()]);
+    let args = Command::try_parse_from(arguments).unwrap().job;
+    let mut master = FakeMaster::start().await;
+    let (told, mut phases) = tokio::sync::mpsc::unbounded_channel();
+    let running = tokio::spawn(run_job(args, master.masters(), move |status, totals| {
+        assert_eq!(totals.records, 0);
+        let _ = told.send(status.phase);
+    }));
+    master.subscribe().await;
+    master.offers(vec![testing::offer("o1", "agent1", 1.0, 1024.0, 31000..=31009)]);
+    let accept = master.accept().await;
+    let task = &accept.operations[0].launch.as_ref().unwrap().task_infos[0];
+    master.update(testing::status(&task.task_id, "agent1", TaskState::TaskRunning));
+    let mut wait_for = async |wanted| {
+        let reached = async { while phases.recv().await.expect("the job runs") != wanted {} };
+        tokio::time::timeout(Duration::from_secs(20), reached)
+            .await
+            .expect("in time");
+    };
+    wait_for(Phase::Running).await;
+    signal_self(rustix::process::Signal::TERM);
+    wait_for(Phase::Draining).await;
+    assert!(Layout::new(&out_dir).drain().exists());
+    signal_self(rustix::process::Signal::INT);
+    wait_for(Phase::Stopping).await;
+    assert_eq!(master.kill().await.task_id, task.task_id);
+    master.update(testing::status(&task.task_id, "agent1", TaskState::TaskKilled));
+    master.call(call::Type::Teardown).await;
+    assert_eq!(running.await.unwrap().unwrap(), Outcome::Cancelled);
+}
+
+/// Only for signals that are caught by then.
+fn signal_self(signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
+}

@@ -25,6 +25,9 @@ pub struct JobArgs {
     /// How much earlier than the newest line of its log a line may be without being late, in milliseconds.
     #[arg(long)]
     pub lateness_ms: Option<u64>,
+    /// After how long without lines a log no longer holds back the others, in milliseconds.
+    #[arg(long)]
+    pub idle_ms: Option<u64>,
     /// Processors for each worker.
     #[arg(long)]
     pub cpus: Option<f64>,
@@ -37,6 +40,9 @@ pub struct JobArgs {
     /// The user that the workers run as.
     #[arg(long)]
     pub user: Option<String>,
+    /// The program `proffer` on the agents, executable for the user of the workers; this program by default.
+    #[arg(long, value_name = "PATH")]
+    pub worker_binary: Option<PathBuf>,
 }
 
 impl From<JobArgs> for JobSpec {
@@ -45,10 +51,12 @@ impl From<JobArgs> for JobSpec {
         spec.sources = args.sources;
         spec.window_ms = args.window_ms.unwrap_or(spec.window_ms);
         spec.lateness_ms = args.lateness_ms.unwrap_or(spec.lateness_ms);
+        spec.idle_ms = args.idle_ms.unwrap_or(spec.idle_ms);
         spec.cpus = args.cpus.unwrap_or(spec.cpus);
         spec.mem_mib = args.mem_mib.unwrap_or(spec.mem_mib);
         spec.role = args.role.unwrap_or(spec.role);
         spec.user = args.user;
+        spec.worker_binary = args.worker_binary;
         spec
     }
 }

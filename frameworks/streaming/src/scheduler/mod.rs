@@ -19,6 +19,7 @@
 //! ```
 
 mod args;
+mod command;
 mod framework;
 mod spec;
 mod stall;
@@ -31,6 +32,7 @@ use proffer_sdk::{Driver, Framework, Masters, Options, RunError, Sender};
 use tokio::sync::watch;
 
 pub use self::args::JobArgs;
+pub use self::command::run_job;
 use self::framework::{StreamingScheduler, Wish};
 pub use self::spec::{InvalidSpec, JobSpec, WORKERS_MAX};
 pub use self::status::{JobStatus, JobTotals, Outcome, Phase, WorkerStatus, distinct_windows, read_rows};
@@ -135,6 +137,9 @@ pub enum JobError {
     /// The cluster ended it.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// It could not be made stoppable.
+    #[error("cannot listen for SIGTERM and SIGINT")]
+    Signals(#[source] std::io::Error),
 }
 
 impl Job {

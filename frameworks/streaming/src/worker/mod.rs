@@ -12,7 +12,7 @@ mod exit;
 mod hello;
 mod mesh;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use timely::communication::allocator::zero_copy::initialize::initialize_networki
 use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 use timely::communication::initialize::Hooks;
 use timely::worker::Worker;
+use tracing_subscriber::EnvFilter;
 
 use self::dataflow::{Batches, Flow};
 pub use self::exit::Exit;
@@ -81,6 +82,15 @@ pub struct WorkerArgs {
     /// How long to wait for the peers, in milliseconds.
     #[arg(long, default_value_t = 30_000)]
     pub connect_timeout_ms: u64,
+    /// What to log: error, warn, info, debug, trace, or directives such as `info,timely=debug`.
+    #[arg(
+        long,
+        env = "PROFFER_STREAM_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info",
+        value_parser = log_level
+    )]
+    pub log_level: String,
 }
 
 /// What was wrong with the arguments, or failed at the start.
@@ -111,7 +121,14 @@ impl StartError {
 }
 
 /// Runs a worker until it has drained or cannot go on. Blocks; takes over SIGTERM and the panic hook of the process.
+///
+/// Logs to stderr, unless the process has set up logging before.
 pub fn run(args: WorkerArgs) -> ExitCode {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&args.log_level))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .try_init();
     exit::install_panic_hook();
     let exit = match start(args) {
         Ok(exit) => exit,
@@ -122,6 +139,11 @@ pub fn run(args: WorkerArgs) -> ExitCode {
         }
     };
     exit.into()
+}
+
+fn log_level(text: &str) -> Result<String, &'static str> {
+    let known = EnvFilter::try_new(text).map(|_| text.to_owned());
+    known.map_err(|_| "error, warn, info, debug, trace, or directives such as `info,timely=debug` are accepted")
 }
 
 /// Arguments that are known to be good.
