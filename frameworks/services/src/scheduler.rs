@@ -118,6 +118,8 @@ impl Services {
             plan.step(now, Input::Recovered(launch), &mut early);
         }
         plan.step(now, Input::Tick, &mut early);
+        // Who asks before there is a master is told of what is wanted, not that there is nothing.
+        catalogue.send_replace(Catalogue::of(&plan, recovered.framework_id, false, &Counts::default()));
         let services = Self {
             plan,
             store,

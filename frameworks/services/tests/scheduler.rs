@@ -34,6 +34,12 @@ impl Bench {
 
     /// Ends the scheduler like `kill -9` does and starts another; returns the framework id that it subscribes with.
     async fn restart(&mut self) -> Option<String> {
+        self.take_over().await;
+        let subscribe = self.master.subscribe().await;
+        subscribe.framework_info.id.map(|id| id.value)
+    }
+
+    async fn take_over(&mut self) {
         let masters = self.master.masters();
         let config = Config::new(masters, self.directory.path());
         // The lock of the state directory is free once the old scheduler is gone.
@@ -48,8 +54,6 @@ impl Bench {
             }
         };
         self.services = services;
-        let subscribe = self.master.subscribe().await;
-        subscribe.framework_info.id.map(|id| id.value)
     }
 
     /// Waits until offers are wanted, makes these, and returns what is launched on them.
@@ -126,6 +130,19 @@ async fn ask(services: &Handle, head: &str, body: &str) -> (u16, serde_json::Val
     let (head, body) = response.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_scheduler_without_a_master_tells_what_is_wanted() {
+    let mut bench = Bench::start().await;
+    bench.put(web(2)).await;
+    bench.running("web", 0).await;
+    bench.master.follow(None);
+    bench.take_over().await;
+    let catalogue = bench.services.remote().catalogue();
+    assert_eq!(catalogue.framework_id.as_deref(), Some("framework-1"));
+    assert!(!catalogue.connected);
+    assert_eq!(catalogue.services["web"].instances.len(), 2);
 }
 
 #[tokio::test]

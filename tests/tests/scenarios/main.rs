@@ -3,12 +3,15 @@
 mod agent_recovery;
 mod bad_calls;
 mod cgroup_v2;
+mod command;
 mod framework_failover;
 mod isolation;
 mod kill;
 mod launch;
 mod master_restart;
 mod reconciliation;
+mod services;
+mod sleeper;
 
 use proffer_proto::v1::{DurationInfo, KillPolicy};
 use proffer_sdk::Task;

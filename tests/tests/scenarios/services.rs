@@ -1,0 +1,212 @@
+//! Services go on, and stay as many as wanted, whatever is killed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use proffer::local::{LocalProcess, ProcessSpec};
+use proffer_tests::{Cluster, DEADLINE, cluster, require_isolation};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const AGENTS: usize = 2;
+/// How long to wait before a condition is looked at again.
+const AGAIN: Duration = Duration::from_millis(20);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_are_as_many_instances_as_wanted_whatever_is_killed() -> anyhow::Result<()> {
+    require_isolation!();
+    let mut cluster = Cluster::builder("services").agents(AGENTS).start().await?;
+    let mut services = Services::start(&mut cluster).await?;
+    services.scale(3).await?;
+    let first = services.running(3).await?;
+
+    services.restart().await?;
+    assert_eq!(services.running(3).await?, first, "a scheduler that comes back goes on");
+
+    kill_instance(&mut cluster, &first[&1]).await?;
+    let second = services.running_without(3, &first[&1]).await?;
+    assert_eq!((&second[&0], &second[&2]), (&first[&0], &first[&2]));
+
+    cluster.restart_master().await?;
+    cluster.restart_agent(0).await?;
+    services.reconnected(&mut cluster, &second).await?;
+    assert_eq!(services.running(3).await?, second, "nobody noticed");
+
+    services.scale(5).await?;
+    services.restart().await?;
+    let more = services.running(5).await?;
+    assert!(second.iter().all(|instance| more.iter().any(|one| one == instance)));
+
+    services.scale(2).await?;
+    cluster.restart_master().await?;
+    let fewer = services.running(2).await?;
+    assert!(fewer.iter().all(|instance| second.iter().any(|one| one == instance)));
+    let wanted: BTreeSet<String> = fewer.into_values().collect();
+    until("2 containers", async || Ok(containers(&mut cluster).await? == wanted)).await?;
+
+    services.ask("DELETE", "/v1/services/web", "", 202).await?;
+    until("no container", async || Ok(containers(&mut cluster).await?.is_empty())).await?;
+    services.stop().await?;
+    cluster.stop().await
+}
+
+/// The task of each running instance.
+type Tasks = BTreeMap<u64, String>;
+
+/// The scheduler of services as a process of its own.
+struct Services {
+    process: LocalProcess,
+    control: String,
+}
+
+impl Services {
+    async fn start(cluster: &mut Cluster) -> anyhow::Result<Self> {
+        let directory = cluster.local().directory().join("services");
+        let state = directory.join("state").display().to_string();
+        let master = cluster.local().master_address().to_owned();
+        let args = ["services", "--control", "127.0.0.1:0", "--master", &master];
+        let args = args.into_iter().chain(["--state-dir", &state]).map(str::to_owned);
+        let mut process = LocalProcess::start(ProcessSpec {
+            name: "services".to_owned(),
+            program: cluster::built("proffer-under-test")?,
+            args: args.collect(),
+            environment: Vec::new(),
+            directory,
+        })?;
+        let control = process.address(DEADLINE).await?;
+        Ok(Services { process, control })
+    }
+
+    /// Kills it as `kill -9` does and starts it again.
+    async fn restart(&mut self) -> anyhow::Result<()> {
+        self.process.kill();
+        self.process.restart()?;
+        self.control = self.process.address(DEADLINE).await?;
+        Ok(())
+    }
+
+    async fn stop(mut self) -> anyhow::Result<()> {
+        self.process.signal(Signal::TERM);
+        let status = self.process.wait(DEADLINE).await;
+        ensure!(
+            status.is_some_and(|status| status.success()),
+            "it ended with {status:?}"
+        );
+        Ok(())
+    }
+
+    async fn scale(&self, instances: u32) -> anyhow::Result<()> {
+        let spec = json!({
+            "id": "web",
+            "argv": ["sleep", "100000"],
+            "instances": instances,
+            "mem": 32,
+            "kill_grace_seconds": 1,
+            "backoff": {"initial_ms": 50, "max_ms": 500},
+        });
+        let (status, answer) = request(&self.control, "PUT", "/v1/services/web", &spec.to_string()).await?;
+        ensure!(matches!(status, 200 | 201), "PUT was answered with {status}: {answer}");
+        Ok(())
+    }
+
+    /// The service's tasks once exactly this many run and the scheduler is subscribed.
+    async fn running(&self, instances: usize) -> anyhow::Result<Tasks> {
+        self.running_without(instances, "").await
+    }
+
+    /// The same, once this task is none of them.
+    async fn running_without(&self, instances: usize, task: &str) -> anyhow::Result<Tasks> {
+        let mut tasks = Tasks::new();
+        until(&format!("{instances} instances without `{task}`"), async || {
+            let catalogue = self.ask("GET", "/v1/catalogue", "", 200).await?;
+            let service = &catalogue["services"]["web"];
+            let known = service["instances"].as_array().context("the service has instances")?;
+            let running = known.iter().filter(|instance| instance["state"] == "running");
+            let running = running.filter_map(|one| Some((one["index"].as_u64()?, one["task_id"].as_str()?.to_owned())));
+            tasks = running.collect();
+            let settled = known.len() == instances && tasks.len() == instances;
+            Ok(settled && catalogue["connected"] == true && tasks.values().all(|known| known != task))
+        })
+        .await?;
+        Ok(tasks)
+    }
+
+    /// Waits until the master knows the tasks again and the scheduler is subscribed.
+    async fn reconnected(&self, cluster: &mut Cluster, tasks: &Tasks) -> anyhow::Result<()> {
+        let mut operator = cluster.operator();
+        until("the master to know everything again", async || {
+            let known = operator.get_tasks().await?.tasks;
+            let frameworks = operator.get_frameworks().await?.frameworks;
+            let is_known = |task: &String| known.iter().any(|known| known.task_id.value == *task);
+            Ok(frameworks.iter().any(|framework| framework.connected) && tasks.values().all(is_known))
+        })
+        .await
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: &str, expected: u16) -> anyhow::Result<Value> {
+        let (status, answer) = request(&self.control, method, path, body).await?;
+        ensure!(
+            status == expected,
+            "{method} {path} was answered with {status}: {answer}"
+        );
+        Ok(answer)
+    }
+}
+
+/// Looks until a condition holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let looking = async {
+        while !holds().await? {
+            tokio::time::sleep(AGAIN).await;
+        }
+        Ok(())
+    };
+    let looked = tokio::time::timeout(DEADLINE, looking).await;
+    looked.with_context(|| format!("waited for {what} in vain"))?
+}
+
+/// The tasks that have a container at any agent, whatever master and scheduler think.
+async fn containers(cluster: &mut Cluster) -> anyhow::Result<BTreeSet<String>> {
+    Ok(pids(cluster).await?.into_iter().map(|(task, _)| task).collect())
+}
+
+async fn kill_instance(cluster: &mut Cluster, task: &str) -> anyhow::Result<()> {
+    let pids = pids(cluster).await?;
+    let pid = pids.iter().find(|(known, _)| known == task).and_then(|(_, pid)| *pid);
+    let pid = pid.and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    kill_process(pid.context("the instance has a process")?, Signal::KILL)?;
+    Ok(())
+}
+
+async fn pids(cluster: &mut Cluster) -> anyhow::Result<Vec<(String, Option<u32>)>> {
+    let mut pids = Vec::new();
+    for agent in 0..AGENTS {
+        let answer = cluster.agent_client(agent).await?.get_containers().await?;
+        pids.extend(answer.containers.into_iter().map(|container| {
+            let task = container.executor_id.unwrap_or_default().value;
+            (task, container.container_status.and_then(|status| status.executor_pid))
+        }));
+    }
+    Ok(pids)
+}
+
+/// One HTTP request; an answer without a body is null.
+async fn request(address: &str, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, Value)> {
+    let mut stream = TcpStream::connect(address).await?;
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}");
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no head")?;
+    let status = head.split(' ').nth(1).context("the answer has no status")?.parse()?;
+    let body = if body.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(body)?
+    };
+    Ok((status, body))
+}
