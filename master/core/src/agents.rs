@@ -24,6 +24,7 @@ use crate::input::{ConnectionId, RequestId};
 use crate::master::{Leading, Step};
 use crate::offers::{self, OfferNumber};
 use crate::proposals::{self, Proposal, propose};
+use crate::remnants::{self, Remnants};
 use crate::slots::{AgentSlot, TaskSlot};
 use crate::time::Timestamp;
 use crate::timers::Timer;
@@ -45,10 +46,11 @@ pub(crate) struct Agent {
     pub(crate) in_flight: bool,
     pub(crate) queue: VecDeque<Deferred>,
     pub(crate) total: Resources,
-    /// The sum of its offers and of its tasks that hold resources.
+    /// The sum of its offers, of its tasks that hold resources, and of its remnants.
     pub(crate) used: Resources,
     pub(crate) tangled: bool,
     pub(crate) tasks: BTreeSet<TaskSlot>,
+    pub(crate) remnants: Remnants,
     pub(crate) offers: BTreeSet<OfferNumber>,
     pub(crate) executors: Vec<v1::ExecutorInfo>,
     pub(crate) version: String,
@@ -119,6 +121,7 @@ impl Agent {
             used: Resources::new(),
             tangled: false,
             tasks: BTreeSet::new(),
+            remnants: Remnants::new(),
             offers: BTreeSet::new(),
             executors: Vec::new(),
             version: String::new(),
@@ -489,6 +492,7 @@ pub(crate) fn unreachable(leading: &mut Leading, step: &mut Step<'_>, slot: Agen
     let id = agent.id.clone();
     leading.timers.cancel(Timer::AgentAway(slot));
     tasks::agent_unreachable(leading, step, slot, since);
+    remnants::forget(leading, slot);
     leading.allocator.remove_agent(slot);
     frameworks::broadcast(leading, step, &events::failure(id, None));
     settled(leading, step, slot);

@@ -1,4 +1,5 @@
-//! What of each agent is in use. For every agent: offered + allocated + free = total.
+//! What of each agent is in use. For every agent: offered + allocated + free = total, where what remnants of tasks still
+//! hold counts as allocated.
 //!
 //! An agent may come back with less than is in use there, or with two tasks on one port; such an agent is *tangled*, its
 //! sums are counted anew at each change, and of a resource that is overdrawn nothing is free.
@@ -17,7 +18,7 @@ pub(crate) fn hold(leading: &mut Leading, slot: AgentSlot, resources: &Resources
     refresh(leading, slot);
 }
 
-/// Counts them as free again. The task or offer that used them must not be listed with the agent any more.
+/// Counts them as free again. The task, remnant or offer that used them must not be listed with the agent any more.
 pub(crate) fn unhold(leading: &mut Leading, slot: AgentSlot, resources: &Resources) {
     let agent = &mut leading.agents[slot];
     if agent.tangled || !agent.used.try_subtract(resources) {
@@ -49,6 +50,9 @@ pub(crate) fn count(leading: &Leading, slot: AgentSlot) -> (Resources, bool) {
         if task.held {
             add(&task.resources);
         }
+    }
+    for remnant in agent.remnants.values() {
+        add(&remnant.resources);
     }
     for offer in &agent.offers {
         if let Some(offer) = leading.offers.get(offer) {

@@ -64,8 +64,8 @@ pub enum Answer {
     Response(Box<master::Response>),
     /// The call is wrong; sent again it will be wrong again. HTTP 400.
     Rejected(Rejection),
-    /// The caller may not do this now, and why. HTTP 403.
-    Forbidden(String),
+    /// The caller's subscription is over, or was never made: it must subscribe before it calls again. HTTP 403.
+    NotSubscribed(String),
     /// This master does not lead, or lost the leadership before it could answer. HTTP 307 or 503.
     NotLeader,
 }

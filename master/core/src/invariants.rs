@@ -94,7 +94,8 @@ fn exclusive(leading: &Leading) -> Result<(), String> {
     Ok(())
 }
 
-/// A task is listed once with its framework and once with its agent; an ended one holds nothing.
+/// A task is listed once with its framework and once with its agent; an ended one holds nothing. Nothing is left of a task
+/// on an agent that is not counted on.
 fn tasks_known_once(leading: &Leading) -> Result<(), String> {
     for (slot, task) in leading.tasks.iter() {
         let id = &task.wire.task_id;
@@ -108,6 +109,14 @@ fn tasks_known_once(leading: &Leading) -> Result<(), String> {
         let holds = !tasks::is_terminal(task.state()) && !unreachable;
         if task.held && !holds {
             return Err(format!("task {id} holds resources as {:?}", task.state()));
+        }
+    }
+    for (_, agent) in leading.agents.iter() {
+        if !agent.remnants.is_empty() && matches!(agent.phase, Phase::Unreachable { .. } | Phase::Recovered) {
+            return Err(format!(
+                "something is left of a task on agent {}, which is away",
+                agent.id
+            ));
         }
     }
     let tasks = leading.tasks.iter().count();

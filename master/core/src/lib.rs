@@ -26,6 +26,7 @@ mod operator;
 mod proposals;
 mod reconcile;
 mod registry;
+mod remnants;
 mod scheduler;
 mod slots;
 mod tasks;

@@ -147,7 +147,11 @@ struct Sums {
 impl Sums {
     fn of_agent(leading: &Leading, agent: &Agent) -> Self {
         let tasks = agent.tasks.iter().map(|task| &leading.tasks[*task]);
-        Sums::of(leading, agent.offers.iter().map(|offer| &leading.offers[offer]), tasks)
+        let mut sums = Sums::of(leading, agent.offers.iter().map(|offer| &leading.offers[offer]), tasks);
+        for remnant in agent.remnants.values() {
+            sums.allocated += remnant.resources.clone().allocate(&remnant.role);
+        }
+        sums
     }
 
     fn of_framework(leading: &Leading, framework: &Framework) -> Self {

@@ -37,12 +37,13 @@ fn caller(leading: &Leading, step: &Step<'_>, stream: Option<StreamId>, call: &C
     };
     let slot = frameworks::find(leading, step, id).map_err(Answer::Rejected)?;
     let Some(current) = leading.frameworks[slot].stream() else {
-        return Err(Answer::Forbidden("the framework is not subscribed".to_owned()));
+        return Err(Answer::NotSubscribed("the framework is not subscribed".to_owned()));
     };
     if stream != Some(current) {
         let problem = "is missing, or names another stream than the framework's present one";
         let accepted = "the `mesos-stream-id` that the latest SUBSCRIBE was answered with";
-        return Err(Answer::Rejected(Rejection::new("mesos-stream-id", problem, accepted)));
+        let rejection = Rejection::new("mesos-stream-id", problem, accepted);
+        return Err(Answer::NotSubscribed(rejection.to_string()));
     }
     Ok(slot)
 }

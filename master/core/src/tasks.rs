@@ -2,7 +2,9 @@
 //!
 //! Agents are the truth about tasks. A task is known from its launch, or from an agent that lists it, until its terminal
 //! update is acknowledged; then it is remembered for people, up to a bound. Its resources are free with the first
-//! terminal state that is heard of.
+//! terminal state that is heard of, also where its framework is removed before.
+
+use std::collections::BTreeSet;
 
 use proffer_proto::resources::Resources;
 use proffer_proto::v1::task_status::Reason;
@@ -12,7 +14,7 @@ use proffer_proto::{link, v1::KillPolicy};
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
-use crate::{books, events, frameworks, updates};
+use crate::{books, events, frameworks, remnants, updates};
 
 /// How many of the latest statuses of a task are kept.
 const STATUSES_MAX: usize = 16;
@@ -185,12 +187,12 @@ pub(crate) fn complete(leading: &mut Leading, step: &Step<'_>, slot: TaskSlot) {
     }
 }
 
-/// Forgets all tasks of a framework that is removed.
+/// Forgets all tasks of a framework that is removed. What they hold stays in use until they have ended.
 pub(crate) fn forget_framework(leading: &mut Leading, framework: FrameworkSlot) {
     for (_, slot) in std::mem::take(&mut leading.frameworks[framework].tasks) {
-        release(leading, slot);
         if let Some(task) = leading.tasks.remove(slot) {
             leading.agents[task.agent].tasks.remove(&slot);
+            remnants::leave(leading, task);
         }
     }
 }
@@ -251,22 +253,27 @@ pub(crate) fn unreachable_status(leading: &Leading, now: Timestamp, slot: TaskSl
 
 /// An agent listed its tasks: the whole truth about them.
 pub(crate) fn relist(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, listed: Vec<v1::Task>) {
+    remnants::forget(leading, agent);
     let mut unlisted = leading.agents[agent].tasks.clone();
-    let mut shut_down = Vec::new();
+    let mut shut_down = BTreeSet::new();
     for wire in listed {
         let Some(&framework) = leading.framework_ids.get(&wire.framework_id) else {
-            if !shut_down.contains(&wire.framework_id) {
-                shut_down.push(wire.framework_id);
-            }
+            shut_down.insert(wire.framework_id.clone());
+            remnants::list(leading, agent, wire);
             continue;
         };
+        // Launched when the agent had another id, which was given up with all that was on it.
+        let former = !wire.agent_id.value.is_empty() && wire.agent_id != leading.agents[agent].id;
         match leading.frameworks[framework].tasks.get(&wire.task_id).copied() {
             Some(slot) if leading.tasks[slot].agent == agent => {
                 unlisted.remove(&slot);
                 resume(leading, step, slot, wire);
             }
-            Some(_) => kill_double(leading, step, agent, &wire),
-            None => adopt(leading, framework, agent, wire),
+            None if !former => adopt(leading, framework, agent, wire),
+            _ => {
+                kill_remnant(leading, step, agent, &wire);
+                remnants::list(leading, agent, wire);
+            }
         }
     }
     for id in shut_down {
@@ -313,12 +320,16 @@ fn resume(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, wire: v1::
     }
 }
 
+/// The role that resources are allocated to.
+pub(crate) fn allocation_role(resources: &Resources) -> Option<String> {
+    let mut roles = resources.iter().filter_map(|entry| entry.key().allocation_role());
+    roles.next().map(str::to_owned)
+}
+
 /// The agent listed a task that this master did not know: it is a new leader.
 fn adopt(leading: &mut Leading, framework: FrameworkSlot, agent: AgentSlot, mut wire: v1::Task) {
     let resources = Resources::from_wire(&wire.resources).unwrap_or_default();
-    let role = resources
-        .iter()
-        .find_map(|entry| entry.key().allocation_role().map(str::to_owned));
+    let role = allocation_role(&resources);
     let role = role.or_else(|| frameworks::roles_of(&leading.frameworks[framework].info).pop_first());
     let role = role.unwrap_or_else(|| proffer_proto::roles::ANY.to_owned());
     let claim = frameworks::claim(leading, framework, &role);
@@ -326,8 +337,8 @@ fn adopt(leading: &mut Leading, framework: FrameworkSlot, agent: AgentSlot, mut 
     insert(leading, framework, agent, claim, resources.unallocate(), wire, true);
 }
 
-/// The same task id is known on another agent: one of them has to go, and the one that is known stays.
-fn kill_double(leading: &Leading, step: &mut Step<'_>, agent: AgentSlot, wire: &v1::Task) {
+/// The same task id is known on another agent, or ended with the agent's former id: what is listed here has to go.
+fn kill_remnant(leading: &Leading, step: &mut Step<'_>, agent: AgentSlot, wire: &v1::Task) {
     if let Some(connection) = leading.agents[agent].connection() {
         let kill = link::Kill {
             framework_id: wire.framework_id.clone(),

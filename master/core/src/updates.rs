@@ -14,7 +14,7 @@ use crate::input::{ConnectionId, RequestId};
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, FrameworkSlot};
 use crate::time::Timestamp;
-use crate::{events, frameworks, tasks};
+use crate::{events, frameworks, remnants, tasks};
 
 /// How many bytes a uuid has.
 const UUID_BYTES: usize = 16;
@@ -88,6 +88,9 @@ fn executor_exited(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, 
 
 /// The head of a task's queue of updates.
 fn status_update(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, update: link::StatusUpdate) {
+    let Some(update) = remnants::update(leading, step, agent, update) else {
+        return;
+    };
     let Some(&framework) = leading.framework_ids.get(&update.framework_id) else {
         // Removed, or never here: the agent has missed that.
         return frameworks::shut_down(leading, step, agent, &update.framework_id);

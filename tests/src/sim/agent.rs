@@ -26,6 +26,8 @@ struct ModelTask {
     framework: FrameworkId,
     info: TaskInfo,
     state: TaskState,
+    /// Its framework was removed: only its end is told, once.
+    muted: bool,
     /// Unacknowledged updates, oldest first; only the head is in flight.
     updates: VecDeque<TaskStatus>,
 }
@@ -57,7 +59,7 @@ impl ModelAgent {
         }
     }
 
-    /// The first message of a new link stream.
+    /// The first message of a new link stream. What ends from here on is told on the stream.
     pub(crate) fn register(&self) -> link::Register {
         link::Register {
             protocol: 1,
@@ -72,7 +74,12 @@ impl ModelAgent {
                 ..AgentInfo::default()
             },
             version: "0.1.0".to_owned(),
-            tasks: self.tasks.values().map(wire_task).collect(),
+            tasks: self
+                .tasks
+                .values()
+                .filter(|task| !task.is_over())
+                .map(wire_task)
+                .collect(),
             frameworks: self.frameworks.values().cloned().collect(),
             ..link::Register::default()
         }
@@ -90,6 +97,7 @@ impl ModelAgent {
             Body::Registered(registered) => {
                 self.id = Some(registered.agent_id);
                 self.registered = true;
+                self.tell_ends(now, actions);
                 self.resend(actions);
             }
             Body::Rejected(rejected) => {
@@ -102,18 +110,7 @@ impl ModelAgent {
             Body::Launch(launch) => self.launch(now, launch, rng, actions),
             Body::Kill(kill) => self.end(now, &(kill.framework_id, kill.task_id), TaskState::TaskKilled, actions),
             Body::Acknowledge(ack) => self.acknowledged(&(ack.framework_id, ack.task_id), &ack.uuid, actions),
-            Body::ShutdownFramework(shutdown) => {
-                let gone: Vec<TaskKey> = self
-                    .tasks
-                    .keys()
-                    .filter(|(framework, _)| *framework == shutdown.framework_id)
-                    .cloned()
-                    .collect();
-                for key in gone {
-                    self.tasks.remove(&key);
-                    actions.push(AgentAction::Forgot(key));
-                }
-            }
+            Body::ShutdownFramework(shutdown) => self.shut_down(now, &shutdown.framework_id, rng, actions),
             Body::Ping(ping) => {
                 let pong = agent_message::Body::Pong(link::Pong {
                     sequence: ping.sequence,
@@ -132,12 +129,14 @@ impl ModelAgent {
             .expect("the master sends frameworks with their ids");
         self.frameworks.insert(framework_id.value.clone(), launch.framework);
         for info in launch.tasks {
+            self.check_port(&info);
             let key = (framework_id.clone(), info.task_id.clone());
             actions.push(AgentAction::Started(key.clone()));
             let task = ModelTask {
                 framework: framework_id.clone(),
                 info,
                 state: TaskState::TaskStaging,
+                muted: false,
                 updates: VecDeque::new(),
             };
             self.tasks.insert(key.clone(), task);
@@ -148,9 +147,71 @@ impl ModelAgent {
 
     /// The container of a task ended, by itself or by a kill.
     pub(crate) fn end(&mut self, now: u64, key: &TaskKey, state: TaskState, actions: &mut Vec<AgentAction>) {
-        if self.tasks.get(key).is_some_and(|task| !wire::is_terminal(task.state)) {
-            self.update(now, key, state, actions);
+        let Some(task) = self.tasks.get_mut(key).filter(|task| !wire::is_terminal(task.state)) else {
+            return;
+        };
+        if !task.muted {
+            return self.update(now, key, state, actions);
         }
+        task.state = TaskState::TaskKilled;
+        if self.registered {
+            self.tell_ends(now, actions);
+        } else if self.connection.is_none() {
+            // The next list of tasks says it.
+            self.tasks.remove(key);
+        }
+    }
+
+    /// Tells the ends of tasks of removed frameworks.
+    fn tell_ends(&mut self, now: u64, actions: &mut Vec<AgentAction>) {
+        let over = self.tasks.iter().filter(|(_, task)| task.is_over());
+        let over: Vec<TaskKey> = over.map(|(key, _)| key.clone()).collect();
+        for key in over {
+            let Some(task) = self.tasks.remove(&key) else { continue };
+            self.next_uuid += 1;
+            let update = link::StatusUpdate {
+                framework_id: key.0,
+                status: wire::status(&task.info, task.state, self.next_uuid, now),
+                latest_state: task.state.into(),
+            };
+            let body = agent_message::Body::StatusUpdate(update);
+            actions.push(AgentAction::Send(link::AgentMessage { body: Some(body) }));
+        }
+    }
+
+    /// Ends the tasks of a removed framework, which takes its time, and forgets their updates at once.
+    fn shut_down(&mut self, now: u64, framework: &FrameworkId, rng: &mut Rng, actions: &mut Vec<AgentAction>) {
+        let ended = |task: &ModelTask| !task.muted && wire::is_terminal(task.state);
+        self.tasks.retain(|key, task| {
+            if key.0 == *framework && !task.muted {
+                actions.push(AgentAction::Forgot(key.clone()));
+            }
+            key.0 != *framework || !ended(task)
+        });
+        let running = self
+            .tasks
+            .iter_mut()
+            .filter(|(key, task)| key.0 == *framework && !task.muted);
+        for (key, task) in running {
+            task.muted = true;
+            task.state = TaskState::TaskKilling;
+            task.updates.clear();
+            actions.push(AgentAction::EndsAt(key.clone(), now + rng.range(0, 500)));
+        }
+    }
+
+    /// What the kernel would refuse: two tasks on one port.
+    fn check_port(&self, info: &TaskInfo) {
+        let Some(port) = wire::first_port(&info.resources) else {
+            return;
+        };
+        let others = self.tasks.values().filter(|task| !wire::is_terminal(task.state));
+        let mut ports = others.filter_map(|task| wire::first_port(&task.info.resources));
+        assert!(
+            ports.all(|other| other != port),
+            "port {port} of agent {} is given to two tasks",
+            self.index
+        );
     }
 
     fn update(&mut self, now: u64, key: &TaskKey, state: TaskState, actions: &mut Vec<AgentAction>) {
@@ -201,6 +262,13 @@ impl ModelAgent {
             .iter()
             .filter(|(_, task)| !wire::is_terminal(task.state))
             .map(|(key, _)| key)
+    }
+}
+
+impl ModelTask {
+    /// Of a removed framework, and ended.
+    fn is_over(&self) -> bool {
+        self.muted && wire::is_terminal(self.state)
     }
 }
 

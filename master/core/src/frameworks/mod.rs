@@ -620,7 +620,7 @@ fn dispatch_update(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSl
         return;
     }
     if framework.stream().is_none() {
-        let answer = Answer::Forbidden("the framework is not subscribed".to_owned());
+        let answer = Answer::NotSubscribed("the framework is not subscribed".to_owned());
         return step.effects.answer(update.request, answer);
     }
     if let Err(rejection) = description::check_change(&framework.info, &update.info) {

@@ -14,6 +14,7 @@ mod operator;
 mod random;
 mod reconcile;
 mod registry;
+mod remnants;
 mod transcript;
 mod updates;
 
@@ -231,7 +232,7 @@ impl World {
             .collect()
     }
 
-    /// The tasks of a framework, with their agents.
+    /// The tasks of a framework and what is left of them, with their agents.
     pub(crate) fn tasks(&self, framework: &str) -> Vec<(String, String)> {
         let Some(leading) = &self.master.leading else {
             return Vec::new();
@@ -241,20 +242,31 @@ impl World {
             .tasks
             .iter()
             .filter(|(_, task)| task.wire.framework_id.value == id);
+        let remnants = leading.agents.iter().flat_map(|(_, agent)| {
+            let of = agent.remnants.keys().filter(|key| key.0.value == id);
+            of.map(|key| (key.1.value.clone(), self.name(agent.id.as_str())))
+        });
         tasks
             .map(|(_, task)| (task.wire.task_id.value.clone(), self.name(task.wire.agent_id.as_str())))
+            .chain(remnants)
             .collect()
     }
 
-    /// The tasks on an agent, with their frameworks.
+    /// The tasks on an agent and what is left there, with their frameworks.
     pub(crate) fn tasks_on(&self, agent: &str) -> Vec<String> {
         let Some(leading) = &self.master.leading else {
             return Vec::new();
         };
         let id = self.id(agent);
         let tasks = leading.tasks.iter().filter(|(_, task)| task.wire.agent_id.value == id);
+        let tasks = tasks.map(|(_, task)| (&task.wire.framework_id, &task.wire.task_id));
+        let agent = leading.agent_ids.get(&v1::AgentId::from(id.as_str()));
+        let remnants = agent
+            .into_iter()
+            .flat_map(|agent| leading.agents[*agent].remnants.keys());
         tasks
-            .map(|(_, task)| format!("{}/{}", self.name(task.wire.framework_id.as_str()), task.wire.task_id))
+            .chain(remnants.map(|(framework, task)| (framework, task)))
+            .map(|(framework, task)| format!("{}/{task}", self.name(framework.as_str())))
             .collect()
     }
 
@@ -436,16 +448,18 @@ impl World {
         }
     }
 
-    /// `f1/t1:RUNNING:cpus,1;mem,32[:#1]`
+    /// `f1/t1:RUNNING:cpus,1;mem,32[:#1]`, or with the id of the agent that it was launched on, `f1/t1:RUNNING:cpus,1:@a9`
     fn listed(&self, agent: &str, text: &str) -> v1::Task {
         let parts: Vec<&str> = text.split(':').collect();
         let (framework, task) = parts[0].split_once('/').expect("f1/t1");
         let number = parts.get(3).and_then(|number| number.strip_prefix('#'));
+        let launched_on = parts.get(3).and_then(|agent| agent.strip_prefix('@'));
+        let agent_id = launched_on.map(str::to_owned).or_else(|| self.ids.get(agent).cloned());
         v1::Task {
             name: task.to_owned(),
             task_id: task.into(),
             framework_id: self.id(framework).into(),
-            agent_id: self.id(agent).into(),
+            agent_id: agent_id.unwrap_or_default().into(),
             state: state(parts[1]) as i32,
             resources: resources(&parts[2].replace(',', ":")),
             status_update_state: number.map(|_| state(parts[1]) as i32),

@@ -222,7 +222,7 @@ fn random_inputs_reach_what_they_should() {
         "<- heartbeat",
         "<- ping",
         "not leader",
-        "forbidden",
+        "answer not subscribed",
     ] {
         assert!(out.contains(event), "no {event:?} in {} lines", out.lines().count());
     }

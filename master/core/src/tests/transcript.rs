@@ -24,7 +24,7 @@ impl World {
                 Answer::Accepted => "answer accepted".to_owned(),
                 Answer::Response(response) => format!("answer {}", self.response(response)),
                 Answer::Rejected(rejection) => format!("answer rejected: {rejection}"),
-                Answer::Forbidden(why) => format!("answer forbidden: {why}"),
+                Answer::NotSubscribed(why) => format!("answer not subscribed: {why}"),
                 Answer::NotLeader => "answer not leader".to_owned(),
             },
             Effect::Wake { at } => {
