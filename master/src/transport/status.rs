@@ -21,7 +21,7 @@ pub(super) async fn ask(
         Answer::Accepted => Ok(None),
         Answer::Response(response) => Ok(Some(*response)),
         Answer::Rejected(rejection) => Err(Status::invalid_argument(rejection.to_string())),
-        Answer::Forbidden(reason) => Err(Status::permission_denied(reason)),
+        Answer::NotSubscribed(reason) => Err(Status::failed_precondition(reason)),
         Answer::NotLeader => Err(not_leader(handle.leader())),
     }
 }

@@ -27,20 +27,20 @@ async fn a_framework_subscribes_and_tears_itself_down() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_call_without_its_stream_id_is_rejected() -> anyhow::Result<()> {
+async fn a_call_without_its_stream_id_is_told_to_subscribe() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let server = master(directory.path()).await?;
     let mut client = scheduler(&server).await?;
     let framework = subscribed(&mut client, framework("first", 60.0)).await?;
     let revive = call_of(call::Type::Revive, &framework.id);
     let without = client.submit(revive.clone()).await.unwrap_err();
-    assert_eq!(without.code(), Code::InvalidArgument, "{without:?}");
+    assert_eq!(without.code(), Code::FailedPrecondition, "{without:?}");
     assert!(without.message().contains("stream"), "{without:?}");
     let wrong = client
         .submit(on_stream("no-such-stream", revive.clone()))
         .await
         .unwrap_err();
-    assert_eq!(wrong.code(), Code::InvalidArgument, "{wrong:?}");
+    assert_eq!(wrong.code(), Code::FailedPrecondition, "{wrong:?}");
     client.submit(on_stream(&framework.stream_id, revive)).await?;
     server.stop().await
 }
