@@ -61,7 +61,7 @@ async fn killing_an_unknown_task_is_answered() -> anyhow::Result<()> {
     cluster.stop().await
 }
 
-fn command_lines() -> Vec<String> {
+pub(crate) fn command_lines() -> Vec<String> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
         .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
