@@ -28,3 +28,15 @@ fn grace(millis: i64) -> KillPolicy {
         }),
     }
 }
+
+/// Looks until a condition holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let looking = async {
+        while !holds().await? {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    };
+    let looked = tokio::time::timeout(proffer_tests::DEADLINE, looking).await;
+    looked.map_err(|_| anyhow::anyhow!("waited for {what} in vain"))?
+}

@@ -1,7 +1,6 @@
 //! Services go on, and stay as many as wanted, whatever is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use proffer::local::{LocalProcess, ProcessSpec};
@@ -11,9 +10,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::until;
+
 const AGENTS: usize = 2;
-/// How long to wait before a condition is looked at again.
-const AGAIN: Duration = Duration::from_millis(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_are_as_many_instances_as_wanted_whatever_is_killed() -> anyhow::Result<()> {
@@ -154,18 +153,6 @@ impl Services {
         );
         Ok(answer)
     }
-}
-
-/// Looks until a condition holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let looking = async {
-        while !holds().await? {
-            tokio::time::sleep(AGAIN).await;
-        }
-        Ok(())
-    };
-    let looked = tokio::time::timeout(DEADLINE, looking).await;
-    looked.with_context(|| format!("waited for {what} in vain"))?
 }
 
 /// The tasks that have a container at any agent, whatever master and scheduler think.

@@ -3,6 +3,8 @@
 use proffer_examples::sleeper;
 use proffer_tests::{Cluster, DEADLINE, require_isolation};
 
+use crate::until;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_example_framework_finishes_its_tasks_and_is_gone() -> anyhow::Result<()> {
     require_isolation!();
@@ -14,11 +16,13 @@ async fn the_example_framework_finishes_its_tasks_and_is_gone() -> anyhow::Resul
         role: "*".to_owned(),
     };
     tokio::time::timeout(DEADLINE, sleeper::run(args)).await??;
-    let completed = cluster.operator().get_frameworks().await?.completed_frameworks;
-    let names: Vec<_> = completed
-        .iter()
-        .map(|framework| framework.framework_info.name.as_str())
-        .collect();
-    assert_eq!(names, ["sleeper"]);
+    let mut operator = cluster.operator();
+    until("the framework to be completed", async || {
+        let frameworks = operator.get_frameworks().await?;
+        let completed = frameworks.completed_frameworks.iter();
+        let mut names = completed.map(|framework| framework.framework_info.name.as_str());
+        Ok(frameworks.frameworks.is_empty() && names.eq(["sleeper"]))
+    })
+    .await?;
     cluster.stop().await
 }

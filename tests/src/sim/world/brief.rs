@@ -1,0 +1,77 @@
+//! Messages in a few words, for the history.
+
+use proffer_master_core::Input;
+use proffer_proto::link::{agent_message, master_message};
+use proffer_proto::v1::scheduler::Event as SchedulerEvent;
+
+pub(super) fn brief(body: &master_message::Body) -> String {
+    use master_message::Body;
+    match body {
+        Body::Registered(registered) => format!("registered {}", registered.agent_id),
+        Body::Rejected(rejected) => format!("rejected: {}", rejected.message),
+        Body::Launch(launch) => {
+            let ids: Vec<_> = launch.tasks.iter().map(|task| task.task_id.value.as_str()).collect();
+            format!("launch {} of {}", ids.join(" "), launch.framework.name)
+        }
+        Body::Kill(kill) => format!("kill {} of {}", kill.task_id, kill.framework_id),
+        Body::Acknowledge(ack) => format!("acknowledge {} of {}", ack.task_id, ack.framework_id),
+        Body::ShutdownFramework(shutdown) => format!("shut down {}", shutdown.framework_id),
+        Body::Ping(ping) => format!("ping {}", ping.sequence),
+        Body::FrameworkMessage(_) => "message".to_owned(),
+        Body::ShutdownExecutor(_) => "shut down an executor".to_owned(),
+        Body::UpdateFramework(_) => "update framework".to_owned(),
+    }
+}
+
+pub(super) fn brief_event(event: &SchedulerEvent) -> String {
+    if let Some(update) = &event.update {
+        return format!(
+            "UPDATE {} {:?} {:?}",
+            update.status.task_id,
+            update.status.state(),
+            update.status.message()
+        );
+    }
+    if let Some(offers) = &event.offers {
+        let ids: Vec<_> = offers.offers.iter().map(|offer| offer.id.value.as_str()).collect();
+        return format!("OFFERS {}", ids.join(" "));
+    }
+    if let Some(error) = &event.error {
+        return format!("ERROR {}", error.message);
+    }
+    format!("{:?}", event.r#type())
+}
+
+pub(super) fn brief_input(input: &Input) -> String {
+    match input {
+        Input::AgentRegister {
+            connection, register, ..
+        } => {
+            format!(
+                "register {connection} {:?} {} tasks",
+                register.agent.id.as_ref().map(|id| &id.value),
+                register.tasks.len()
+            )
+        }
+        Input::AgentMessage { connection, message } => match &message.body {
+            Some(agent_message::Body::StatusUpdate(update)) => {
+                format!(
+                    "{connection} update {} {:?}",
+                    update.status.task_id,
+                    update.status.state()
+                )
+            }
+            _ => format!("{connection} message"),
+        },
+        Input::AgentDisconnected { connection } => format!("{connection} disconnected"),
+        Input::SchedulerDisconnected { stream } => format!("{stream} disconnected"),
+        Input::Subscribe { stream, call, .. } => {
+            format!(
+                "subscribe {stream} {:?}",
+                call.framework_id.as_ref().map(|id| &id.value)
+            )
+        }
+        Input::Tick => "tick".to_owned(),
+        other => format!("{other:?}").chars().take(80).collect(),
+    }
+}
