@@ -40,7 +40,7 @@ pub(super) fn executor(core: &mut Core, now: Timestamp, shutdown: ShutdownExecut
     end(core, now, &name, Cause::Killed, grace, effects);
 }
 
-/// The framework was removed: end its tasks and forget their updates.
+/// The framework was removed: end its tasks and forget their updates. The master hears when each is really gone.
 pub(super) fn framework_removed(core: &mut Core, now: Timestamp, framework: &str, effects: &mut Vec<Effect>) {
     let names: Vec<TaskName> = core
         .tasks
@@ -109,7 +109,7 @@ fn mute(core: &mut Core, now: Timestamp, name: &TaskName, cause: Cause, effects:
     task.updates.clear();
     task.delivery = Default::default();
     if task.phase == Phase::Ended {
-        core.forget(name, effects);
+        updates::part(core, now, name, effects);
         return;
     }
     effects.push(Effect::Checkpoint(Fact::Muted(name.clone()).into()));

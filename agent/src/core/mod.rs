@@ -179,8 +179,8 @@ impl Core {
     /// Applies one input. What must be done about it is appended to `effects`, in the order in which it must be done.
     pub fn step(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
         match input {
-            Input::Attached(session) => register::attached(self, session, effects),
-            Input::Detached(session) => register::detached(self, session),
+            Input::Attached(session) => register::attached(self, now, session, effects),
+            Input::Detached(session) => register::detached(self, now, session, effects),
             Input::Message(session, message) => self.message(now, session, message, effects),
             Input::Launched(container, result) => run::launched(self, now, &container, result, effects),
             Input::Exited(container, exit) => run::exited(self, now, &container, &exit, effects),

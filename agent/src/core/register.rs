@@ -11,7 +11,9 @@ use crate::checkpoint::record::{Agent, Fact};
 const PROTOCOL: u32 = 1;
 
 /// A stream stands open: say who we are and what runs here.
-pub(super) fn attached(core: &mut Core, session: u64, effects: &mut Vec<Effect>) {
+pub(super) fn attached(core: &mut Core, now: Timestamp, session: u64, effects: &mut Vec<Effect>) {
+    core.session = Session::None;
+    updates::part_with_ended(core, now, effects);
     let dying = core.tasks.values().any(|task| task.muted);
     if core.id.is_none() && dying {
         // What the agent was under its former id still ends; only then are the resources free for a new one.
@@ -19,7 +21,6 @@ pub(super) fn attached(core: &mut Core, session: u64, effects: &mut Vec<Effect>)
         return;
     }
     core.session = Session::Registering(session);
-    let tasks = core.tasks.iter().filter(|(_, task)| !task.muted);
     let register = Register {
         protocol: PROTOCOL,
         agent: core.agent_info(),
@@ -29,7 +30,9 @@ pub(super) fn attached(core: &mut Core, session: u64, effects: &mut Vec<Effect>)
                 r#type: Some(kind.into()),
             })
             .to_vec(),
-        tasks: tasks
+        tasks: core
+            .tasks
+            .iter()
             .map(|(name, task)| task.wire(name, user(core, &name.framework, &task.info)))
             .collect(),
         frameworks: core.frameworks.values().cloned().collect(),
@@ -40,10 +43,11 @@ pub(super) fn attached(core: &mut Core, session: u64, effects: &mut Vec<Effect>)
 }
 
 /// The stream is over.
-pub(super) fn detached(core: &mut Core, session: u64) {
+pub(super) fn detached(core: &mut Core, now: Timestamp, session: u64, effects: &mut Vec<Effect>) {
     match core.session {
         Session::Registering(current) | Session::Registered(current) if current == session => {
             core.session = Session::None;
+            updates::part_with_ended(core, now, effects);
         }
         _ => {}
     }
@@ -70,6 +74,7 @@ pub(super) fn registered(
         effects.push(Effect::Checkpoint(Fact::Agent(Agent { id: core.id.clone() }).into()));
     }
     core.session = Session::Registered(session);
+    updates::part_with_ended(core, now, effects);
     updates::send_all(core, now, effects);
     end::leave_when_over(core, effects);
 }

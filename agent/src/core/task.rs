@@ -24,7 +24,7 @@ pub struct Task {
     pub updates: VecDeque<v1::TaskStatus>,
     /// The newest state, acknowledged or not.
     pub latest: v1::TaskState,
-    /// Whether nobody waits for its updates: none are made, and it is forgotten when it has ended.
+    /// Whether nobody waits for its updates: none are kept, and it is forgotten when it has ended.
     pub muted: bool,
     pub(super) delivery: Delivery,
     pub(super) timer: Option<Timestamp>,
@@ -110,7 +110,13 @@ impl Task {
                 value: name.framework.clone(),
             },
             agent_id: self.info.agent_id.clone(),
-            state: self.latest.into(),
+            // Nobody hears how a muted task fares; what matters is that it still holds its resources.
+            state: if self.muted {
+                v1::TaskState::TaskKilling
+            } else {
+                self.latest
+            }
+            .into(),
             resources: self.info.resources.clone(),
             statuses: self.updates.back().cloned().into_iter().collect(),
             status_update_state: head.map(|status| status.state),

@@ -768,7 +768,7 @@ fn a_kill_outlives_a_restart() {
 }
 
 #[test]
-fn a_removed_framework_s_tasks_end_unheard() {
+fn a_removed_framework_s_tasks_are_dying_until_their_containers_are_gone() {
     check(
         "0 attach
          0 registered
@@ -778,7 +778,9 @@ fn a_removed_framework_s_tasks_end_unheard() {
          3 restart
          3 found c1 running
          4 attach
-         5 exit c1 signal 15",
+         4 registered
+         5 exit c1 signal 15
+         6 attach",
         "> 0 attach
            send register -
          > 0 registered
@@ -801,10 +803,117 @@ fn a_removed_framework_s_tasks_end_unheard() {
            watch c1
            terminate c1
          > 4 attach
-           send register a1
+           send register a1 t:killing
+         > 4 registered
          > 5 exit c1 signal 15
+           send u101 t killed framework_removed (framework removed)
            note forgotten t
-           release c1",
+           release c1
+         > 6 attach
+           send register a1",
+    );
+}
+
+#[test]
+fn every_task_of_a_removed_framework_is_reported_gone_once() {
+    check(
+        "0 attach
+         0 registered
+         0 launch ran
+         1 started c1 42
+         1 exit c1 code 0
+         2 launch starts
+         2 launch runs
+         3 started c3 43
+         4 remove
+         5 exit c3 signal 15
+         6 failed c2 no such program
+         7000 tick",
+        "> 0 attach
+           send register -
+         > 0 registered
+           checkpoint agent a1
+         > 0 launch ran
+           checkpoint framework f
+           checkpoint launch ran
+           start c1
+         > 1 started c1 42
+           watch c1
+           checkpoint update running
+           send u1 ran running
+         > 1 exit c1 code 0
+           checkpoint update finished
+           send u1 ran running latest finished
+           release c1
+         > 2 launch starts
+           checkpoint launch starts
+           start c2
+         > 2 launch runs
+           checkpoint launch runs
+           start c3
+         > 3 started c3 43
+           watch c3
+           checkpoint update running
+           send u3 runs running
+         > 4 remove
+           send u4 ran killed framework_removed (framework removed)
+           note forgotten ran
+           checkpoint muted runs
+           checkpoint ending runs 5004ms
+           terminate c3
+           checkpoint muted starts
+           checkpoint ending starts 4ms
+         > 5 exit c3 signal 15
+           send u5 runs killed framework_removed (framework removed)
+           note forgotten runs
+           release c3
+         > 6 failed c2 no such program
+           send u6 starts killed framework_removed (framework removed)
+           note forgotten starts
+           release c2
+         > 7000 tick",
+    );
+}
+
+#[test]
+fn a_dying_task_that_ends_while_the_agent_registers_is_reported_when_it_has() {
+    check(
+        "0 attach
+         0 registered
+         0 launch t
+         1 started c1 42
+         2 remove
+         3 detach
+         4 attach
+         5 exit c1 signal 15
+         6 registered
+         7 attach",
+        "> 0 attach
+           send register -
+         > 0 registered
+           checkpoint agent a1
+         > 0 launch t
+           checkpoint framework f
+           checkpoint launch t
+           start c1
+         > 1 started c1 42
+           watch c1
+           checkpoint update running
+           send u1 t running
+         > 2 remove
+           checkpoint muted t
+           checkpoint ending t 5002ms
+           terminate c1
+         > 3 detach
+         > 4 attach
+           send register a1 t:killing
+         > 5 exit c1 signal 15
+           release c1
+         > 6 registered
+           send u2 t killed framework_removed (framework removed)
+           note forgotten t
+         > 7 attach
+           send register a1",
     );
 }
 

@@ -51,7 +51,7 @@ pub(super) fn push(core: &mut Core, now: Timestamp, name: &TaskName, news: News,
     task.latest = news.state;
     if task.muted {
         if is_terminal(news.state) {
-            core.forget(name, effects);
+            part(core, now, name, effects);
         }
         return;
     }
@@ -60,22 +60,7 @@ pub(super) fn push(core: &mut Core, now: Timestamp, name: &TaskName, news: News,
         framework_id = name.framework, task_id = name.task, container_id = %task.container,
         state = state.as_str_name(), message = news.message.as_deref(), "task changed"
     );
-    let status = v1::TaskStatus {
-        task_id: task.info.task_id.clone(),
-        state: state.into(),
-        message: news.message,
-        agent_id: Some(task.info.agent_id.clone()),
-        timestamp: Some(now.seconds()),
-        executor_id: Some(v1::ExecutorId {
-            value: name.task.clone(),
-        }),
-        source: Some(news.source.into()),
-        reason: news.reason.map(Into::into),
-        uuid: Some(core.ids.update().to_vec()),
-        container_status: Some(container_status(&core.settings.agent.hostname, task)),
-        limitation: news.limitation,
-        ..v1::TaskStatus::default()
-    };
+    let status = status(task, name, news, now, core.ids.update(), &core.settings.agent.hostname);
     let update = Update {
         framework: name.framework.clone(),
         status: status.clone(),
@@ -88,6 +73,39 @@ pub(super) fn push(core: &mut Core, now: Timestamp, name: &TaskName, news: News,
         send_head(core, now, name, effects);
     }
     core.set_timer(name);
+}
+
+/// Parts with a muted task whose container is gone. A master that has the task in its books, because it sent the end of the
+/// framework or heard of the task in Register, is told so once, without waiting for an acknowledgement: until then it keeps
+/// the task's resources back. While it has not answered Register the task is kept for [`part_with_ended`].
+pub(super) fn part(core: &mut Core, now: Timestamp, name: &TaskName, effects: &mut Vec<Effect>) {
+    let session = match core.session {
+        Session::Registering(_) => return,
+        Session::Registered(session) => Some(session),
+        Session::None => None,
+    };
+    if let (Some(session), Some(task)) = (session, core.tasks.get(name)) {
+        let news = News::of(v1::TaskState::TaskKilled)
+            .by_agent(v1::task_status::Reason::FrameworkRemoved)
+            .saying("framework removed");
+        let update = StatusUpdate {
+            framework_id: v1::FrameworkId {
+                value: name.framework.clone(),
+            },
+            latest_state: news.state.into(),
+            status: status(task, name, news, now, core.ids.update(), &core.settings.agent.hostname),
+        };
+        effects.push(send(session, agent_message::Body::StatusUpdate(update)));
+    }
+    core.forget(name, effects);
+}
+
+/// Parts with the muted tasks that ended while a master had not answered Register.
+pub(super) fn part_with_ended(core: &mut Core, now: Timestamp, effects: &mut Vec<Effect>) {
+    let ended = core.tasks.iter().filter(|(_, task)| task.muted && !task.is_alive());
+    for name in ended.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+        part(core, now, &name, effects);
+    }
 }
 
 /// The head of the queue was acknowledged: forget it, send the next, forget a task that is over.
@@ -161,6 +179,32 @@ fn send_head(core: &mut Core, now: Timestamp, name: &TaskName, effects: &mut Vec
         attempts: task.delivery.attempts + 1,
         retry_at: Some(now.after(wait)),
     };
+}
+
+fn status(
+    task: &super::Task,
+    name: &TaskName,
+    news: News,
+    now: Timestamp,
+    id: [u8; 16],
+    hostname: &str,
+) -> v1::TaskStatus {
+    v1::TaskStatus {
+        task_id: task.info.task_id.clone(),
+        state: news.state.into(),
+        message: news.message,
+        agent_id: Some(task.info.agent_id.clone()),
+        timestamp: Some(now.seconds()),
+        executor_id: Some(v1::ExecutorId {
+            value: name.task.clone(),
+        }),
+        source: Some(news.source.into()),
+        reason: news.reason.map(Into::into),
+        uuid: Some(id.to_vec()),
+        container_status: Some(container_status(hostname, task)),
+        limitation: news.limitation,
+        ..v1::TaskStatus::default()
+    }
 }
 
 fn container_status(hostname: &str, task: &super::Task) -> v1::ContainerStatus {
