@@ -6,7 +6,7 @@ mod filesystem;
 mod memory;
 mod namespaces;
 mod pids;
-pub mod ports;
+mod ports;
 mod user;
 
 use std::ffi::CString;

@@ -2,8 +2,8 @@
 //!
 //! The program is attached to the unified tree's cgroup before anything runs in it and lives as long as the cgroup, so it needs no
 //! agent. What counts is the cgroup in which a socket is created. Port 0 stays allowed: the kernel then picks from the ephemeral
-//! range, which therefore must not overlap the ports that are allocated ([`check_disjoint`]). Raw sockets would bypass it; the
-//! container has no `CAP_NET_RAW`.
+//! range, which the configuration keeps apart from the ports that are offered. Raw sockets would bypass it;
+//! the container has no `CAP_NET_RAW`.
 
 use std::collections::HashMap;
 use std::io;
@@ -128,35 +128,6 @@ impl Isolator for PortsIsolator {
     }
 }
 
-/// Checks that ports to be allocated are none that the kernel hands out to anyone who asks for port 0. `ephemeral` is
-/// [`ephemeral_range`]; the error says what to do.
-pub fn check_disjoint(ports: &[RangeInclusive<u16>], ephemeral: &RangeInclusive<u16>) -> Result<(), String> {
-    for range in ports {
-        if range.start() <= ephemeral.end() && ephemeral.start() <= range.end() {
-            return Err(format!(
-                "ports: {}-{} overlaps the kernel's ephemeral ports {}-{}, which any process may be given; offer ports outside \
-                 of them, or change net.ipv4.ip_local_port_range",
-                range.start(),
-                range.end(),
-                ephemeral.start(),
-                ephemeral.end()
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// The ports that the kernel picks from: `/proc/sys/net/ipv4/ip_local_port_range`.
-pub fn ephemeral_range() -> io::Result<RangeInclusive<u16>> {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
-    parse_ephemeral(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "ip_local_port_range"))
-}
-
-fn parse_ephemeral(text: &str) -> Option<RangeInclusive<u16>> {
-    let mut numbers = text.split_whitespace().map(str::parse);
-    Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
-}
-
 fn failed(attempted: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::System {
         attempted: attempted.into(),
@@ -236,19 +207,5 @@ mod tests {
         assert_eq!(program[5], [0xa5, 2, 3, 0, 0x34, 0x12, 0, 0]);
         assert_eq!(program[6], [0x25, 2, 2, 0, 0x78, 0x56, 0, 0]);
         assert_eq!(program[7], [0xb7, 0, 0, 0, 3, 0, 0, 0]);
-    }
-
-    #[test]
-    fn ports_that_the_kernel_hands_out_are_refused_with_advice() {
-        let ephemeral = parse_ephemeral("32768\t60999\n").unwrap();
-        assert_eq!(check_disjoint(&[1024..=32767, 61000..=65535], &ephemeral), Ok(()));
-        for overlapping in [32768..=32768, 1..=65535, 60999..=61000, 40000..=40001] {
-            let message = check_disjoint(&[overlapping], &ephemeral).unwrap_err();
-            assert!(
-                message.contains("32768-60999") && message.contains("ip_local_port_range"),
-                "{message}"
-            );
-        }
-        assert_eq!(parse_ephemeral("1\n"), None);
     }
 }
