@@ -30,7 +30,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let binary = target_dir.join(&target).join("release").join("proffer-shim");
     println!("cargo:rustc-env=PROFFER_SHIM={}", binary.display());
     println!("cargo:rustc-env=PROFFER_SHIM_HASH={:016x}", hash(&binary)?);
+    println!("cargo:rustc-env=PROFFER_SHIM_FORMAT={:016x}", format(&binary)?);
     Ok(())
+}
+
+/// The format of plans that the launcher reads: `FORMAT_MARK` of its library. The agent compares it with its own, since the
+/// sources may have changed between the two builds.
+fn format(path: &Path) -> Result<u64, Box<dyn Error>> {
+    const PREFIX: &[u8] = b"proffer-shim plan-format";
+    let binary = fs::read(path)?;
+    let found = binary.windows(PREFIX.len()).position(|window| window == PREFIX);
+    let mark = found.and_then(|at| binary.get(at + PREFIX.len()..)?.first_chunk());
+    let mark = mark.ok_or_else(|| format!("{} does not say which plans it reads", path.display()))?;
+    Ok(u64::from_le_bytes(*mark))
 }
 
 fn cargo(target_dir: &Path, target: &str, flags: &str) -> Result<Output, Box<dyn Error>> {

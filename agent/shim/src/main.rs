@@ -18,12 +18,15 @@ mod child;
 mod supervise;
 mod system;
 
-use proffer_shim::plan::{PLAN_BYTES_MAX, Plan};
+use proffer_shim::plan::{FORMAT_MARK, PLAN_BYTES_MAX, Plan};
 use proffer_shim::record::{Process, Report, Stage};
 use system::{Descriptor, Errno};
 
 /// The report goes to the standard output, which is a pipe to the agent.
 const REPORT: Descriptor = Descriptor(1);
+
+/// Read by the agent's build.
+static MARK: [u8; FORMAT_MARK.len()] = FORMAT_MARK;
 
 /// Entered by the C runtime.
 #[unsafe(no_mangle)]
@@ -44,6 +47,8 @@ pub extern "C" fn main() -> libc::c_int {
 
 /// Returns in the supervisor only.
 fn start() -> Result<(Plan<'static>, Descriptor), (Stage, Errno)> {
+    // Otherwise it would be left out of the binary.
+    std::hint::black_box(&MARK);
     system::reset_signals();
     system::close_from(3);
     let bytes = system::map(Descriptor(0), PLAN_BYTES_MAX).map_err(|errno| (Stage::Plan, errno))?;

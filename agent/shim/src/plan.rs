@@ -6,8 +6,15 @@
 use std::ffi::CStr;
 use std::fmt;
 
-/// The first four bytes: `PSH` and the version of the format.
-const MAGIC: u32 = u32::from_le_bytes(*b"PSH1");
+/// Names what the agent and the launcher agree on: a hash of the sources that say it. A plan begins with it, and the agent's
+/// build finds it in the launcher that it embeds.
+pub const FORMAT: u64 = hash(
+    include_bytes!("record.rs"),
+    hash(include_bytes!("plan.rs"), 0xcbf2_9ce4_8422_2325),
+);
+/// How the launcher's binary says its [`FORMAT`].
+pub const FORMAT_MARK: [u8; FORMAT_MARK_PREFIX.len() + 8] = mark();
+const FORMAT_MARK_PREFIX: &[u8; 24] = b"proffer-shim plan-format";
 /// The longest plan; `execve` itself takes about 2 MiB of arguments.
 pub const PLAN_BYTES_MAX: usize = 8 << 20;
 /// The most steps, arguments or variables.
@@ -242,7 +249,8 @@ pub fn encode(
     steps: &Steps,
 ) -> Result<Vec<u8>, InteriorNul> {
     let mut bytes = Vec::with_capacity(1024 + steps.bytes.len());
-    put_u32(&mut bytes, &[MAGIC, u32::from(settings.pid_namespace)]);
+    bytes.extend(FORMAT.to_le_bytes());
+    put_u32(&mut bytes, &[u32::from(settings.pid_namespace)]);
     bytes.extend(settings.clone_flags.to_le_bytes());
     for text in settings.texts() {
         put_text(&mut bytes, text)?;
@@ -274,6 +282,30 @@ impl<'a> Settings<'a> {
             self.cpu_stat,
         ]
     }
+}
+
+/// FNV-1a.
+const fn hash(bytes: &[u8], mut hash: u64) -> u64 {
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
+
+const fn mark() -> [u8; FORMAT_MARK_PREFIX.len() + 8] {
+    let (mut mark, format) = ([0; FORMAT_MARK_PREFIX.len() + 8], FORMAT.to_le_bytes());
+    let mut at = 0;
+    while at < mark.len() {
+        mark[at] = if at < FORMAT_MARK_PREFIX.len() {
+            FORMAT_MARK_PREFIX[at]
+        } else {
+            format[at - FORMAT_MARK_PREFIX.len()]
+        };
+        at += 1;
+    }
+    mark
 }
 
 fn tagged(bytes: &mut Vec<u8>, tag: u8, texts: &[&CStr]) {
@@ -356,7 +388,7 @@ impl<'a> Plan<'a> {
             return None;
         }
         let mut reader = Reader { bytes };
-        if reader.u32()? != MAGIC {
+        if reader.u64()? != FORMAT {
             return None;
         }
         let pid_namespace = reader.u32()? != 0;

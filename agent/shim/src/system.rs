@@ -231,13 +231,12 @@ pub(crate) fn write_record(
     bytes: &[u8],
     (durable, replace): (bool, bool),
 ) -> Result<(), Errno> {
-    let file = open_at(
-        directory,
-        temporary,
-        libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC,
-        0o644,
-    )?;
+    let file = open_at(directory, temporary, libc::O_WRONLY | libc::O_CREAT, 0o644)?;
     write(file, bytes)?;
+    // The agent leaves used files under the temporary name, since new ones are dear. They are cut afterwards: some file systems
+    // write a file that was emptied to the disk at once when it is closed.
+    // SAFETY: a plain system call with numbers.
+    check(unsafe { libc::ftruncate(file.0, bytes.len() as libc::off_t) })?;
     let flags = if replace { 0 } else { libc::RENAME_NOREPLACE };
     // SAFETY: the names are C strings; the rest are numbers.
     unsafe {

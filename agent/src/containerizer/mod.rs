@@ -266,7 +266,7 @@ impl Containerizer {
             if !ended {
                 return Err(Error::Running(container.id.clone()));
             }
-            inner.remove(&container.id)?;
+            inner.retire(&container.id)?;
             inner.containers().remove(&container.id);
             Ok(())
         })
@@ -321,11 +321,23 @@ impl Inner {
 
     /// Removes the cgroups, then the records: what is interrupted is found again by its records.
     fn remove(&self, id: &ContainerId) -> Result<(), Error> {
-        self.isolators.iter().for_each(|isolator| isolator.cleanup(id));
-        self.cgroups.remove(id).map_err(cgroup_error)?;
+        self.remove_cgroups(id)?;
         self.records
             .remove(id)
             .map_err(system("remove the records of a container"))
+    }
+
+    /// The same for a container whose supervisor has ended.
+    fn retire(&self, id: &ContainerId) -> Result<(), Error> {
+        self.remove_cgroups(id)?;
+        self.records
+            .retire(id)
+            .map_err(system("lay by the records of a container"))
+    }
+
+    fn remove_cgroups(&self, id: &ContainerId) -> Result<(), Error> {
+        self.isolators.iter().for_each(|isolator| isolator.cleanup(id));
+        self.cgroups.remove(id).map_err(cgroup_error)
     }
 }
 
