@@ -20,7 +20,7 @@ async fn the_example_framework_finishes_its_tasks_and_is_gone() -> anyhow::Resul
     until("the framework to be completed", async || {
         let frameworks = operator.get_frameworks().await?;
         let completed = frameworks.completed_frameworks.iter();
-        let mut names = completed.map(|framework| framework.framework_info.name.as_str());
+        let names = completed.map(|framework| framework.framework_info.name.as_str());
         Ok(frameworks.frameworks.is_empty() && names.eq(["sleeper"]))
     })
     .await?;
