@@ -20,6 +20,8 @@ use crate::{books, events, frameworks};
 const REFUSE_DEFAULT: Duration = Duration::from_secs(5);
 /// No refusal lasts longer.
 const REFUSE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// More offers than these come in several events: a message has a limit at the reader.
+const OFFERS_IN_EVENT_MAX: usize = 512;
 
 /// Numbers the offers of one incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,8 +71,12 @@ pub(crate) fn allocate(leading: &mut Leading, step: &mut Step<'_>) {
         leading.offers.insert(number, offer);
     }
     leading.decisions = decisions;
-    for (framework, offers) in made {
-        frameworks::send(leading, step, framework, events::offers(offers));
+    for (framework, mut offers) in made {
+        while !offers.is_empty() {
+            let rest = offers.split_off(offers.len().min(OFFERS_IN_EVENT_MAX));
+            frameworks::send(leading, step, framework, events::offers(offers));
+            offers = rest;
+        }
     }
 }
 
