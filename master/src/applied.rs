@@ -7,7 +7,7 @@
 //! One tree. Keys: `m` for that record, `a<agent id>`, `f<framework id>`, `c<framework id>` for completed frameworks and
 //! `g<agent id>` for gone agents; the values of the last two begin with the log index, which is their order.
 //!
-//! sled panics on some damage. Where panics unwind they are caught here. Where they abort the process, the mark file that
+//! sled panics on some damage. Panics are caught here. Where opening takes the whole process with it, the mark file that
 //! stands while sled opens tells the next start to throw the files away.
 
 use std::io;
@@ -113,6 +113,11 @@ impl AppliedRegistry {
     /// sled failed.
     pub fn flush(&mut self) -> Result<(), Error> {
         guarded(|| Ok(self.db.flush().map(drop)?))
+    }
+
+    /// Lets go of a sled that has failed without touching it again: after a panic it may wait for itself for ever.
+    pub fn abandon(self) {
+        std::mem::forget(self);
     }
 
     fn read(db: sled::Db) -> Result<(Self, Registry), Error> {
@@ -271,6 +276,13 @@ impl AppliedRegistry {
             framework.failover_deadline_ms = deadline;
             Write::put(key, &framework)
         }))
+    }
+
+    /// Makes the record of a framework undecodable.
+    #[cfg(test)]
+    pub(crate) fn damage(&self, id: &v1::FrameworkId) {
+        let old = self.db.insert(framework_key(id), &[0xff][..]);
+        assert!(old.expect("sled writes").is_some(), "there is no framework {id}");
     }
 
     fn has(&self, key: &[u8]) -> Result<bool, Error> {
@@ -523,6 +535,12 @@ mod tests {
             prop_assert_eq!(index, 100 + changes.len() as u64);
             prop_assert_eq!(registry, core.registry());
         }
+    }
+
+    #[test]
+    fn a_panic_of_sled_is_an_error() {
+        let result = guarded::<()>(|| panic!("as the test wants"));
+        assert!(matches!(result, Err(Error::Panicked)), "{result:?}");
     }
 
     #[test]

@@ -53,7 +53,9 @@ impl Driver {
                     self.agents.insert(connection, outbox);
                 }
             }
-            Request::AgentMessage { connection, message } => {
+            Request::AgentMessage {
+                connection, message, ..
+            } => {
                 if self.agents.contains_key(&connection) {
                     self.inputs.push_back(Input::AgentMessage { connection, message });
                 }

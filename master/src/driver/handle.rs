@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proffer_master_core::{Answer, ConnectionId, StreamId};
 use proffer_proto::{link, v1};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::outbox::Outbox;
 
 /// How many requests wait for the driver before their senders wait too.
 pub(super) const QUEUE_LENGTH: usize = 4096;
+/// How many of them are messages of one agent: however much it says, others are heard in between.
+pub const WAITING_OF_ONE_AGENT: usize = 256;
 
 /// Where an answer goes.
 pub(super) type Reply = oneshot::Sender<Answer>;
@@ -64,6 +66,8 @@ pub enum Request {
         connection: ConnectionId,
         /// The message.
         message: Box<link::AgentMessage>,
+        /// The message's place among those of its stream that wait; free again when this is dropped.
+        place: OwnedSemaphorePermit,
     },
     /// Stop in order.
     Stop,

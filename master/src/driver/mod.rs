@@ -5,7 +5,10 @@
 //! handed to bounded queues; nothing here waits for a peer.
 
 mod effects;
+mod fatal;
 mod handle;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -18,7 +21,7 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-pub use handle::{Ended, Handle, Request};
+pub use handle::{Ended, Handle, Request, WAITING_OF_ONE_AGENT};
 use handle::{QUEUE_LENGTH, Reply};
 
 use crate::applied::{self, AppliedRegistry};
@@ -34,6 +37,8 @@ const TAKEN_AT_ONCE: usize = 512;
 /// Of an election timeout of ten of these.
 const RAFT_TICK: Duration = Duration::from_millis(100);
 const FLUSH_AFTER: Duration = Duration::from_secs(1);
+/// How often a failed applied registry is made anew while running. Each costs what sled held in memory.
+const REBUILDS: u32 = 3;
 
 /// The driver must stop.
 #[derive(Debug, thiserror::Error)]
@@ -98,9 +103,13 @@ struct Stream {
 pub(crate) struct Driver {
     master: Master,
     replica: Replica,
-    /// None once it has failed; it is made anew at the next start.
+    /// None while it has failed.
     registry: Option<AppliedRegistry>,
     registry_path: PathBuf,
+    /// It has failed and is to be made anew.
+    registry_lost: bool,
+    /// How often it is made anew before the next start has to do it.
+    rebuilds_left: u32,
     /// Changes up to here were restored and are not told to the core again.
     restored: u64,
     settings: Settings,
@@ -197,6 +206,8 @@ impl Driver {
             replica,
             registry: applied,
             registry_path: home.registry,
+            registry_lost: false,
+            rebuilds_left: REBUILDS,
             restored,
             settings,
             cluster_id: home.identity.cluster_id,
@@ -224,6 +235,8 @@ impl Driver {
         let mut taken = Vec::with_capacity(TAKEN_AT_ONCE);
         let mut ends = Vec::new();
         let mut raft_tick = tokio::time::interval(RAFT_TICK);
+        // The last, and so the first to be dropped: nobody sees a stream end, and nothing is written, after a panic.
+        let _fatal = fatal::OnPanic(fatal::end_process);
         loop {
             let wake = self.wake.map(|at| self.clock.until(at));
             let flush = self.flush_at;
@@ -245,10 +258,9 @@ impl Driver {
                 ends.push(end);
             }
             if !ends.is_empty() {
-                // What a stream said before it ended is heard first.
-                while let Ok(request) = requests.try_recv() {
-                    taken.push(request);
-                }
+                // What a stream said before it ended is heard first; what comes meanwhile is not.
+                let waiting = requests.len();
+                requests.recv_many(&mut taken, waiting).await;
             }
             for request in taken.drain(..) {
                 if !self.accept(request) {
@@ -285,6 +297,7 @@ impl Driver {
                 break;
             }
         }
+        self.mend_registry();
         if self.replica.since_snapshot() >= self.settings.snapshot_entries {
             let index = self.replica.applied();
             tracing::info!(index, "a snapshot of the registry is taken");
@@ -370,10 +383,30 @@ impl Driver {
     }
 
     fn registry_failed(&mut self, error: &applied::Error) {
-        tracing::warn!(%error, "the applied registry failed; it is made anew at the next start");
-        self.registry = None;
+        tracing::warn!(%error, "the applied registry failed and is thrown away");
+        if let Some(registry) = self.registry.take() {
+            registry.abandon();
+        }
+        self.registry_lost = true;
         if let Err(error) = applied::remove(&self.registry_path) {
             tracing::warn!(%error, "the applied registry cannot be removed");
+        }
+    }
+
+    /// Makes a failed applied registry anew. The core must have heard of everything that is applied.
+    fn mend_registry(&mut self) {
+        if !std::mem::take(&mut self.registry_lost) {
+            return;
+        }
+        if self.rebuilds_left == 0 {
+            tracing::warn!("the applied registry fails again and again; the next start makes it anew");
+            return;
+        }
+        self.rebuilds_left -= 1;
+        let index = self.replica.applied();
+        self.registry = rebuild(&self.registry_path, &self.master.registry(), index);
+        if self.registry.is_some() {
+            tracing::info!(index, "the applied registry is made anew");
         }
     }
 

@@ -1,13 +1,16 @@
 //! Agents' streams.
 //!
 //! The messages of one direction are passed on in order. A stream whose reader is slow makes its agent wait (through
-//! HTTP/2's flow control), and no one else.
+//! HTTP/2's flow control), and no one else. An agent that floods the master waits too: only so many of its messages stand
+//! before the driver at a time.
+
+use std::sync::Arc;
 
 use proffer_master_core::ConnectionId;
 use proffer_proto::api::agent_link_server::AgentLink;
 use proffer_proto::link::agent_message::Body;
 use proffer_proto::link::{AgentMessage, MasterMessage};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::PeerAddress;
@@ -47,6 +50,7 @@ impl AgentLink for Service {
             handle: self.handle.clone(),
             connection,
             address,
+            places: Arc::new(Semaphore::new(driver::WAITING_OF_ONE_AGENT)),
         };
         // The answer must not wait for the first message: some peers send it only after they have the answer.
         tokio::spawn(async move {
@@ -63,6 +67,15 @@ struct Link {
     handle: Handle,
     connection: ConnectionId,
     address: String,
+    /// Of its messages that wait for the driver.
+    places: Arc<Semaphore>,
+}
+
+/// However the reading ends, by a panic too.
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.handle.end(Ended::Agent(self.connection));
+    }
 }
 
 impl Link {
@@ -96,8 +109,14 @@ impl Link {
         loop {
             match incoming.message().await {
                 Ok(Some(message)) => {
-                    let message = Box::new(message);
-                    let message = driver::Request::AgentMessage { connection, message };
+                    let Ok(place) = self.places.clone().acquire_owned().await else {
+                        break;
+                    };
+                    let message = driver::Request::AgentMessage {
+                        connection,
+                        message: Box::new(message),
+                        place,
+                    };
                     if self.handle.send(message).await.is_err() {
                         break;
                     }
@@ -109,6 +128,5 @@ impl Link {
                 }
             }
         }
-        self.handle.end(Ended::Agent(connection));
     }
 }

@@ -29,10 +29,24 @@ pub(super) async fn version(Extension(context): Extension<Context>) -> Response 
 
 /// tonic's own fallback would answer every unknown path as gRPC does, with status 200.
 pub(super) async fn unknown(uri: Uri, headers: HeaderMap) -> Response {
-    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
-    if content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+    if is_grpc(&headers) {
         return Status::unimplemented(format!("there is no method {}", uri.path())).into_http();
     }
     let body = json!({ "error": format!("there is nothing at {}", uri.path()), "paths": ["/health", "/version"] });
     (StatusCode::NOT_FOUND, Json(body)).into_response()
+}
+
+/// The answer of a handler that panicked.
+pub(super) fn broken(grpc: bool) -> Response {
+    let error = "the master failed to handle this call; its log says more";
+    if grpc {
+        return Status::internal(error).into_http();
+    }
+    (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "error": error }))).into_response()
+}
+
+/// Whether a request is a call of gRPC.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    content_type.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
