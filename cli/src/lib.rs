@@ -84,6 +84,9 @@ enum Command {
         #[command(flatten)]
         args: commands::kill::KillArgs,
     },
+    /// Run streaming jobs.
+    #[command(subcommand)]
+    Stream(commands::stream::StreamCommand),
     /// Print the completions of a shell.
     Completions {
         /// Which shell.
@@ -146,6 +149,7 @@ fn ask(command: Command) -> Result<(), Failure> {
             Command::Offers { cluster, output } => commands::offers::run(&cluster, &output).await,
             Command::Logs { cluster, args } => commands::logs::run(&cluster, &args).await,
             Command::Kill { cluster, args } => commands::kill::run(&cluster, &args).await,
+            Command::Stream(command) => commands::stream::run(command).await,
             _ => unreachable!("dispatched before"),
         }
     })

@@ -1,5 +1,8 @@
 //! What the tests and benchmarks of Proffer share: the deterministic simulator and the local cluster harness.
 
+// Tests tell why they are skipped, benchmarks their figures.
+#![allow(clippy::print_stdout)]
+
 pub mod bench;
 pub mod cluster;
 pub mod framework;

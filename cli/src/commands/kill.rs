@@ -46,7 +46,10 @@ pub(crate) async fn run(cluster: &ClusterArgs, args: &KillArgs) -> Result<(), Fa
         ..master::Call::default()
     };
     operator.submit(call).await.map_err(|error| cluster.failure(error))?;
-    while !args.no_wait {
+    if args.no_wait {
+        return Ok(());
+    }
+    loop {
         let tasks = all_tasks(operator.get_tasks().await.map_err(|error| cluster.failure(error))?);
         let now = tasks
             .iter()
@@ -60,5 +63,4 @@ pub(crate) async fn run(cluster: &ClusterArgs, args: &KillArgs) -> Result<(), Fa
             }
         }
     }
-    Ok(())
 }

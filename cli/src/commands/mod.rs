@@ -5,6 +5,7 @@ pub(crate) mod frameworks;
 pub(crate) mod kill;
 pub(crate) mod logs;
 pub(crate) mod offers;
+pub(crate) mod stream;
 pub(crate) mod tasks;
 
 use std::time::Duration;

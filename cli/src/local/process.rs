@@ -205,9 +205,7 @@ impl LocalProcess {
     pub async fn wait(&mut self, deadline: Duration) -> Option<ExitStatus> {
         let started = Instant::now();
         while started.elapsed() < deadline {
-            if self.child.is_none() {
-                return None;
-            }
+            self.child.as_ref()?;
             if let Some(status) = self.try_wait() {
                 return Some(status);
             }

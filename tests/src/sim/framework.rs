@@ -12,8 +12,8 @@ use super::wire;
 /// What a framework wants done after a step.
 #[derive(Debug)]
 pub(crate) enum FrameworkAction {
-    Call(Call),
-    Saw(TaskStatus),
+    Call(Box<Call>),
+    Saw(Box<TaskStatus>),
     /// The stream is of no more use: subscribe again.
     Resubscribe,
     /// The framework was removed: it starts again as a new one.
@@ -81,7 +81,7 @@ impl ModelFramework {
             event::Type::Offers => {
                 for offer in event.offers.map(|offers| offers.offers).unwrap_or_default() {
                     let call = self.answer(&offer, rng);
-                    actions.push(FrameworkAction::Call(call));
+                    actions.push(FrameworkAction::Call(Box::new(call)));
                 }
             }
             event::Type::Update => {
@@ -192,9 +192,9 @@ impl ModelFramework {
                 uuid,
             };
             let call = self.call(call::Type::Acknowledge, |call| call.acknowledge = Some(acknowledge));
-            actions.push(FrameworkAction::Call(call));
+            actions.push(FrameworkAction::Call(Box::new(call)));
         }
-        actions.push(FrameworkAction::Saw(status));
+        actions.push(FrameworkAction::Saw(Box::new(status)));
     }
 
     /// Asks for the state of every task that is not known to have ended.

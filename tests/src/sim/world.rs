@@ -128,7 +128,7 @@ type Step = Result<(), Violation>;
 enum Event {
     ToMaster {
         link: u64,
-        input: Input,
+        input: Box<Input>,
     },
     ToAgent {
         agent: usize,
@@ -349,18 +349,18 @@ impl World {
                     .links
                     .get(&link)
                     .is_some_and(|link| !link.broken && link.epoch == self.epoch);
-                if usable { self.step_master(input) } else { Ok(()) }
+                if usable { self.step_master(*input) } else { Ok(()) }
             }
             Event::ToAgent {
                 agent,
                 connection,
                 message,
-            } => self.to_agent(agent, connection, *message),
+            } => self.deliver_to_agent(agent, connection, *message),
             Event::ToFramework {
                 framework,
                 stream,
                 event,
-            } => self.to_framework(framework, stream, *event),
+            } => self.deliver_to_framework(framework, stream, *event),
             Event::AgentConnect { agent } => self.agent_connect(agent),
             Event::AgentNotices { agent, connection } => {
                 self.agent_notices(agent, connection);
@@ -477,7 +477,7 @@ impl World {
             }
             _ => {}
         }
-        let Some((at, LinkEnd::Agent(agent))) = self.from_master(connection.0) else {
+        let Some((at, LinkEnd::Agent(agent))) = self.arrival(connection.0) else {
             return Ok(());
         };
         self.at(
@@ -501,7 +501,7 @@ impl World {
         if let Some(rescind) = &event.rescind {
             self.offers.ended(&rescind.offer_id);
         }
-        let Some((at, LinkEnd::Framework(framework))) = self.from_master(stream.0) else {
+        let Some((at, LinkEnd::Framework(framework))) = self.arrival(stream.0) else {
             return Ok(());
         };
         self.at(

@@ -1,5 +1,8 @@
 //! Scenarios on local clusters of real processes.
 
+// Tests tell why they are skipped, benchmarks their figures.
+#![allow(clippy::print_stdout)]
+
 mod agent_recovery;
 mod bad_calls;
 mod cgroup_v2;

@@ -23,7 +23,7 @@ impl World {
         self.agents[agent].connection = Some(connection);
         self.agents[agent].registered = false;
         let address = format!("10.0.0.{agent}:5051");
-        self.to_master(
+        self.send_to_master(
             connection.0,
             Input::AgentRegister {
                 connection,
@@ -44,7 +44,7 @@ impl World {
         }
     }
 
-    pub(super) fn to_agent(&mut self, agent: usize, connection: ConnectionId, message: MasterMessage) -> Step {
+    pub(super) fn deliver_to_agent(&mut self, agent: usize, connection: ConnectionId, message: MasterMessage) -> Step {
         if !self.agents[agent].up || self.agents[agent].connection != Some(connection) {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl World {
         let Some(connection) = self.agents[agent].connection.filter(|_| self.agents[agent].up) else {
             return;
         };
-        self.to_master(
+        self.send_to_master(
             connection.0,
             Input::AgentMessage {
                 connection,

@@ -25,7 +25,7 @@ impl World {
         self.frameworks[framework].subscribed = false;
         let request = self.request();
         self.subscribing.insert(request, (framework, stream));
-        self.to_master(stream.0, Input::Subscribe { request, stream, call });
+        self.send_to_master(stream.0, Input::Subscribe { request, stream, call });
         Ok(())
     }
 
@@ -48,7 +48,7 @@ impl World {
         self.frameworks[framework].subscribed = false;
     }
 
-    pub(super) fn to_framework(&mut self, framework: usize, stream: StreamId, event: SchedulerEvent) -> Step {
+    pub(super) fn deliver_to_framework(&mut self, framework: usize, stream: StreamId, event: SchedulerEvent) -> Step {
         let model = &mut self.frameworks[framework];
         if !model.up || model.stream != Some(stream) {
             return Ok(());
@@ -86,7 +86,7 @@ impl World {
         self.updates.saw(&(id, status.task_id.clone()), status)
     }
 
-    pub(super) fn send_call(&mut self, framework: usize, call: Call) {
+    pub(super) fn send_call(&mut self, framework: usize, call: Box<Call>) {
         let Some(stream) = self.frameworks[framework].stream else {
             return;
         };
@@ -97,7 +97,7 @@ impl World {
             Event::Call {
                 framework,
                 stream,
-                call: Box::new(call),
+                call,
             },
         );
     }
@@ -143,10 +143,10 @@ impl World {
         };
         if self.healed {
             let revive = self.frameworks[framework].revive();
-            self.send_call(framework, revive);
+            self.send_call(framework, Box::new(revive));
         }
         if let Some(call) = call {
-            self.send_call(framework, call);
+            self.send_call(framework, Box::new(call));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::{Event, Link, LinkEnd, World};
 
 impl World {
     /// When a message of the master arrives at the other end, if the link holds.
-    pub(super) fn from_master(&mut self, link: u64) -> Option<(u64, LinkEnd)> {
+    pub(super) fn arrival(&mut self, link: u64) -> Option<(u64, LinkEnd)> {
         let delay = self.delay();
         let link = self
             .links
@@ -16,14 +16,20 @@ impl World {
         Some((link.from_master_free_at, link.end))
     }
 
-    pub(super) fn to_master(&mut self, link_id: u64, input: Input) {
+    pub(super) fn send_to_master(&mut self, link_id: u64, input: Input) {
         let delay = self.delay();
         let Some(link) = self.links.get_mut(&link_id) else {
             return;
         };
         link.to_master_free_at = link.to_master_free_at.max(self.now + delay);
         let at = link.to_master_free_at;
-        self.at(at, Event::ToMaster { link: link_id, input });
+        self.at(
+            at,
+            Event::ToMaster {
+                link: link_id,
+                input: Box::new(input),
+            },
+        );
     }
 
     pub(super) fn delay(&mut self) -> u64 {
@@ -49,7 +55,7 @@ impl World {
 
     /// The master closes a link after what it sent before.
     pub(super) fn close(&mut self, link_id: u64) {
-        let Some((at, end)) = self.from_master(link_id) else {
+        let Some((at, end)) = self.arrival(link_id) else {
             return;
         };
         self.links.get_mut(&link_id).expect("just found").epoch = u64::MAX;
@@ -100,6 +106,12 @@ impl World {
                 stream: StreamId(link_id),
             },
         };
-        self.at(self.now + second, Event::ToMaster { link: notice, input });
+        self.at(
+            self.now + second,
+            Event::ToMaster {
+                link: notice,
+                input: Box::new(input),
+            },
+        );
     }
 }
