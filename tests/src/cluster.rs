@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, bail};
-use proffer::local::{AgentOptions, ClusterOptions, LocalCluster, LocalProcess};
+use proffer::local::{AgentOptions, ClusterOptions, LocalCluster, LocalProcess, cgroups_left};
 use proffer_sdk::Masters;
 use proffer_sdk::operator::{AgentClient, OperatorClient};
 
@@ -195,7 +195,7 @@ impl Cluster {
         let directory = local.directory().to_owned();
         let cgroups = local.cgroup_prefix();
         local.stop().await;
-        if let Some(left) = left_behind(&cgroups) {
+        if let Some(left) = cgroups_left(&cgroups).first() {
             bail!("a cgroup is left: {}", left.display());
         }
         let unannounced = self.unannounced_errors(&directory)?;
@@ -247,21 +247,6 @@ impl Drop for Cluster {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
-}
-
-/// A control group of the cluster that is still there, in any hierarchy.
-fn left_behind(prefix: &str) -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let hierarchies = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        let directory = fields.next()?;
-        fields.next()?.starts_with("cgroup").then_some(directory)
-    });
-    let groups = hierarchies.flat_map(|hierarchy| std::fs::read_dir(hierarchy).into_iter().flatten().flatten());
-    groups.map(|entry| entry.path()).find(|path| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
-    })
 }
 
 /// Ports that no other cluster of this process uses; two test processes at once begin at different places.

@@ -1,6 +1,5 @@
 //! What the demo plays on: a local cluster, the service framework and the streaming job.
 
-use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{failed, say, with_deadline};
 use crate::exit::{Failure, FailureKind};
-use crate::local::{AgentOptions, ClusterOptions, LocalCluster};
+use crate::local::{AgentOptions, ClusterOptions, LocalCluster, cgroups_left};
 
 const AGENTS: u16 = 2;
 const INSTANCES: u32 = 3;
@@ -212,17 +211,8 @@ fn left_behind(program: &Path, cgroups: &str) -> Vec<String> {
         .filter(|entry| std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == *program))
         .map(|entry| format!("process {}", entry.file_name().to_string_lossy()))
         .collect();
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let hierarchies = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        let directory = fields.next()?;
-        fields.next()?.starts_with("cgroup").then(|| directory.to_owned())
-    });
-    for hierarchy in hierarchies.collect::<BTreeSet<_>>() {
-        let groups = std::fs::read_dir(&hierarchy).into_iter().flatten().flatten();
-        let ours = groups.filter(|entry| entry.file_name().to_string_lossy().starts_with(cgroups));
-        left.extend(ours.map(|entry| format!("cgroup {}", entry.path().display())));
-    }
+    let groups = cgroups_left(cgroups);
+    left.extend(groups.iter().map(|group| format!("cgroup {}", group.display())));
     left
 }
 

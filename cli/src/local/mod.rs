@@ -4,7 +4,9 @@
 //! file. Processes are ended by their own id when their handle is dropped.
 
 mod cluster;
+mod left;
 mod process;
 
 pub use cluster::{AgentOptions, ClusterOptions, LocalCluster};
+pub use left::cgroups_left;
 pub use process::{LocalError, LocalProcess, ProcessSpec};

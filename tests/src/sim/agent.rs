@@ -147,7 +147,7 @@ impl ModelAgent {
 
     /// The container of a task ended, by itself or by a kill.
     pub(crate) fn end(&mut self, now: u64, key: &TaskKey, state: TaskState, actions: &mut Vec<AgentAction>) {
-        let Some(task) = self.tasks.get_mut(key).filter(|task| !wire::is_terminal(task.state)) else {
+        let Some(task) = self.tasks.get_mut(key).filter(|task| !task.state.is_terminal()) else {
             return;
         };
         if !task.muted {
@@ -181,7 +181,7 @@ impl ModelAgent {
 
     /// Ends the tasks of a removed framework, which takes its time, and forgets their updates at once.
     fn shut_down(&mut self, now: u64, framework: &FrameworkId, rng: &mut Rng, actions: &mut Vec<AgentAction>) {
-        let ended = |task: &ModelTask| !task.muted && wire::is_terminal(task.state);
+        let ended = |task: &ModelTask| !task.muted && task.state.is_terminal();
         self.tasks.retain(|key, task| {
             if key.0 == *framework && !task.muted {
                 actions.push(AgentAction::Forgot(key.clone()));
@@ -205,7 +205,7 @@ impl ModelAgent {
         let Some(port) = wire::first_port(&info.resources) else {
             return;
         };
-        let others = self.tasks.values().filter(|task| !wire::is_terminal(task.state));
+        let others = self.tasks.values().filter(|task| !task.state.is_terminal());
         let mut ports = others.filter_map(|task| wire::first_port(&task.info.resources));
         assert!(
             ports.all(|other| other != port),
@@ -223,7 +223,7 @@ impl ModelAgent {
         actions.push(AgentAction::Generated(key.clone(), status));
         let is_head = task.updates.len() == 1;
         // A new latest state is told at once, with the head that is in flight already.
-        if self.registered && (is_head || wire::is_terminal(state)) {
+        if self.registered && (is_head || state.is_terminal()) {
             actions.push(AgentAction::Send(head_message(key, task)));
         }
     }
@@ -240,7 +240,7 @@ impl ModelAgent {
         task.updates.pop_front();
         if !task.updates.is_empty() {
             actions.push(AgentAction::Send(head_message(key, task)));
-        } else if wire::is_terminal(task.state) {
+        } else if task.state.is_terminal() {
             self.tasks.remove(key);
         }
     }
@@ -260,7 +260,7 @@ impl ModelAgent {
     pub(crate) fn running(&self) -> impl Iterator<Item = &TaskKey> {
         self.tasks
             .iter()
-            .filter(|(_, task)| !wire::is_terminal(task.state))
+            .filter(|(_, task)| !task.state.is_terminal())
             .map(|(key, _)| key)
     }
 }
@@ -268,7 +268,7 @@ impl ModelAgent {
 impl ModelTask {
     /// Of a removed framework, and ended.
     fn is_over(&self) -> bool {
-        self.muted && wire::is_terminal(self.state)
+        self.muted && self.state.is_terminal()
     }
 }
 

@@ -103,11 +103,7 @@ impl ModelFramework {
 
     /// Accepts with some tasks, or declines.
     fn answer(&mut self, offer: &Offer, rng: &mut Rng) -> Call {
-        let running = self
-            .tasks
-            .values()
-            .filter(|task| !wire::is_terminal(task.state))
-            .count() as u64;
+        let running = self.tasks.values().filter(|task| !task.state.is_terminal()).count() as u64;
         let missing = self.wanted.saturating_sub(self.finished + running);
         let filters = Filters {
             refuse_seconds: Some(rng.range(0, 3) as f64),
@@ -176,7 +172,7 @@ impl ModelFramework {
 
     fn update(&mut self, status: TaskStatus, actions: &mut Vec<FrameworkAction>) {
         if let Some(task) = self.tasks.get_mut(&status.task_id)
-            && !wire::is_terminal(task.state)
+            && !task.state.is_terminal()
         {
             task.state = match status.state() {
                 // A task that the master never heard of: the ACCEPT was lost.
@@ -202,7 +198,7 @@ impl ModelFramework {
         let tasks: Vec<call::reconcile::Task> = self
             .tasks
             .iter()
-            .filter(|(_, task)| !wire::is_terminal(task.state))
+            .filter(|(_, task)| !task.state.is_terminal())
             .map(|(id, task)| call::reconcile::Task {
                 task_id: id.clone(),
                 agent_id: Some(task.agent.clone()),
@@ -220,7 +216,7 @@ impl ModelFramework {
         let running: Vec<_> = self
             .tasks
             .iter()
-            .filter(|(_, task)| !wire::is_terminal(task.state))
+            .filter(|(_, task)| !task.state.is_terminal())
             .collect();
         if !running.is_empty() && rng.one_in(2) {
             let (id, task) = running[rng.range(0, running.len() as u64 - 1) as usize];
@@ -244,10 +240,7 @@ impl ModelFramework {
     }
 
     pub(crate) fn open_tasks(&self) -> usize {
-        self.tasks
-            .values()
-            .filter(|task| !wire::is_terminal(task.state))
-            .count()
+        self.tasks.values().filter(|task| !task.state.is_terminal()).count()
     }
 
     fn call(&self, kind: call::Type, fill: impl FnOnce(&mut Call)) -> Call {

@@ -90,11 +90,3 @@ pub(crate) fn status(task: &TaskInfo, state: TaskState, uuid: u64, now: u64) -> 
         ..TaskStatus::default()
     }
 }
-
-pub(crate) fn is_terminal(state: TaskState) -> bool {
-    use TaskState::*;
-    matches!(
-        state,
-        TaskFinished | TaskFailed | TaskKilled | TaskError | TaskLost | TaskDropped | TaskGone | TaskGoneByOperator
-    )
-}
