@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::checkpoint::{Checkpoint, journal};
@@ -51,6 +51,8 @@ pub(crate) struct Driver {
     clock: Clock,
     /// Containers that are being let go.
     releases: JoinSet<()>,
+    /// One at a time, since nobody waits for it: all at once they would keep launches from the threads that block.
+    release_turn: Arc<Semaphore>,
     stopped: bool,
     /// Whether the agent left the cluster, with nothing to come back to.
     left: bool,
@@ -81,6 +83,7 @@ impl Driver {
             sandboxes,
             clock,
             releases: JoinSet::new(),
+            release_turn: Arc::new(Semaphore::new(1)),
             stopped: false,
             left: false,
         }
@@ -257,7 +260,9 @@ impl Driver {
 
     fn let_go(&mut self, container: ContainerId) {
         let (launcher, sandbox) = (Arc::clone(&self.launcher), self.sandboxes.remove(&container));
+        let turn = Arc::clone(&self.release_turn);
         self.releases.spawn(async move {
+            let _turn = turn.acquire().await;
             if let Err(error) = launcher.containerizer.forget(&container).await {
                 tracing::warn!(container_id = %container, %error, "the container's traces cannot be removed");
             }

@@ -24,9 +24,14 @@ impl Launcher {
     pub(crate) async fn launch(self: Arc<Self>, order: Box<LaunchOrder>) -> Result<u32, LaunchFailure> {
         let _permit = self.permits.acquire().await;
         let this = Arc::clone(&self);
-        let prepared = tokio::task::spawn_blocking(move || this.prepare(&order)).await;
-        let spec = prepared.unwrap_or_else(|error| Err(failed(format!("preparing the sandbox failed: {error}"))))?;
-        match self.containerizer.launch(&spec).await {
+        // On one thread from end to end: every change of threads waits for a processor.
+        let launched = tokio::task::spawn_blocking(move || this.launch_blocking(&order)).await;
+        launched.unwrap_or_else(|error| Err(failed(format!("launching failed: {error}"))))
+    }
+
+    fn launch_blocking(&self, order: &LaunchOrder) -> Result<u32, LaunchFailure> {
+        let spec = self.prepare(order)?;
+        match self.containerizer.launch_blocking(&spec) {
             Ok(launched) => Ok(launched.pid),
             Err(error) => Err(failed(format!("{} failed: {}", error.stage, error.reason))),
         }

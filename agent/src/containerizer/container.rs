@@ -1,6 +1,7 @@
 //! One launched container: its processes held by pidfd, and its end.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ChildStdout;
 use std::sync::Mutex;
@@ -162,8 +163,10 @@ fn hold(process: Process) -> io::Result<Option<OwnedFd>> {
         Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     };
-    match std::fs::read(format!("/proc/{}/stat", process.pid)) {
-        Ok(stat) if proffer_shim::record::start_time(&stat) == Some(process.start_time) => Ok(Some(pidfd)),
+    let mut stat = [0; 1024];
+    // In one read: a file of `/proc` says no length, and whoever asks for all of it reads it in small pieces.
+    match File::open(format!("/proc/{}/stat", process.pid)).and_then(|mut file| file.read(&mut stat)) {
+        Ok(length) if proffer_shim::record::start_time(&stat[..length]) == Some(process.start_time) => Ok(Some(pidfd)),
         Ok(_) => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),

@@ -159,15 +159,17 @@ impl Containerizer {
     /// Starts a container; returns when its program has been executed. The caller has checkpointed the specification before. A launch
     /// goes on when the future is dropped.
     pub async fn launch(&self, spec: &ContainerSpec) -> Result<Launched, LaunchError> {
-        let (spec, inner) = (spec.clone(), self.inner.clone());
-        let run = move || {
-            let (container, launched) = launch::launch(&inner, &spec)?;
-            inner.insert(container);
-            Ok(launched)
-        };
-        tokio::task::spawn_blocking(run)
+        let (spec, this) = (spec.clone(), self.clone());
+        tokio::task::spawn_blocking(move || this.launch_blocking(&spec))
             .await
             .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    }
+
+    /// The same for callers that may block.
+    pub fn launch_blocking(&self, spec: &ContainerSpec) -> Result<Launched, LaunchError> {
+        let (container, launched) = launch::launch(&self.inner, spec)?;
+        self.inner.insert(container);
+        Ok(launched)
     }
 
     /// Waits until the container has ended with all its processes. May be called any number of times, also after the end, until

@@ -205,7 +205,7 @@ mod tests {
         records.retire(&first).unwrap();
         assert_eq!(records.containers().unwrap(), []);
         records.create(&second).unwrap();
-        assert_eq!(records.containers().unwrap(), [second.clone()]);
+        assert_eq!(records.containers().unwrap(), std::slice::from_ref(&second));
         assert!(records.directory(&second).join("exit.tmp").exists());
         assert!(records.exit(&second).unwrap().is_none() && records.state(&second).unwrap().is_none());
         assert!(records.give_up(&second).unwrap());

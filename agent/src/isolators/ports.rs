@@ -31,8 +31,14 @@ pub(super) struct PortsIsolator {
     unified: Arc<Unified>,
     /// What a port that is allocated answers: whether the kernel lets it skip the check for ports below 1024.
     allow: i32,
-    attached: Mutex<HashMap<ContainerId, Vec<OwnedFd>>>,
+    /// The programs of all containers without ports, which most are: each descriptor that the agent holds is copied and closed
+    /// again at every start of a process.
+    without: Arc<Programs>,
+    attached: Mutex<HashMap<ContainerId, Arc<Programs>>>,
 }
+
+/// One program for each of [`HOOKS`].
+type Programs = Vec<OwnedFd>;
 
 impl PortsIsolator {
     pub(super) fn new(cgroups: &Cgroups) -> Result<Self, containerizer::Error> {
@@ -46,33 +52,39 @@ impl PortsIsolator {
             .into_iter()
             .map(|allow| bpf::load(Hook::Inet4Bind, PROGRAM_NAME, &program(&[1..=1], allow)).map(|_| allow))
             .reduce(Result::or);
-        match allow {
-            Some(Ok(allow)) => Ok(PortsIsolator {
-                unified,
-                allow,
-                attached: Mutex::default(),
-            }),
-            Some(Err(error)) => Err(unenforceable(format!(
+        let loaded = match allow {
+            Some(Ok(allow)) => load(&[], allow).map(|without| (allow, without)),
+            Some(Err(error)) => Err(error),
+            None => return Err(unenforceable("no program was tried".into())),
+        };
+        let (allow, without) = loaded.map_err(|error| {
+            unenforceable(format!(
                 "a cgroup program cannot be loaded (CAP_BPF or root is needed): {error}"
-            ))),
-            None => Err(unenforceable("no program was tried".into())),
-        }
+            ))
+        })?;
+        Ok(PortsIsolator {
+            unified,
+            allow,
+            without: Arc::new(without),
+            attached: Mutex::default(),
+        })
     }
 
-    fn load(&self, ports: &[RangeInclusive<u16>]) -> Result<Vec<OwnedFd>, Error> {
+    fn programs(&self, ports: &[RangeInclusive<u16>]) -> Result<Arc<Programs>, Error> {
         let ranges = normalise(ports);
+        if ranges.is_empty() {
+            return Ok(Arc::clone(&self.without));
+        }
         if ranges.len() > RANGES_MAX {
             let reason = format!("{} separate ranges are more than {RANGES_MAX}", ranges.len());
             return Err(Error::Rejected { field: "ports", reason });
         }
-        let program = program(&ranges, self.allow);
-        HOOKS
-            .iter()
-            .map(|hook| bpf::load(*hook, PROGRAM_NAME, &program).map_err(failed("load the program for ports")))
-            .collect()
+        load(&ranges, self.allow)
+            .map(Arc::new)
+            .map_err(failed("load the program for ports"))
     }
 
-    fn attached(&self) -> std::sync::MutexGuard<'_, HashMap<ContainerId, Vec<OwnedFd>>> {
+    fn attached(&self) -> std::sync::MutexGuard<'_, HashMap<ContainerId, Arc<Programs>>> {
         self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -95,9 +107,9 @@ impl Isolator for PortsIsolator {
     }
 
     fn prepare(&self, container: &ContainerSpec, _plan: &mut LaunchPlan) -> Result<(), Error> {
-        let programs = self.load(&container.resources.ports)?;
+        let programs = self.programs(&container.resources.ports)?;
         let directory = self.unified.open(&container.id)?;
-        for (hook, program) in HOOKS.iter().zip(&programs) {
+        for (hook, program) in HOOKS.iter().zip(programs.iter()) {
             bpf::attach(directory.as_fd(), *hook, program.as_fd(), None)
                 .map_err(failed("attach the program for ports"))?;
         }
@@ -106,10 +118,10 @@ impl Isolator for PortsIsolator {
     }
 
     fn update(&self, container: &ContainerId, resources: &Resources) -> Result<(), Error> {
-        let programs = self.load(&resources.ports)?;
+        let programs = self.programs(&resources.ports)?;
         let directory = self.unified.open(container)?;
         let old = self.attached().remove(container);
-        for (index, (hook, program)) in HOOKS.iter().zip(&programs).enumerate() {
+        for (index, (hook, program)) in HOOKS.iter().zip(programs.iter()).enumerate() {
             // After a restart of the agent the kernel knows the program.
             let found = match &old {
                 Some(_) => Vec::new(),
@@ -126,6 +138,14 @@ impl Isolator for PortsIsolator {
     fn cleanup(&self, container: &ContainerId) {
         self.attached().remove(container);
     }
+}
+
+fn load(ranges: &[RangeInclusive<u16>], allow: i32) -> io::Result<Programs> {
+    let program = program(ranges, allow);
+    HOOKS
+        .iter()
+        .map(|hook| bpf::load(*hook, PROGRAM_NAME, &program))
+        .collect()
 }
 
 fn failed(attempted: &'static str) -> impl Fn(io::Error) -> Error {
