@@ -4,7 +4,6 @@
 //! role are used together. Reserved resources are used before unreserved ones; persistent volumes and shared resources are
 //! left alone.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use proffer_proto::resources::{Ranges, Scalar};
@@ -365,33 +364,23 @@ impl Agent {
     }
 
     fn port_parts(&self, wanted: &[WantedPort]) -> Option<Vec<(usize, Part)>> {
-        if wanted.is_empty() {
-            return Some(Vec::new());
-        }
-        let mut fixed = fixed_ports(wanted)?;
-        let mut any_missing = wanted.len() as u64 - fixed.len();
-        // A port that the task names is not one of those that it leaves open.
-        let reserved = fixed.clone();
+        let fixed = fixed_ports(wanted)?;
+        let mut any_missing = wanted.len() - fixed.len();
+        let mut fixed_missing = fixed.clone();
         let mut parts = Vec::new();
         for (index, piece) in self.pieces.iter().enumerate() {
             let Left::Ports(free) = &piece.left else { continue };
-            let candidates = if reserved.is_empty() {
-                Cow::Borrowed(free)
-            } else {
-                Cow::Owned(free.difference(&reserved))
-            };
-            let count = any_missing.min(candidates.len());
-            any_missing -= count;
-            let mut taken = candidates.lowest(count).unwrap_or_default();
-            if !fixed.is_empty() {
-                taken = taken.union(&free.intersection(&fixed));
-                fixed = fixed.difference(free);
-            }
+            // A port that the task names is not one of those that it leaves open.
+            let candidates = free.values().filter(|port| !fixed.contains(port));
+            let mut taken: Vec<u64> = candidates.take(any_missing).collect();
+            any_missing -= taken.len();
+            taken.extend(fixed_missing.extract_if(.., |port| free.contains_value(*port)));
             if !taken.is_empty() {
-                parts.push((index, Part::Ports(taken)));
+                let taken = Ranges::from_intervals(taken.into_iter().map(|port| (port, port)));
+                parts.push((index, Part::Ports(taken.unwrap_or_default())));
             }
         }
-        (any_missing == 0 && fixed.is_empty()).then_some(parts)
+        (any_missing == 0 && fixed_missing.is_empty()).then_some(parts)
     }
 
     fn take(&mut self, parts: Vec<(usize, Part)>, shape: &TaskShape) -> Placement {
@@ -500,14 +489,18 @@ fn ports_of(offered: &value::Ranges) -> Ranges {
 }
 
 /// The ports that a task names; `None` where it names one twice.
-fn fixed_ports(wanted: &[WantedPort]) -> Option<Ranges> {
-    let named = wanted.iter().filter_map(|port| match port {
-        WantedPort::Fixed(port) => Some(u64::from(*port)),
-        WantedPort::Any => None,
-    });
-    let count = named.clone().count() as u64;
-    let fixed = Ranges::from_intervals(named.map(|port| (port, port))).ok()?;
-    (fixed.len() == count).then_some(fixed)
+fn fixed_ports(wanted: &[WantedPort]) -> Option<Vec<u64>> {
+    let mut fixed = Vec::new();
+    for port in wanted {
+        if let WantedPort::Fixed(port) = port {
+            let port = u64::from(*port);
+            if fixed.contains(&port) {
+                return None;
+            }
+            fixed.push(port);
+        }
+    }
+    Some(fixed)
 }
 
 /// Puts the fixed ports where they were asked for, and the others in between.
