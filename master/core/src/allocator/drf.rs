@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use proffer_proto::resources::Resources;
 
-use super::filters::Filters;
+use super::filters::{Filters, OfAgent};
 use super::roles::Roles;
 use super::{Allocator, Decision, Quantities, Wishes};
 use crate::slots::{AgentSlot, ClaimSlot, Slot};
@@ -72,9 +72,13 @@ impl Drf {
     }
 
     /// What the claim would be offered of the agent; `None` where it may not or does not want it.
-    fn offer(&self, claim: ClaimSlot, slot: AgentSlot, agent: &Agent) -> Option<Resources> {
+    fn offer(&self, claim: ClaimSlot, agent: &Agent, refused: OfAgent<'_>) -> Option<Resources> {
         let wishes = self.claims.get(claim.index())?.as_ref()?;
         if agent.gpus && !wishes.gpus {
+            return None;
+        }
+        // Who refused all that is free refused every part of it. Most claims of a busy cluster end here.
+        if refused.refuses(claim, &agent.free) {
             return None;
         }
         let resources = agent.free.available_to(&wishes.role);
@@ -84,7 +88,7 @@ impl Drf {
                 !resources.is_empty() && (minimum.is_empty() || minimum.iter().any(|least| least.within(&resources)))
             }
         };
-        (enough && !self.filters.refuses(claim, slot, &resources)).then_some(resources)
+        (enough && !refused.refuses(claim, &resources)).then_some(resources)
     }
 
     /// The next decision about an agent.
@@ -93,9 +97,10 @@ impl Drf {
         if !agent.active || agent.free.is_empty() {
             return None;
         }
+        let refused = self.filters.of_agent(slot);
         let mut offered = None;
         let claim = self.roles.first(|claim| {
-            offered = self.offer(claim, slot, agent);
+            offered = self.offer(claim, agent, refused);
             offered.is_some()
         })?;
         Some(Decision {

@@ -27,6 +27,19 @@ pub(super) struct Filters {
     ends: BTreeSet<(Timestamp, AgentSlot, ClaimSlot)>,
 }
 
+/// The refusals of one agent, looked up once for all claims.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OfAgent<'a>(Option<&'a BTreeMap<ClaimSlot, Vec<Refusal>>>);
+
+impl OfAgent<'_> {
+    /// True when the claim refused these resources, or more.
+    pub(super) fn refuses(self, claim: ClaimSlot, resources: &Resources) -> bool {
+        let refusals = self.0.and_then(|claims| claims.get(&claim));
+        let mut refusals = refusals.into_iter().flatten();
+        refusals.any(|refusal| refusal.resources.contains(resources))
+    }
+}
+
 impl Filters {
     pub(super) fn refuse(&mut self, claim: ClaimSlot, agent: AgentSlot, resources: Resources, until: Timestamp) {
         let refusals = self.by_agent.entry(agent).or_default().entry(claim).or_default();
@@ -59,36 +72,36 @@ impl Filters {
         self.ends.insert((until, agent, claim));
     }
 
-    /// True when the claim refused these resources, or more.
+    #[cfg(test)]
     pub(super) fn refuses(&self, claim: ClaimSlot, agent: AgentSlot, resources: &Resources) -> bool {
-        self.refusals(claim, agent)
-            .iter()
-            .any(|refusal| refusal.resources.contains(resources))
+        self.of_agent(agent).refuses(claim, resources)
     }
 
-    fn refusals(&self, claim: ClaimSlot, agent: AgentSlot) -> &[Refusal] {
-        let of_agent = self.by_agent.get(&agent);
-        of_agent
-            .and_then(|claims| claims.get(&claim))
-            .map_or(&[], Vec::as_slice)
+    /// Who refused what of an agent.
+    pub(super) fn of_agent(&self, agent: AgentSlot) -> OfAgent<'_> {
+        OfAgent(self.by_agent.get(&agent))
     }
 
     /// Forgets the refusals of a claim, and gives the agents that they were about.
     pub(super) fn forget_claim(&mut self, claim: ClaimSlot) -> Vec<AgentSlot> {
         let mut agents = Vec::new();
         self.by_agent.retain(|agent, claims| {
-            if claims.remove(&claim).is_some() {
+            if let Some(refusals) = claims.remove(&claim) {
+                for refusal in refusals {
+                    self.ends.remove(&(refusal.until, *agent, claim));
+                }
                 agents.push(*agent);
             }
             !claims.is_empty()
         });
-        self.ends.retain(|(_, _, of)| *of != claim);
         agents
     }
 
     pub(super) fn forget_agent(&mut self, agent: AgentSlot) {
-        if self.by_agent.remove(&agent).is_some() {
-            self.ends.retain(|(_, of, _)| *of != agent);
+        for (claim, refusals) in self.by_agent.remove(&agent).unwrap_or_default() {
+            for refusal in refusals {
+                self.ends.remove(&(refusal.until, agent, claim));
+            }
         }
     }
 

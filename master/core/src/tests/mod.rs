@@ -15,6 +15,7 @@ mod random;
 mod reconcile;
 mod registry;
 mod remnants;
+mod scale;
 mod transcript;
 mod updates;
 

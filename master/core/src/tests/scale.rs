@@ -1,0 +1,271 @@
+//! How long steps take with 1,000 agents and 100 frameworks:
+//! `cargo test --release -p proffer-master-core scale -- --ignored --nocapture`.
+
+#![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::time::{Duration, Instant};
+
+use proffer_proto::link;
+use proffer_proto::resources::Resources;
+use proffer_proto::v1::scheduler::{Call, call};
+use proffer_proto::v1::{self, TaskState};
+
+use crate::{Config, ConnectionId, Effect, Effects, Input, Master, RequestId, StreamId, Timestamp};
+
+const AGENTS: u64 = 1000;
+const FRAMEWORKS: u64 = 100;
+const TOTAL: &str = "cpus:16;mem:65536;disk:500000;ports:[31000-32000]";
+
+/// Commits at once what the core proposes.
+struct Timed {
+    master: Master,
+    effects: Effects,
+    now: u64,
+    index: u64,
+    requests: u64,
+}
+
+impl Timed {
+    /// How long the input takes, with the changes that it proposes, and what was sent to schedulers and agents.
+    fn step(&mut self, input: Input) -> (Duration, Vec<Effect>) {
+        let mut done = Vec::new();
+        let mut inputs = vec![input];
+        let mut spent = Duration::ZERO;
+        while let Some(input) = inputs.pop() {
+            let began = Instant::now();
+            self.master.step(Timestamp(self.now), input, &mut self.effects);
+            spent += began.elapsed();
+            for effect in self.effects.drain() {
+                if let Effect::Propose { id, change } = effect {
+                    self.index += 1;
+                    inputs.push(Input::Committed {
+                        index: self.index,
+                        proposal: Some(id),
+                        change: *change,
+                    });
+                } else {
+                    done.push(effect);
+                }
+            }
+        }
+        (spent, done)
+    }
+
+    fn subscribe(&mut self, number: u64) -> (Duration, Vec<Effect>) {
+        let subscribe = call::Subscribe {
+            framework_info: v1::FrameworkInfo {
+                user: "nobody".to_owned(),
+                name: format!("f{number}"),
+                failover_timeout: Some(3600.0),
+                roles: vec![format!("role-{}", number % 10)],
+                capabilities: vec![v1::framework_info::Capability {
+                    r#type: Some(v1::framework_info::capability::Type::MultiRole as i32),
+                }],
+                ..v1::FrameworkInfo::default()
+            },
+            ..call::Subscribe::default()
+        };
+        let call = Call {
+            r#type: Some(call::Type::Subscribe as i32),
+            subscribe: Some(subscribe),
+            ..Call::default()
+        };
+        self.requests += 1;
+        self.step(Input::Subscribe {
+            request: RequestId(self.requests),
+            stream: StreamId(number),
+            call: Box::new(call),
+        })
+    }
+
+    fn call(&mut self, number: u64, call: Call) -> (Duration, Vec<Effect>) {
+        self.requests += 1;
+        self.step(Input::SchedulerCall {
+            request: RequestId(self.requests),
+            stream: Some(StreamId(number)),
+            call: Box::new(Call {
+                framework_id: Some(format!("m1-F{number:04}").into()),
+                ..call
+            }),
+        })
+    }
+
+    fn register(&mut self, number: u64) {
+        let register = link::Register {
+            protocol: 1,
+            agent: v1::AgentInfo {
+                hostname: format!("host-{number}"),
+                resources: Resources::parse(TOTAL).expect("resources").to_wire(),
+                ..v1::AgentInfo::default()
+            },
+            version: "1".to_owned(),
+            ..link::Register::default()
+        };
+        self.step(Input::AgentRegister {
+            connection: ConnectionId(number),
+            register: Box::new(register),
+            address: String::new(),
+        });
+    }
+}
+
+fn offers(effects: &[Effect]) -> Vec<(u64, v1::Offer)> {
+    let mut list = Vec::new();
+    for effect in effects {
+        if let Effect::SendEvent { stream, event } = effect {
+            let offers = event.offers.iter().flat_map(|offers| &offers.offers);
+            list.extend(offers.map(|offer| (stream.0, offer.clone())));
+        }
+    }
+    list
+}
+
+fn of(kind: call::Type) -> Call {
+    Call {
+        r#type: Some(kind as i32),
+        ..Call::default()
+    }
+}
+
+fn decline(offers: &[(u64, v1::Offer)], seconds: f64) -> Call {
+    Call {
+        decline: Some(call::Decline {
+            offer_ids: offers.iter().map(|(_, offer)| offer.id.clone()).collect(),
+            filters: Some(v1::Filters {
+                refuse_seconds: Some(seconds),
+            }),
+        }),
+        ..of(call::Type::Decline)
+    }
+}
+
+fn launch(offer: &v1::Offer, task: &str) -> Call {
+    let launch = v1::offer::operation::Launch {
+        task_infos: vec![v1::TaskInfo {
+            name: task.to_owned(),
+            task_id: task.into(),
+            agent_id: offer.agent_id.clone(),
+            resources: Resources::parse("cpus:1;mem:32;ports:[31000-31000]")
+                .expect("resources")
+                .to_wire(),
+            command: Some(v1::CommandInfo {
+                value: Some("true".to_owned()),
+                ..v1::CommandInfo::default()
+            }),
+            ..v1::TaskInfo::default()
+        }],
+    };
+    Call {
+        accept: Some(call::Accept {
+            offer_ids: vec![offer.id.clone()],
+            operations: vec![v1::offer::Operation {
+                r#type: Some(v1::offer::operation::Type::Launch as i32),
+                launch: Some(launch),
+                ..v1::offer::Operation::default()
+            }],
+            filters: Some(v1::Filters {
+                refuse_seconds: Some(1e6),
+            }),
+        }),
+        ..of(call::Type::Accept)
+    }
+}
+
+fn finished(framework: u64, offer: &v1::Offer, task: &str) -> Input {
+    let agent = offer.agent_id.value.rsplit_once("-A").expect("an id").1;
+    let agent: u64 = agent.parse().expect("a number");
+    let update = link::StatusUpdate {
+        framework_id: format!("m1-F{framework:04}").into(),
+        status: v1::TaskStatus {
+            task_id: task.into(),
+            state: TaskState::TaskFinished as i32,
+            uuid: Some(vec![1; 16]),
+            ..v1::TaskStatus::default()
+        },
+        latest_state: TaskState::TaskFinished as i32,
+    };
+    Input::AgentMessage {
+        connection: ConnectionId(agent),
+        message: Box::new(link::AgentMessage {
+            body: Some(link::agent_message::Body::StatusUpdate(update)),
+        }),
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn steps_of_a_thousand_agents_and_a_hundred_frameworks() {
+    let mut timed = Timed {
+        master: Master::new(Config::default()),
+        effects: Effects::new(),
+        now: 0,
+        index: 0,
+        requests: 0,
+    };
+    let incarnation = "m1".to_owned();
+    timed.step(Input::BecameLeader { incarnation });
+    for agent in 1..=AGENTS {
+        timed.register(agent);
+    }
+    let (spent, effects) = timed.subscribe(1);
+    let mut open = offers(&effects);
+    println!("the first framework is offered {} agents: {spent:?}", open.len());
+
+    // One task, so that something can end later.
+    let task_on = open.remove(0).1;
+    let (spent, _) = timed.call(1, launch(&task_on, "t0"));
+    println!("one launch: {spent:?}");
+
+    for framework in 2..=FRAMEWORKS {
+        timed.subscribe(framework);
+    }
+    let (mut rounds, mut worst, mut sum, mut made) = (0u32, Duration::ZERO, Duration::ZERO, 0);
+    while !open.is_empty() {
+        let mut next = Vec::new();
+        for framework in 1..=FRAMEWORKS {
+            let own: Vec<_> = open.iter().filter(|(of, _)| *of == framework).cloned().collect();
+            if own.is_empty() {
+                continue;
+            }
+            let (spent, effects) = timed.call(framework, decline(&own, 1e6 + framework as f64));
+            next.extend(offers(&effects));
+            (rounds, worst, sum, made) = (rounds + 1, worst.max(spent), sum + spent, made + own.len());
+        }
+        open = next;
+    }
+    println!("{made} offers declined in {rounds} calls: {sum:?}, at most {worst:?} a call");
+
+    let (spent, effects) = timed.call(50, of(call::Type::Request));
+    println!("a step in which nothing changes: {spent:?}, {} effects", effects.len());
+
+    let (mut framework, mut offer) = (1, task_on);
+    for round in 0..5 {
+        let task = format!("t{round}");
+        let (spent, effects) = timed.step(finished(framework, &offer, &task));
+        let freed = offers(&effects);
+        println!("a task ends, {} offer: {spent:?}", freed.len());
+        (framework, offer) = freed[0].clone();
+        timed.call(framework, launch(&offer, &format!("t{}", round + 1)));
+    }
+
+    let (spent, effects) = timed.subscribe(FRAMEWORKS + 1);
+    println!(
+        "another framework is offered {} agents that {FRAMEWORKS} others refuse: {spent:?}",
+        offers(&effects).len()
+    );
+    timed.call(FRAMEWORKS + 1, decline(&offers(&effects), 1e6));
+
+    for _ in 0..5 {
+        let (spent, effects) = timed.call(FRAMEWORKS, of(call::Type::Revive));
+        println!("a revival, {} offers: {spent:?}", offers(&effects).len());
+        let (spent, _) = timed.call(FRAMEWORKS, decline(&offers(&effects), 1e6));
+        println!("all of it declined, a cycle over {AGENTS} x {FRAMEWORKS} refusals: {spent:?}");
+    }
+
+    timed.now += 1_000_001_500;
+    let (spent, effects) = timed.step(Input::Tick);
+    println!(
+        "the refusals of a framework end, {} offers: {spent:?}",
+        offers(&effects).len()
+    );
+}
