@@ -114,6 +114,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
     warn_of_closed_directories(&layout);
     let (containerizer, notes) = Containerizer::open(containerizer::Config {
         runtime_dir: config.runtime_dir.clone(),
+        launcher_dir: layout.launcher(),
         cgroup_root: config.cgroup_root.clone(),
         isolation: config.isolation.clone(),
         pids_max_default: config.pids_max,

@@ -5,6 +5,7 @@
 //! ├── lock                                    locked by the running agent
 //! ├── journal                                 what must survive the agent: see `journal`
 //! ├── journal.new                             a compaction under way; removed at start
+//! ├── launcher                                the launcher, where <runtime dir> allows no execution
 //! └── sandboxes                               root:root 0755
 //!     └── <framework id>
 //!         └── <task id>
@@ -59,6 +60,11 @@ impl Layout {
     /// The journal that is to replace the present one.
     pub fn journal_new(&self) -> PathBuf {
         self.work.join("journal.new")
+    }
+
+    /// Where the launcher lies where the runtime directory allows no execution.
+    pub fn launcher(&self) -> PathBuf {
+        self.work.join("launcher")
     }
 
     /// The parent of all sandboxes.

@@ -32,6 +32,8 @@ pub use spec::{
 pub struct Config {
     /// Where the shim's binary and the containers' state live; on a local file system, used by one agent only.
     pub runtime_dir: PathBuf,
+    /// Where the shim's binary lives where the file system of `runtime_dir` allows no execution, as `/run` does on many hosts.
+    pub launcher_dir: PathBuf,
     /// The path of our own cgroup below the root of each hierarchy, unique on the host, for example `proffer/agent-5051`.
     /// Whatever is below it and not known to `recover` is destroyed.
     pub cgroup_root: String,
@@ -84,6 +86,13 @@ pub enum Error {
     /// Another process uses the runtime directory.
     #[error("{} is in use by another agent", .0.display())]
     Busy(PathBuf),
+    /// No directory for the shim's binary.
+    #[error(
+        "{} and {} are on file systems that are mounted noexec; the launcher needs one that allows execution: \
+         give --runtime-dir or --work-dir on one",
+        .0.display(), .1.display()
+    )]
+    NoExecution(PathBuf, PathBuf),
     /// [`Config::cgroup_root`] is not a relative path of plain names.
     #[error("cgroup_root: {0:?} is not a relative path of names of [A-Za-z0-9._@:-]")]
     CgroupRoot(String),
@@ -127,7 +136,8 @@ impl Containerizer {
         check_cgroup_root(&config.cgroup_root)?;
         let records = Records::open(&config.runtime_dir).map_err(system("open the runtime directory"))?;
         let records = records.ok_or_else(|| Error::Busy(config.runtime_dir.clone()))?;
-        let shim = shim::unpack(&config.runtime_dir).map_err(system("unpack the launcher"))?;
+        let shim = shim::place(&config.runtime_dir, &config.launcher_dir).map_err(system("unpack the launcher"))?;
+        let shim = shim.ok_or_else(|| Error::NoExecution(config.runtime_dir.clone(), config.launcher_dir.clone()))?;
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(system("read the boot id"))?;
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").map_err(system("read the mounts"))?;
         let wanted = |name: &&'static str| config.isolation.iter().any(|isolator| isolator == name);

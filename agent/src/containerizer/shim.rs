@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
 const BINARY: &[u8] = include_bytes!(env!("PROFFER_SHIM"));
 const NAME_PREFIX: &str = "shim-";
 const NAME: &str = concat!("shim-", env!("PROFFER_SHIM_HASH"));
@@ -28,9 +30,21 @@ const fn reads_our_plans(digits: &[u8], format: u64) -> bool {
     number == format
 }
 
+/// Unpacks the launcher into the first directory whose file system allows execution, which is created where it is missing; none
+/// where neither does.
+pub(super) fn place(runtime_dir: &Path, launcher_dir: &Path) -> io::Result<Option<PathBuf>> {
+    for directory in [runtime_dir, launcher_dir] {
+        fs::create_dir_all(directory)?;
+        if !statvfs(directory)?.f_flag.contains(StatVfsMountFlags::NOEXEC) {
+            return unpack(directory).map(Some);
+        }
+    }
+    Ok(None)
+}
+
 /// Unpacks the launcher under the name of its content: a binary that other containers run is never written to. Those of former
 /// versions are unlinked, which running ones do not notice.
-pub(super) fn unpack(runtime_dir: &Path) -> io::Result<PathBuf> {
+fn unpack(runtime_dir: &Path) -> io::Result<PathBuf> {
     let path = runtime_dir.join(NAME);
     if fs::read(&path).is_ok_and(|present| present == BINARY) {
         return Ok(path);
@@ -51,4 +65,28 @@ pub(super) fn unpack(runtime_dir: &Path) -> io::Result<PathBuf> {
     drop(file);
     fs::rename(&temporary, &path)?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+    use super::*;
+
+    #[test]
+    fn the_launcher_is_not_placed_where_nothing_may_be_executed() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: not root");
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let (run, work) = (root.path().join("run"), root.path().join("work"));
+        fs::create_dir(&run).unwrap();
+        mount("proffer-test", &run, "tmpfs", MountFlags::NOEXEC, None).unwrap();
+        let placed = (place(&run, &work), place(&run, &run));
+        unmount(&run, UnmountFlags::empty()).unwrap();
+        assert_eq!(placed.0.unwrap(), Some(work.join(NAME)));
+        assert_eq!(placed.1.unwrap(), None);
+        assert_eq!(place(&run, &work).unwrap(), Some(run.join(NAME)));
+    }
 }

@@ -38,6 +38,7 @@ impl Host {
         let directory = Path::new(parent).join(&name);
         let config = Config {
             runtime_dir: directory.join("runtime"),
+            launcher_dir: directory.join("launcher"),
             cgroup_root: format!("{name}/agent"),
             isolation: ISOLATORS.iter().map(|name| (*name).to_owned()).collect(),
             pids_max_default: 1000,
