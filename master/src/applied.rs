@@ -10,9 +10,10 @@
 //! sled panics on some damage. Panics are caught here. Where opening takes the whole process with it, the mark file that
 //! stands while sled opens tells the next start to throw the files away.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use proffer_proto::registry::change::Body;
 use proffer_proto::registry::{Agent, Change, Completed, Framework, Gone, Registry};
@@ -21,6 +22,9 @@ use prost::Message as _;
 
 const SUMMARY_KEY: &[u8] = b"m";
 const CACHE_BYTES: u64 = 8 << 20;
+/// How long an earlier handle of this process is waited for.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(2);
 /// sled keeps several buffers of this size.
 const SEGMENT_BYTES: usize = 64 << 10;
 
@@ -441,7 +445,18 @@ fn open_sled(directory: &Path) -> Result<sled::Db, Error> {
         .segment_size(SEGMENT_BYTES)
         .mode(sled::Mode::LowSpace)
         .flush_every_ms(None);
-    Ok(config.open()?)
+    let began = Instant::now();
+    loop {
+        match config.open() {
+            // sled locks its file until the last of its background threads has let go of an earlier handle of this process.
+            // No other process has one: the work directory is locked.
+            Err(sled::Error::Io(error)) if error.kind() == ErrorKind::Other && began.elapsed() < LOCK_WAIT_MAX => {
+                tracing::debug!(%error, "sled does not open yet");
+                std::thread::sleep(LOCK_RETRY);
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
