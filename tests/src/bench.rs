@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -79,8 +80,12 @@ pub fn monotonic_nanos() -> u64 {
 pub struct Stamp {
     /// The program.
     pub program: PathBuf,
-    socket: UdpSocket,
+    port: u16,
+    stamps: mpsc::Receiver<String>,
 }
+
+/// How long a stamp is waited for.
+const STAMP_DEADLINE: Duration = Duration::from_secs(60);
 
 const STAMP_SOURCE: &str = r#"
 use std::net::UdpSocket;
@@ -127,23 +132,36 @@ impl Stamp {
             .context("cannot run rustc")?;
         ensure!(status.success(), "rustc failed on the payload");
         let socket = UdpSocket::bind("127.0.0.1:0")?;
-        socket.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Stamp { program, socket })
+        let port = socket.local_addr()?.port();
+        let (sender, stamps) = mpsc::channel();
+        // The socket holds a few hundred datagrams only, so they are taken out as they come.
+        std::thread::spawn(move || receive_all(&socket, &sender));
+        Ok(Stamp { program, port, stamps })
     }
 
     /// The line that runs it as a task.
     pub fn arguments(&self, id: &str, stay_seconds: u64) -> Vec<String> {
-        let port = self.socket.local_addr().map_or(0, |address| address.port());
-        vec![port.to_string(), id.to_owned(), stay_seconds.to_string()]
+        vec![self.port.to_string(), id.to_owned(), stay_seconds.to_string()]
     }
 
     /// The next stamp: the id, and the first and last time in nanoseconds.
     pub fn receive(&self) -> anyhow::Result<(String, u64, u64)> {
-        let mut buffer = [0; 256];
-        let length = self.socket.recv(&mut buffer).context("no stamp came in time")?;
-        let text = std::str::from_utf8(&buffer[..length])?;
+        let text = self
+            .stamps
+            .recv_timeout(STAMP_DEADLINE)
+            .context("no stamp came in time")?;
         let mut fields = text.split(' ');
         let mut next = || fields.next().context("a stamp has three fields");
         Ok((next()?.to_owned(), next()?.parse()?, next()?.parse()?))
+    }
+}
+
+fn receive_all(socket: &UdpSocket, sender: &mpsc::Sender<String>) {
+    let mut buffer = [0; 256];
+    while let Ok(length) = socket.recv(&mut buffer) {
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        if sender.send(text).is_err() {
+            return;
+        }
     }
 }
