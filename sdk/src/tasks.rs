@@ -21,11 +21,7 @@ const REMEMBERED_MAX: usize = 16_384;
 /// assert!(!proffer_sdk::is_terminal(TaskState::TaskUnreachable));
 /// ```
 pub fn is_terminal(state: TaskState) -> bool {
-    use TaskState::*;
-    matches!(
-        state,
-        TaskFinished | TaskFailed | TaskKilled | TaskError | TaskLost | TaskDropped | TaskGone | TaskGoneByOperator
-    )
+    state.is_terminal()
 }
 
 /// What is known of a task that has not ended.

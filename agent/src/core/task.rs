@@ -154,11 +154,5 @@ impl Task {
 
 /// Whether a task in this state is over.
 pub(super) fn is_terminal(state: v1::TaskState) -> bool {
-    use v1::TaskState as S;
-    match state {
-        S::TaskFinished | S::TaskFailed | S::TaskKilled | S::TaskError | S::TaskLost => true,
-        S::TaskDropped | S::TaskGone | S::TaskGoneByOperator => true,
-        S::TaskStaging | S::TaskStarting | S::TaskRunning | S::TaskKilling => false,
-        S::TaskUnreachable | S::TaskUnknown => false,
-    }
+    state.is_terminal()
 }

@@ -52,22 +52,7 @@ pub(crate) struct End {
 
 /// Whether no other state can follow.
 pub(crate) fn is_terminal(state: TaskState) -> bool {
-    match state {
-        TaskState::TaskFinished
-        | TaskState::TaskFailed
-        | TaskState::TaskKilled
-        | TaskState::TaskError
-        | TaskState::TaskLost
-        | TaskState::TaskDropped
-        | TaskState::TaskGone
-        | TaskState::TaskGoneByOperator => true,
-        TaskState::TaskStaging
-        | TaskState::TaskStarting
-        | TaskState::TaskRunning
-        | TaskState::TaskKilling
-        | TaskState::TaskUnreachable
-        | TaskState::TaskUnknown => false,
-    }
+    state.is_terminal()
 }
 
 /// What a framework hears instead of a state that only PARTITION_AWARE ones know.
