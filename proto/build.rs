@@ -39,8 +39,10 @@ const FILES: &[&str] = &[
     "mesos/v1/master/master.proto",
     "mesos/v1/agent/agent.proto",
     "proffer/link/v1/link.proto",
-    "proffer/raft/v1/raft.proto",
     "proffer/registry/v1/registry.proto",
+    "proffer/raft/v1/raft.proto",
+    "proffer/state/v1/state.proto",
+    "proffer/masters/v1/masters.proto",
     "proffer/api/v1/services.proto",
 ];
 

@@ -62,6 +62,16 @@ pub mod proffer {
             include!(concat!(env!("OUT_DIR"), "/proffer.registry.v1.rs"));
         }
     }
+    pub mod state {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/proffer.state.v1.rs"));
+        }
+    }
+    pub mod masters {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/proffer.masters.v1.rs"));
+        }
+    }
     #[cfg(feature = "grpc")]
     pub mod api {
         pub mod v1 {
@@ -76,7 +86,7 @@ pub use rejection::Rejection;
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use mesos::v1;
-pub use proffer::{link::v1 as link, registry::v1 as registry};
+pub use proffer::{link::v1 as link, masters::v1 as masters, registry::v1 as registry, state::v1 as state};
 
 #[cfg(feature = "grpc")]
 pub use proffer::api::v1 as api;

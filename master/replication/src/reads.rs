@@ -1,0 +1,1 @@
+//! Linearizable reads by ReadIndex.

@@ -1,0 +1,56 @@
+//! What a member knows of itself and of the others.
+
+/// What a member does in the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+    /// Gets the log and does not vote.
+    Learner,
+    /// Was removed.
+    Removed,
+}
+
+/// A member's view of the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// This member.
+    pub id: u64,
+    /// What it does.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// Who leads, as far as it knows.
+    pub leader: Option<u64>,
+    /// The index up to which it knows that entries are committed.
+    pub committed: u64,
+    /// The index up to which entries were told.
+    pub applied: u64,
+    /// The last entry of its log.
+    pub last: u64,
+    /// Who votes, sorted.
+    pub voters: Vec<u64>,
+    /// Who voted before the joint change that is under way, sorted; empty where there is none.
+    pub voters_outgoing: Vec<u64>,
+    /// Who gets the log and does not vote, sorted.
+    pub learners: Vec<u64>,
+    /// What the leader knows of each member, itself included, sorted by id; empty elsewhere.
+    pub progress: Vec<Progress>,
+}
+
+/// What the leader knows of one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The member.
+    pub id: u64,
+    /// It is known to hold the log up to here.
+    pub matched: u64,
+    /// It was heard of within the last election timeout.
+    pub active: bool,
+    /// A snapshot is on its way to it.
+    pub snapshot: bool,
+}
