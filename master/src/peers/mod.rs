@@ -41,6 +41,10 @@ pub enum Event {
     },
 }
 
+/// The receiving side, for the transport: the driver gives it out as `Running::incoming`.
+#[derive(Debug, Clone)]
+pub struct Incoming {}
+
 /// The ways to the other masters. Nothing is sent any more once this is dropped.
 #[derive(Debug)]
 pub struct Peers {}
@@ -50,6 +54,11 @@ impl Peers {
     /// Begins; nobody is known yet. To be called within a tokio runtime, which carries the connections, unless there will
     /// be no others. `events` is the driver's queue: messages are dropped where it is full, all else waits for a place.
     pub fn start(me: Me, events: mpsc::Sender<Event>) -> Self {
+        todo!()
+    }
+
+    /// The receiving side.
+    pub fn incoming(&self) -> Incoming {
         todo!()
     }
 
