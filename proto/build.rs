@@ -29,6 +29,9 @@ const ORDERED: &[&str] = &[
     "DurationInfo",
 ];
 
+/// The packages whose byte fields are shared, not copied, by whoever holds a message.
+const SHARED_BYTES: &[&str] = &[".proffer.registry.v1", ".proffer.state.v1"];
+
 const FILES: &[&str] = &[
     "mesos/v1/mesos.proto",
     "mesos/v1/allocator/allocator.proto",
@@ -57,6 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config
         .btree_map(["."])
         .message_attribute(format!(".{JSON_PACKAGE}"), DERIVE_SERDE);
+    config.bytes(SHARED_BYTES);
     config.enable_type_names();
     for id in ORDERED {
         config.message_attribute(format!(".{JSON_PACKAGE}.{id}"), "#[derive(PartialOrd, Ord)]");
