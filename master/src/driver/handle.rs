@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proffer_master_core::{Answer, ConnectionId, StreamId};
-use proffer_proto::{link, v1};
+use proffer_proto::{link, masters, raft, state, v1};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::outbox::Outbox;
@@ -69,8 +69,77 @@ pub enum Request {
         /// The message's place among those of its stream that wait; free again when this is dropped.
         place: OwnedSemaphorePermit,
     },
+    /// A call about the frameworks' state.
+    State {
+        /// The call.
+        call: Box<state::Call>,
+        /// The answer.
+        reply: Reply,
+    },
+    /// A watch of the frameworks' state.
+    Watch {
+        /// The stream's number.
+        stream: StreamId,
+        /// What is watched.
+        watch: Box<state::Watch>,
+        /// Where the events go.
+        outbox: Outbox<state::Event>,
+        /// The answer.
+        reply: Reply,
+    },
+    /// An operator's call about the group of masters.
+    Masters {
+        /// The call.
+        call: MastersCall,
+        /// The answer: the group as it is then.
+        reply: oneshot::Sender<Result<masters::MastersList, MastersError>>,
+    },
+    /// Another master says who it is.
+    Introduce {
+        /// Who.
+        who: raft::Introduction,
+        /// Who this one is.
+        reply: oneshot::Sender<raft::Introduction>,
+    },
+    /// A new master wants to become a learner.
+    Join {
+        /// Who.
+        newcomer: raft::Introduction,
+        /// Whether it may.
+        reply: oneshot::Sender<raft::JoinAnswer>,
+    },
     /// Stop in order.
     Stop,
+}
+
+/// What an operator asks of the group of masters.
+#[derive(Debug, Clone)]
+pub enum MastersCall {
+    /// Who is in the group, as far as this master knows.
+    List,
+    /// A learner shall vote.
+    Add(masters::AddMaster),
+    /// A member shall leave.
+    Remove(masters::RemoveMaster),
+    /// Another shall lead.
+    Transfer(masters::TransferLeadership),
+}
+
+/// Why the group of masters is not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MastersError {
+    /// Only the leader changes the group; [`Handle::leader`] says where it is.
+    #[error("this master does not lead")]
+    NotLeader,
+    /// The call is wrong; sent again it will be wrong again.
+    #[error("{0}")]
+    Wrong(String),
+    /// The call is right, but cannot be granted as things are.
+    #[error("{0}")]
+    Refused(String),
+    /// The change may take place or not; the list of masters tells.
+    #[error("{0}")]
+    Uncertain(String),
 }
 
 /// A stream that its peer ended.
@@ -80,6 +149,8 @@ pub enum Ended {
     Agent(ConnectionId),
     /// A scheduler's.
     Scheduler(StreamId),
+    /// A watch of the frameworks' state.
+    Watch(StreamId),
 }
 
 /// The driver, for the transport.
@@ -135,7 +206,7 @@ impl Handle {
         ConnectionId(self.numbers.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A number for a scheduler's stream.
+    /// A number for the stream of a scheduler or a watch.
     pub fn new_stream(&self) -> StreamId {
         StreamId(self.numbers.fetch_add(1, Ordering::Relaxed))
     }
