@@ -34,7 +34,15 @@ pub struct Config {
     pub gone_agents_max: usize,
     /// How many ended tasks are remembered of each framework.
     pub completed_tasks_max: usize,
+    /// How much state frameworks may keep, in bytes of namespaces, keys and values of all entries, and 64 for each entry.
+    pub state_bytes_max: u64,
+    /// Nothing that a later level of the registry introduced is proposed.
+    pub level: u32,
 }
+
+/// The newest level of the registry that this version understands. Level 2 introduced members, levels and the
+/// frameworks' state.
+pub const LEVEL: u32 = 2;
 
 impl Default for Config {
     fn default() -> Self {
@@ -52,6 +60,8 @@ impl Default for Config {
             completed_frameworks_max: 1000,
             gone_agents_max: 10_000,
             completed_tasks_max: 1000,
+            state_bytes_max: 128 << 20,
+            level: LEVEL,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Everything that a master may ask its driver to do.
 
 use proffer_proto::v1::{master, scheduler};
-use proffer_proto::{link, registry};
+use proffer_proto::{link, registry, state};
 
 use crate::Rejection;
-use crate::input::{ConnectionId, ProposalId, RequestId, StreamId};
+use crate::input::{ConnectionId, ProposalId, ReadId, RequestId, StreamId};
 use crate::time::Timestamp;
 
 /// One thing to do.
@@ -36,7 +36,20 @@ pub enum Effect {
         /// The event.
         event: Box<scheduler::Event>,
     },
-    /// Close a scheduler's stream after everything sent to it before.
+    /// Ask the group whether this master still leads. Comes back as `Input::Readable` or `Input::Unreadable`; needs no answer
+    /// where the leadership is lost.
+    Read {
+        /// To be given back.
+        read: ReadId,
+    },
+    /// Send to a watch of the frameworks' state; nothing happens where the stream has ended.
+    SendState {
+        /// The stream.
+        stream: StreamId,
+        /// The event.
+        event: Box<state::Event>,
+    },
+    /// Close the stream of a scheduler or a watch after everything sent to it before.
     CloseStream {
         /// The stream.
         stream: StreamId,
@@ -62,11 +75,18 @@ pub enum Answer {
     Accepted,
     /// What an operator asked for. HTTP 200.
     Response(Box<master::Response>),
+    /// What a call about the frameworks' state asked for, or what came of it.
+    State(Box<state::Answer>),
     /// The call is wrong; sent again it will be wrong again. HTTP 400.
     Rejected(Rejection),
     /// The caller's subscription is over, or was never made: it must subscribe before it calls again. HTTP 403.
     NotSubscribed(String),
-    /// This master does not lead, or lost the leadership before it could answer. HTTP 307 or 503.
+    /// The call is right, but cannot be granted as things are. gRPC FAILED_PRECONDITION.
+    Refused(String),
+    /// The call is right, but there is no room for what it brings. gRPC RESOURCE_EXHAUSTED.
+    Exhausted(String),
+    /// This master does not lead, or lost the leadership before it could answer. What the call wanted to change may
+    /// have changed or not. HTTP 307 or 503.
     NotLeader,
 }
 
@@ -113,6 +133,11 @@ impl Effects {
     pub(crate) fn send_event(&mut self, stream: StreamId, event: scheduler::Event) {
         let event = Box::new(event);
         self.push(Effect::SendEvent { stream, event });
+    }
+
+    pub(crate) fn send_state(&mut self, stream: StreamId, event: state::event::Body) {
+        let event = Box::new(state::Event { body: Some(event) });
+        self.push(Effect::SendState { stream, event });
     }
 
     pub(crate) fn send_agent(&mut self, connection: ConnectionId, body: link::master_message::Body) {

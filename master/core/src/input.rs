@@ -3,7 +3,7 @@
 use std::fmt;
 
 use proffer_proto::v1::{master, scheduler};
-use proffer_proto::{link, registry};
+use proffer_proto::{link, registry, state};
 
 macro_rules! edge_id {
     ($(#[$doc:meta])* $name:ident, $letter:literal) => {
@@ -25,7 +25,8 @@ edge_id!(
     "c"
 );
 edge_id!(
-    /// One event stream of a scheduler, numbered by the driver; never used twice. The driver keeps its text for `mesos-stream-id`.
+    /// One event stream of a scheduler, or one watch of the frameworks' state, numbered by the driver; never used twice.
+    /// The driver keeps a scheduler's text for `mesos-stream-id`.
     StreamId,
     "s"
 );
@@ -40,14 +41,21 @@ edge_id!(
     "p"
 );
 
+edge_id!(
+    /// One question to the group whether this master still leads, numbered by the core; never used twice by one core.
+    ReadId,
+    "g"
+);
+
 /// One thing that happened.
 // Committed changes are few, and moved once.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Input {
     /// A registry change is committed. `proposal` is set where this master proposed it in its present term.
-    /// Applied by leaders and followers alike, in the order of the log. A leader that did not propose it closes all streams
-    /// and starts over from the registry.
+    /// Applied by leaders and followers alike, in the order of the log. Members, levels and the frameworks' state may change
+    /// without a proposal of the core; after any other change that it did not propose, a leader closes all streams and
+    /// starts over from the registry.
     Committed {
         /// Its place in the log; must grow.
         index: u64,
@@ -120,6 +128,38 @@ pub enum Input {
         request: RequestId,
         /// The call.
         call: Box<master::Call>,
+    },
+    /// A call about the frameworks' state.
+    State {
+        /// To be answered.
+        request: RequestId,
+        /// The call.
+        call: Box<state::Call>,
+    },
+    /// Someone wants to watch the frameworks' state. Answered by `Answer::Accepted`, and only then by events on `stream`; after
+    /// any other answer the stream was never opened.
+    Watch {
+        /// To be answered.
+        request: RequestId,
+        /// Where the events go.
+        stream: StreamId,
+        /// What is watched.
+        watch: Box<state::Watch>,
+    },
+    /// The stream of a watch ended. Not sent for a stream that `Effect::CloseStream` closed; harmless if it is.
+    WatchEnded {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// This master led after `Effect::Read` was carried out, and has applied everything that was committed before that.
+    Readable {
+        /// Which question is answered.
+        read: ReadId,
+    },
+    /// It will not be known whether this master led.
+    Unreadable {
+        /// Which question has no answer.
+        read: ReadId,
     },
     /// Time passed: the last `Effect::Wake` is due. A tick that comes early or unasked does no harm.
     Tick,

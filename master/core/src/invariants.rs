@@ -6,6 +6,7 @@ use crate::agents::Phase;
 use crate::books;
 use crate::frameworks::StreamState;
 use crate::master::{Leading, Master};
+use crate::proposals::Proposal;
 use crate::tasks;
 
 /// Says what is broken.
@@ -13,13 +14,41 @@ use crate::tasks;
 /// # Errors
 /// A sentence about the first thing that does not hold.
 pub fn check(master: &Master) -> Result<(), String> {
+    owned(master)?;
     let Some(leading) = &master.leading else { return Ok(()) };
+    limited(leading)?;
     conserved(leading)?;
     exclusive(leading)?;
     tasks_known_once(leading)?;
     durable(master, leading)?;
     streams(leading)?;
     leading.allocator.check()
+}
+
+/// What frameworks keep adds up, and no framework keeps anything once it is removed.
+fn owned(master: &Master) -> Result<(), String> {
+    let state = &master.registry.state;
+    if let Some(left) = state.namespaces().find(|name| !master.registry.is_open(name)) {
+        return Err(format!("{left} is left of a framework that is removed"));
+    }
+    state.check()
+}
+
+/// What is on its way adds up, and whatever comes of it has room.
+fn limited(leading: &Leading) -> Result<(), String> {
+    let writes = leading.proposals.values().filter_map(|proposal| match proposal {
+        Proposal::Write(write) => Some(write.growth),
+        _ => None,
+    });
+    let (count, growth) = writes.fold((0, 0), |(count, sum), growth| (count + 1, sum + growth));
+    let under_way = &leading.state.under_way;
+    if (count, growth) != (under_way.len(), under_way.growth) {
+        return Err(format!(
+            "{count} writes on their way may add {growth} bytes, not {}",
+            under_way.growth
+        ));
+    }
+    leading.state.check()
 }
 
 /// For every agent: offered + allocated + free = total, and what claims hold is the sum of that.

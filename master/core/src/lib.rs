@@ -1,4 +1,5 @@
-//! The deterministic heart of the master: registry, agents, frameworks, offers, tasks and the allocator.
+//! The deterministic heart of the master: registry, agents, frameworks, offers, tasks, the allocator, and the frameworks'
+//! replicated state.
 //!
 //! `Master::step` takes the time and one [`Input`] and appends what must be done to [`Effects`]. There is no I/O, clock,
 //! thread or random source in this crate or below it: the same inputs give the same effects.
@@ -29,6 +30,7 @@ mod registry;
 mod remnants;
 mod scheduler;
 mod slots;
+mod state;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -36,9 +38,10 @@ mod time;
 mod timers;
 mod updates;
 
-pub use config::Config;
+pub use config::{Config, LEVEL};
 pub use effect::{Answer, Effect, Effects};
-pub use input::{ConnectionId, Input, ProposalId, RequestId, StreamId};
+pub use input::{ConnectionId, Input, ProposalId, ReadId, RequestId, StreamId};
 pub use master::Master;
 pub use proffer_proto::Rejection;
+pub use registry::REMOVED_MEMBERS_MAX;
 pub use time::Timestamp;

@@ -1,6 +1,6 @@
 //! The state of a master, and the one function that changes it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proffer_proto::registry as wire;
 use proffer_proto::v1;
@@ -17,6 +17,7 @@ use crate::proposals::{self, Proposal};
 use crate::registry::Registry;
 use crate::scheduler;
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, Slots, TaskSlot};
+use crate::state::{self, State};
 use crate::tasks::Task;
 use crate::time::Timestamp;
 use crate::timers::{Timer, Timers};
@@ -32,6 +33,8 @@ pub struct Master {
     now: Timestamp,
     /// How many proposals this core has made.
     proposed: u64,
+    /// How often this core has asked whether it leads.
+    asked: u64,
     /// Everything that only a leader knows; `None` on followers.
     pub(crate) leading: Option<Box<Leading>>,
 }
@@ -58,6 +61,7 @@ pub(crate) struct Leading {
     pub(crate) proposals: BTreeMap<ProposalId, Proposal>,
     pub(crate) allocator: Box<dyn Allocator>,
     pub(crate) timers: Timers,
+    pub(crate) state: State,
     /// What the driver's timer is set to.
     armed: Option<Timestamp>,
     /// A reused buffer.
@@ -77,6 +81,7 @@ pub(crate) struct Step<'a> {
     pub(crate) config: &'a Config,
     pub(crate) registry: &'a Registry,
     pub(crate) proposed: &'a mut u64,
+    pub(crate) asked: &'a mut u64,
     pub(crate) now: Timestamp,
     pub(crate) effects: &'a mut Effects,
 }
@@ -90,6 +95,7 @@ impl Master {
             applied: 0,
             now: Timestamp::default(),
             proposed: 0,
+            asked: 0,
             leading: None,
         }
     }
@@ -109,6 +115,21 @@ impl Master {
     /// The whole registry, for a snapshot.
     pub fn registry(&self) -> wire::Registry {
         self.registry.to_wire()
+    }
+
+    /// The masters of the group, by their ids.
+    pub fn members(&self) -> &BTreeMap<u64, wire::Member> {
+        self.registry.members.present()
+    }
+
+    /// The ids of masters that left, oldest first: of the last [`REMOVED_MEMBERS_MAX`](crate::REMOVED_MEMBERS_MAX).
+    pub fn removed_members(&self) -> &VecDeque<u64> {
+        self.registry.members.removed()
+    }
+
+    /// The registry's level: what a later level introduced must not be proposed.
+    pub fn level(&self) -> u32 {
+        self.registry.level()
     }
 
     /// True while this master leads.
@@ -145,6 +166,7 @@ impl Master {
             config: &self.config,
             registry: &self.registry,
             proposed: &mut self.proposed,
+            asked: &mut self.asked,
             now: self.now,
             effects,
         };
@@ -156,12 +178,15 @@ impl Master {
             return;
         }
         self.applied = index;
-        self.registry.apply(change);
+        let applied = self.registry.apply(index, change);
         let Some((leading, mut step)) = self.parts(effects) else {
             return;
         };
+        state::applied(leading, &mut step, index, change, &applied);
         match proposal.and_then(|id| leading.proposals.remove(&id)) {
+            Some(Proposal::Write(write)) => state::written(leading, &mut step, &write, index, &applied),
             Some(proposal) => proposals::committed(leading, &mut step, proposal),
+            None if state::is_apart(change) => {}
             None => self.start_over(effects),
         }
     }
@@ -202,6 +227,7 @@ impl Master {
                 effects.push(Effect::CloseStream { stream });
             }
         }
+        leading.state.close(effects);
     }
 }
 
@@ -224,6 +250,7 @@ impl Leading {
             proposals: BTreeMap::new(),
             allocator: Box::new(Drf::default()),
             timers: Timers::default(),
+            state: State::default(),
             armed: None,
             decisions: Vec::new(),
         }
@@ -278,6 +305,11 @@ fn handle(leading: &mut Leading, step: &mut Step<'_>, input: Input) {
         Input::SchedulerCall { request, stream, call } => scheduler::call(leading, step, request, stream, *call),
         Input::SchedulerDisconnected { stream } => frameworks::disconnected(leading, step, stream),
         Input::Operator { request, call } => operator::call(leading, step, request, *call),
+        Input::State { request, call } => state::call(leading, step, request, *call),
+        Input::Watch { request, stream, watch } => state::watch(leading, step, request, stream, *watch),
+        Input::WatchEnded { stream } => state::ended(leading, stream),
+        Input::Readable { read } => state::readable(leading, step, read),
+        Input::Unreadable { read } => state::unreadable(leading, step, read),
         Input::Tick => leading.tick(step),
         Input::Committed { .. } | Input::BecameLeader { .. } | Input::LostLeadership => {}
     }
@@ -287,7 +319,11 @@ fn handle(leading: &mut Leading, step: &mut Step<'_>, input: Input) {
 fn refuse(input: Input, effects: &mut Effects) {
     match input {
         Input::AgentRegister { connection, .. } => effects.push(Effect::CloseAgent { connection }),
-        Input::Subscribe { request, .. } | Input::SchedulerCall { request, .. } | Input::Operator { request, .. } => {
+        Input::Subscribe { request, .. }
+        | Input::SchedulerCall { request, .. }
+        | Input::Operator { request, .. }
+        | Input::State { request, .. }
+        | Input::Watch { request, .. } => {
             effects.answer(request, Answer::NotLeader);
         }
         _ => {}

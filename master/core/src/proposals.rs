@@ -15,6 +15,7 @@ use crate::frameworks::{self, Subscription, Update};
 use crate::input::{ProposalId, RequestId};
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, FrameworkSlot};
+use crate::state::{self, Write};
 
 /// What a proposed change is for.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(crate) enum Proposal {
     /// A framework's stream broke.
     Deadline(FrameworkSlot),
     Remove(FrameworkSlot, Removal),
+    /// A write of the frameworks' state.
+    Write(Box<Write>),
     /// Nothing waits for it.
     Alone,
 }
@@ -87,7 +90,8 @@ pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, proposal: Pr
         Proposal::UpdateFramework(framework, update) => frameworks::updated(leading, step, framework, *update),
         Proposal::Deadline(framework) => frameworks::deadline_set(leading, step, framework),
         Proposal::Remove(framework, removal) => frameworks::removed(leading, step, framework, removal),
-        Proposal::Alone => {}
+        // A write's answer depends on what it did, which is told elsewhere.
+        Proposal::Write(_) | Proposal::Alone => {}
     }
 }
 
@@ -124,6 +128,7 @@ pub(crate) fn dropped(leading: &mut Leading, step: &mut Step<'_>, proposal: Prop
         Proposal::Deadline(framework) | Proposal::Remove(framework, _) => {
             frameworks::try_again(leading, step, framework);
         }
+        Proposal::Write(write) => state::dropped(leading, &write),
         Proposal::Alone => {}
     }
 }
@@ -135,12 +140,13 @@ impl Proposal {
             Proposal::Found(subscription, _) | Proposal::Resubscribe(_, subscription) => Some(subscription.request),
             Proposal::UpdateFramework(_, update) => Some(update.request),
             Proposal::Remove(_, removal) => removal.request(),
+            Proposal::Write(write) => Some(write.request),
             _ => None,
         }
     }
 }
 
-/// Every request that waits for a change.
+/// Every request that waits for a change or a read.
 pub(crate) fn waiting(leading: &Leading) -> Vec<RequestId> {
     let proposed = leading.proposals.values().filter_map(Proposal::request);
     let agents = leading.agents.iter().flat_map(|(_, agent)| agent.queue.iter());
@@ -151,6 +157,7 @@ pub(crate) fn waiting(leading: &Leading) -> Vec<RequestId> {
     proposed
         .chain(agents.filter_map(agents::Deferred::request))
         .chain(frameworks.filter_map(frameworks::Deferred::request))
+        .chain(leading.state.waiting())
         .collect()
 }
 

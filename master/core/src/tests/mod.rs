@@ -3,7 +3,7 @@
 //!
 //! Only this file touches the API of the core; its language is explained at [`World::input`]. Agents, frameworks and tasks
 //! are called by short names (`a1`, `f1`, `t1`), offers by their numbers (`o1`). Registry changes are committed at once,
-//! unless a script begins with `> manual`; wakes are shown after `> wakes`.
+//! and reads answered, unless a script begins with `> manual`; wakes are shown after `> wakes`.
 
 mod accept;
 mod agents;
@@ -16,6 +16,7 @@ mod reconcile;
 mod registry;
 mod remnants;
 mod scale;
+mod state;
 mod transcript;
 mod updates;
 
@@ -28,7 +29,7 @@ use proffer_proto::v1::scheduler::{self, call};
 use proffer_proto::v1::{self, TaskState, master};
 use proffer_proto::{link, registry as wire};
 
-use crate::{Config, ConnectionId, Effect, Effects, Input, Master, ProposalId, RequestId, StreamId, Timestamp};
+use crate::{Config, ConnectionId, Effect, Effects, Input, Master, ProposalId, ReadId, RequestId, StreamId, Timestamp};
 
 /// Runs the inputs of a transcript and compares what comes out with it.
 #[track_caller]
@@ -62,6 +63,8 @@ pub(crate) struct World {
     manual: bool,
     wakes: bool,
     pending: VecDeque<(ProposalId, wire::Change)>,
+    /// Reads that the group has not answered.
+    reads: VecDeque<ReadId>,
     /// The effects of all steps that nobody has looked at.
     pub(crate) last: Vec<Effect>,
     /// Every request that was made.
@@ -143,6 +146,7 @@ impl World {
             manual: false,
             wakes: false,
             pending: VecDeque::new(),
+            reads: VecDeque::new(),
             last: Vec::new(),
             requests: Vec::new(),
             committed: Vec::new(),
@@ -187,6 +191,8 @@ impl World {
             "offer_timeout" => config.offer_timeout = Some(Duration::from_millis(number)),
             "completed_frameworks_max" => config.completed_frameworks_max = number as usize,
             "completed_tasks_max" => config.completed_tasks_max = number as usize,
+            "state_bytes_max" => config.state_bytes_max = number,
+            "level" => config.level = number as u32,
             "gone_agents_max" => config.gone_agents_max = number as usize,
             _ => panic!("unknown setting {key}"),
         }
@@ -276,6 +282,11 @@ impl World {
         self.pending.len()
     }
 
+    /// How many reads wait to be answered.
+    pub(crate) fn reads_waiting(&self) -> usize {
+        self.reads.len()
+    }
+
     /// A new stream of an agent.
     pub(crate) fn connect(&mut self, agent: &str) -> ConnectionId {
         let connection = ConnectionId(self.number());
@@ -312,6 +323,9 @@ impl World {
     ///   `f1 disconnects`, `f1 accepts o1 [o2] [launch=t1:cpus,1;mem,32+t2:...] [refuse=5] [on=a1]`,
     ///   `f1 declines o1 [refuse=5]`, `f1 revives|suppresses [role]`, `f1 kills t1 [a1]`, `f1 acknowledges a1 t1 #1`,
     ///   `f1 reconciles [t1 t2@a1]`, `f1 tears-down`
+    /// - `member 2 joins|leaves`, `level 2`: changes that the driver proposes
+    /// - `state gets|deletes|puts|lists ...`, `w1 watches ...`, `w1 ends`: see [`World::state`] and [`World::watch`]
+    /// - `readable`, `unreadable`: the group answers the oldest read
     /// - `operator gone a1`, `operator teardown f1`, `operator kills f1/t1`, `operator gets GET_AGENTS`
     fn input(&mut self, line: &str) -> Option<Input> {
         let (who, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -333,9 +347,23 @@ impl World {
                 let (proposal, _) = self.pending.pop_front().expect("a proposal");
                 return Some(Input::ProposalDropped { proposal });
             }
-            "loses" => return Some(Input::LostLeadership),
+            "readable" => {
+                let read = self.reads.pop_front().expect("a read");
+                return Some(Input::Readable { read });
+            }
+            "unreadable" => {
+                let read = self.reads.pop_front().expect("a read");
+                return Some(Input::Unreadable { read });
+            }
+            "member" | "level" => return Some(self.of_driver(line)),
+            "state" => return Some(self.state(verb, rest)),
+            "loses" => {
+                self.reads.clear();
+                return Some(Input::LostLeadership);
+            }
             "leads" | "restarts" => {
                 self.pending.clear();
+                self.reads.clear();
                 if who == "restarts" {
                     let mut next = Master::new(self.master.config().clone());
                     next.restore(self.master.registry());
@@ -351,6 +379,7 @@ impl World {
         }
         match who.as_bytes()[0] {
             b'a' => Some(self.agent(who, verb, rest)),
+            b'w' => Some(self.watch(who, verb, rest)),
             _ => Some(self.framework(who, verb, rest)),
         }
     }
@@ -704,6 +733,9 @@ impl World {
             if let Effect::Propose { id, change } = effect {
                 self.pending.push_back((*id, (**change).clone()));
             }
+            if let Effect::Read { read } = effect {
+                self.reads.push_back(*read);
+            }
             if let Some(line) = self.effect(effect) {
                 writeln!(self.out, "  {line}").expect("a string");
             }
@@ -712,6 +744,11 @@ impl World {
             if let Some(input) = self.commit() {
                 self.step(input);
             }
+        }
+        while !self.manual
+            && let Some(read) = self.reads.pop_front()
+        {
+            self.step(Input::Readable { read });
         }
         done
     }

@@ -51,7 +51,8 @@ impl Observer {
                     "{connection} is closed twice"
                 );
             }
-            Effect::Propose { .. } | Effect::Wake { .. } => {}
+            Effect::SendState { stream, .. } => assert!(!self.closed_streams.contains(stream), "{stream} is closed"),
+            Effect::Propose { .. } | Effect::Read { .. } | Effect::Wake { .. } => {}
         }
     }
 }

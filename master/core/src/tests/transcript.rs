@@ -1,8 +1,10 @@
 //! The effects of a step as the lines of a transcript.
 
+use bytes::Bytes;
 use proffer_proto::link;
 use proffer_proto::registry as wire;
 use proffer_proto::registry::change::Body as Change;
+use proffer_proto::state;
 use proffer_proto::v1::{self, master, scheduler};
 
 use super::{World, resources_text, uuid_text};
@@ -25,8 +27,13 @@ impl World {
                 Answer::Response(response) => format!("answer {}", self.response(response)),
                 Answer::Rejected(rejection) => format!("answer rejected: {rejection}"),
                 Answer::NotSubscribed(why) => format!("answer not subscribed: {why}"),
+                Answer::State(answer) => format!("answer {}", state_answer(answer)),
+                Answer::Refused(why) => format!("answer refused: {why}"),
+                Answer::Exhausted(why) => format!("answer exhausted: {why}"),
                 Answer::NotLeader => "answer not leader".to_owned(),
             },
+            Effect::Read { .. } => "read".to_owned(),
+            Effect::SendState { stream, event } => format!("{} <- {}", self.streams[stream], state_event(event)),
             Effect::Wake { at } => {
                 if !self.wakes {
                     return None;
@@ -78,6 +85,27 @@ impl World {
                 let agents = forget.gone_agent_ids.iter().map(|id| self.name(id.as_str()));
                 format!("forget {}", frameworks.chain(agents).collect::<Vec<_>>().join(" "))
             }
+            Change::WriteState(write) => {
+                let value = write.value.as_ref().map(value_text);
+                let expected = write.expected_version.map(|version| format!(" if #{version}"));
+                format!(
+                    "write {} {}{}{}",
+                    self.namespace_name(&write.namespace),
+                    write.key,
+                    value.map_or(String::new(), |value| format!("={value}")),
+                    expected.unwrap_or_default()
+                )
+            }
+            Change::PutMember(_) | Change::RemoveMember(_) | Change::RaiseLevel(_) => {
+                panic!("the driver proposes changes of the group")
+            }
+        }
+    }
+
+    fn namespace_name(&self, namespace: &str) -> String {
+        match namespace.strip_prefix("framework/") {
+            Some(id) => format!("framework/{}", self.name(id)),
+            None => namespace.to_owned(),
         }
     }
 
@@ -271,5 +299,42 @@ impl World {
             parts.push(version.version_info.version.clone());
         }
         parts.join("; ")
+    }
+}
+
+/// A long value by its length.
+fn value_text(value: &Bytes) -> String {
+    match value.len() {
+        0..=32 => String::from_utf8_lossy(value).into_owned(),
+        length => format!("<{length} bytes>"),
+    }
+}
+
+fn entry_text(entry: &state::Entry) -> String {
+    let value = entry.value.as_ref().map(|value| format!("={}", value_text(value)));
+    format!("{}{} #{}", entry.key, value.unwrap_or_default(), entry.version)
+}
+
+fn state_answer(answer: &state::Answer) -> String {
+    use state::answer::Body;
+    let or_nothing = |entry: &Option<state::Entry>| entry.as_ref().map_or("nothing".to_owned(), entry_text);
+    match answer.body.as_ref().expect("a body") {
+        Body::Got(got) => format!("got {}", or_nothing(&got.entry)),
+        Body::Done(done) => format!("done #{}", done.version),
+        Body::Conflict(conflict) => format!("conflict: {}", or_nothing(&conflict.entry)),
+        Body::Listed(listed) => {
+            let entries: Vec<_> = listed.entries.iter().map(entry_text).collect();
+            let more = if listed.more { ", and more" } else { "" };
+            format!("listed [{}]{more}", entries.join(", "))
+        }
+    }
+}
+
+fn state_event(event: &state::Event) -> String {
+    use state::event::Body;
+    match event.body.as_ref().expect("a body") {
+        Body::Put(entry) => format!("put {}", entry_text(entry)),
+        Body::Deleted(deleted) => format!("deleted {} #{}", deleted.key, deleted.version),
+        Body::Current(_) => "current".to_owned(),
     }
 }

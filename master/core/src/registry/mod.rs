@@ -1,13 +1,26 @@
-//! The replicated facts: agents, frameworks with their failover deadlines, and the ids that never come back.
+//! The replicated facts: agents, frameworks with their failover deadlines, the ids that never come back, the masters
+//! of the group, and the frameworks' own state.
 //!
 //! Changed by committed changes only, on leaders and followers alike, and by nothing else than the change itself: two
 //! registries that applied the same changes are equal. A change that names what is not there changes nothing.
+
+mod entries;
+mod members;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proffer_proto::registry as wire;
 use proffer_proto::registry::change::Body;
 use proffer_proto::v1;
+
+pub(crate) use entries::{Entries, Entry, Written, cost};
+pub(crate) use members::Members;
+pub use members::REMOVED_MEMBERS_MAX;
+
+/// The level of a registry that says nothing of it.
+const LEVEL_FIRST: u32 = 1;
+/// What the namespaces that belong to frameworks begin with; the framework's id follows.
+const OWNED_PREFIX: &str = "framework/";
 
 /// The registry as it is after the changes so far.
 #[derive(Debug, Default)]
@@ -18,6 +31,25 @@ pub(crate) struct Registry {
     completed_ids: BTreeSet<v1::FrameworkId>,
     gone: VecDeque<wire::Gone>,
     gone_ids: BTreeSet<v1::AgentId>,
+    pub(crate) members: Members,
+    /// 0 where nothing was said of it.
+    level: u32,
+    pub(crate) state: Entries,
+}
+
+/// What a change of the frameworks' state did.
+#[derive(Debug)]
+pub(crate) enum Applied {
+    /// It changed something else.
+    Other,
+    Written(Written),
+    /// The namespace of the write belongs to a framework that is not registered.
+    Refused,
+    /// A framework was removed, and these keys of its namespace with it.
+    Cleared {
+        namespace: String,
+        keys: Vec<String>,
+    },
 }
 
 impl Registry {
@@ -40,6 +72,9 @@ impl Registry {
         for gone in snapshot.gone_agents {
             registry.remember_gone(gone);
         }
+        registry.members = Members::from_wire(snapshot.members, snapshot.removed_members);
+        registry.level = snapshot.level.unwrap_or_default();
+        registry.state = Entries::from_wire(snapshot.state);
         registry
     }
 
@@ -50,7 +85,22 @@ impl Registry {
             frameworks: self.frameworks.values().cloned().collect(),
             completed_frameworks: self.completed.iter().cloned().collect(),
             gone_agents: self.gone.iter().cloned().collect(),
+            members: self.members.present().values().cloned().collect(),
+            removed_members: self.members.removed().iter().copied().collect(),
+            level: (self.level > 0).then_some(self.level),
+            state: self.state.to_wire(),
         }
+    }
+
+    /// Changes that a later level introduced must not be proposed.
+    pub(crate) fn level(&self) -> u32 {
+        self.level.max(LEVEL_FIRST)
+    }
+
+    /// Whether a namespace may be used: one that belongs to a framework, only while that is registered.
+    pub(crate) fn is_open(&self, namespace: &str) -> bool {
+        let owner = namespace.strip_prefix(OWNED_PREFIX);
+        owner.is_none_or(|id| self.frameworks.contains_key(&v1::FrameworkId::from(id)))
     }
 
     pub(crate) fn is_gone(&self, agent: &v1::AgentId) -> bool {
@@ -84,9 +134,17 @@ impl Registry {
         })
     }
 
-    /// Applies one committed change.
-    pub(crate) fn apply(&mut self, change: &wire::Change) {
+    /// Applies the committed change of the log entry `index`.
+    pub(crate) fn apply(&mut self, index: u64, change: &wire::Change) -> Applied {
         match &change.body {
+            Some(Body::WriteState(write)) if self.is_open(&write.namespace) => {
+                return Applied::Written(self.state.write(index, write));
+            }
+            Some(Body::WriteState(_)) => return Applied::Refused,
+            Some(Body::RemoveFramework(remove)) => return self.remove_framework(remove),
+            Some(Body::PutMember(put)) => self.members.put(&put.member),
+            Some(Body::RemoveMember(remove)) => self.members.remove(remove.id),
+            Some(Body::RaiseLevel(raise)) => self.level = self.level.max(raise.level),
             Some(Body::AdmitAgent(admit)) => self.admit_agent(admit),
             Some(Body::UpdateAgent(update)) => {
                 let agent = update.agent.id.as_ref().and_then(|id| self.agents.get_mut(id));
@@ -125,17 +183,24 @@ impl Registry {
                     framework.failover_deadline_ms = None;
                 }
             }
-            Some(Body::RemoveFramework(remove)) => {
-                if let Some(framework) = self.frameworks.remove(&remove.framework_id) {
-                    self.remember_completed(wire::Completed {
-                        info: framework.info,
-                        removed_ms: remove.at_ms,
-                    });
-                }
-            }
             Some(Body::ForgetCompleted(forget)) => self.forget(forget),
             None => {}
         }
+        Applied::Other
+    }
+
+    /// A framework's namespace goes with it.
+    fn remove_framework(&mut self, remove: &wire::RemoveFramework) -> Applied {
+        let Some(framework) = self.frameworks.remove(&remove.framework_id) else {
+            return Applied::Other;
+        };
+        self.remember_completed(wire::Completed {
+            info: framework.info,
+            removed_ms: remove.at_ms,
+        });
+        let namespace = format!("{OWNED_PREFIX}{}", remove.framework_id);
+        let keys = self.state.clear(&namespace);
+        Applied::Cleared { namespace, keys }
     }
 
     fn admit_agent(&mut self, admit: &wire::AdmitAgent) {
