@@ -1,5 +1,6 @@
 //! `proffer dev`: a cluster on this machine in one command.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,12 @@ pub(crate) struct DevArgs {
     /// Where the cluster keeps its state; it is found again there by the next `proffer dev`.
     #[arg(long, default_value = "/var/tmp/proffer-dev", value_name = "PATH")]
     pub(crate) dir: PathBuf,
-    /// Where the master listens.
-    #[arg(long, default_value = "127.0.0.1:5050", value_name = "HOST:PORT")]
+    /// Where the first master listens; the others take the ports after it.
+    #[arg(long, default_value = "127.0.0.1:5050", value_name = "IP:PORT")]
     pub(crate) listen: String,
+    /// How many masters; with three, one may be lost at any moment.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub(crate) masters: u16,
     /// How many agents; they share the ports 31000-31999 evenly.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=50))]
     pub(crate) agents: u16,
@@ -43,6 +47,7 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     let options = ClusterOptions {
         program: std::env::current_exe()?,
         directory: args.dir.clone(),
+        masters: usize::from(args.masters),
         master_listen: args.listen.clone(),
         master_args: Vec::new(),
         agents: (0..args.agents).map(|index| agent(args, index)).collect(),
@@ -50,39 +55,56 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     };
     let mut cluster = LocalCluster::start(options).await?;
     eprintln!("ready after {} ms", started.elapsed().as_millis());
-    eprintln!("  master  {}", cluster.master_address());
+    let leader = cluster.leader(Duration::from_secs(10)).await?;
+    for (index, address) in cluster.master_addresses().iter().enumerate() {
+        let leads = if index == leader && args.masters > 1 {
+            " (leads)"
+        } else {
+            ""
+        };
+        eprintln!("  master {index} {address}{leads}");
+    }
     for (index, address) in cluster.agent_addresses().iter().enumerate() {
         eprintln!("  agent {index} {address}");
     }
     eprintln!("  state   {}", args.dir.display());
-    if cluster.master_address() != "127.0.0.1:5050" {
-        eprintln!(
-            "  for other commands: export PROFFER_MASTER={}",
-            cluster.master_address()
-        );
+    let masters = cluster.masters().to_string();
+    if masters != "127.0.0.1:5050" {
+        eprintln!("  for other commands: export PROFFER_MASTER={masters}");
     }
     eprintln!("try `proffer agents` in another terminal; Ctrl-C stops the cluster and its tasks");
-    watch(&mut cluster, usize::from(args.agents)).await?;
+    watch(&mut cluster).await?;
     eprintln!("stopping");
     cluster.stop().await;
     Ok(())
 }
 
-/// Returns when the user interrupts; fails when a process of the cluster ended by itself.
-async fn watch(cluster: &mut LocalCluster, agents: usize) -> Result<(), Failure> {
+/// Returns when the user interrupts; fails when an agent or most masters ended by themselves.
+async fn watch(cluster: &mut LocalCluster) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut lost = BTreeSet::new();
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
-        if !cluster.master().is_running() {
-            return Err(ended("the master", &cluster.master().log_tail()));
+        let masters = cluster.master_addresses().len();
+        for index in 0..masters {
+            if !cluster.master_at(index).is_running() && lost.insert(index) {
+                eprintln!(
+                    "master {index} ended; its log is {}",
+                    cluster.master_at(index).log_file().display()
+                );
+            }
+            // The rest is no majority.
+            if (masters - lost.len()) * 2 <= masters {
+                return Err(ended(&format!("master {index}"), &cluster.master_at(index).log_tail()));
+            }
         }
-        for index in 0..agents {
+        for index in 0..cluster.agent_addresses().len() {
             if !cluster.agent(index).is_running() {
                 return Err(ended(&format!("agent {index}"), &cluster.agent(index).log_tail()));
             }

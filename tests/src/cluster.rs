@@ -31,6 +31,7 @@ pub struct Cluster {
 #[derive(Debug)]
 pub struct Builder {
     name: String,
+    masters: usize,
     agents: usize,
     cpus: f64,
     mem_mib: u64,
@@ -39,6 +40,12 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// So many masters; one unless told otherwise.
+    pub fn masters(mut self, masters: usize) -> Self {
+        self.masters = masters;
+        self
+    }
+
     /// So many agents; one unless told otherwise.
     pub fn agents(mut self, agents: usize) -> Self {
         self.agents = agents;
@@ -57,7 +64,7 @@ impl Builder {
         self
     }
 
-    /// One more argument for the master.
+    /// One more argument for every master.
     pub fn master_arg(mut self, arg: impl Into<String>) -> Self {
         self.master_args.push(arg.into());
         self
@@ -90,6 +97,7 @@ impl Builder {
         let options = ClusterOptions {
             program: built("proffer-under-test")?,
             directory,
+            masters: self.masters,
             master_listen: "127.0.0.1:0".to_owned(),
             master_args: self.master_args,
             agents,
@@ -110,6 +118,7 @@ impl Cluster {
     pub fn builder(name: &str) -> Builder {
         Builder {
             name: name.to_owned(),
+            masters: 1,
             agents: 1,
             cpus: 4.0,
             mem_mib: 1024,
@@ -126,7 +135,7 @@ impl Cluster {
         self.local.as_mut().expect("the cluster is running")
     }
 
-    /// The master's process.
+    /// The process of the first master.
     pub fn master(&mut self) -> &mut LocalProcess {
         self.local().master()
     }
@@ -141,15 +150,12 @@ impl Cluster {
         self.ports[agent]
     }
 
-    /// Where its master is.
+    /// Where its masters are.
     pub fn masters(&mut self) -> Masters {
-        self.local()
-            .master_address()
-            .parse()
-            .expect("the master told a valid address")
+        self.local().masters()
     }
 
-    /// Asks its master.
+    /// Asks its leading master.
     pub fn operator(&mut self) -> OperatorClient {
         OperatorClient::new(self.masters())
     }
@@ -168,7 +174,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Kills the master as `kill -9` does and starts it again.
+    /// Kills the first master as `kill -9` does and starts it again.
     pub async fn restart_master(&mut self) -> anyhow::Result<()> {
         self.master().kill();
         self.master().restart()?;

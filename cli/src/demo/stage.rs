@@ -60,6 +60,7 @@ impl Stage {
         let cluster = LocalCluster::start(ClusterOptions {
             program: program.clone(),
             directory: directory.clone(),
+            masters: 1,
             master_listen: "127.0.0.1:0".to_owned(),
             master_args: Vec::new(),
             agents,

@@ -1,10 +1,13 @@
-//! A master and agents on this machine.
+//! Masters and agents on this machine.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use proffer_sdk::Masters;
+use proffer_sdk::operator::OperatorClient;
 use rustix::process::Signal;
 
+use super::ports::ReservedPort;
 use super::process::{LocalError, LocalProcess, ProcessSpec};
 
 /// How long a process may take to serve before starting the cluster is given up.
@@ -19,9 +22,11 @@ pub struct ClusterOptions {
     pub program: PathBuf,
     /// The state of all processes lives here.
     pub directory: PathBuf,
-    /// Where the master listens; port 0 lets the kernel choose.
+    /// How many masters form its group, at least one.
+    pub masters: usize,
+    /// Where the first master listens; the others take the ports after it. With port 0 the kernel chooses all of them.
     pub master_listen: String,
-    /// More arguments for the master.
+    /// More arguments for every master.
     pub master_args: Vec<String>,
     /// The agents.
     pub agents: Vec<AgentOptions>,
@@ -44,54 +49,120 @@ pub struct AgentOptions {
 #[derive(Debug)]
 pub struct LocalCluster {
     options: ClusterOptions,
-    master: LocalProcess,
-    master_address: String,
+    masters: Vec<LocalProcess>,
+    /// Held as long as the cluster is there, so that a master that was killed finds its port free.
+    ports: Vec<ReservedPort>,
+    master_addresses: Vec<String>,
     agents: Vec<LocalProcess>,
     agent_addresses: Vec<String>,
 }
 
 impl LocalCluster {
-    /// Starts the master and the agents, side by side, and waits until all serve.
+    /// Starts the masters and the agents, side by side, and waits until all serve and a master leads.
     ///
     /// # Errors
-    /// A process could not be started, ended early, or did not serve in time; the error holds the end of its log.
+    /// A port is taken, a process could not be started, ended early, or did not serve in time (the error holds the end of its
+    /// log), or the directory is that of a cluster with another number of masters.
     pub async fn start(options: ClusterOptions) -> Result<Self, LocalError> {
-        let mut master = LocalProcess::start(master_spec(&options))?;
-        let master_address = master.address(READY_DEADLINE).await?;
-        // A process that comes back must be found where the others know it.
-        master.spec_mut().args = master_args(&options, &master_address);
+        check_masters(&options)?;
+        let ports = ReservedPort::consecutive(&options.master_listen, options.masters)?;
+        let master_addresses: Vec<String> = ports.iter().map(|port| port.address().to_string()).collect();
+        let mut masters = Vec::new();
+        for index in 0..options.masters {
+            masters.push(LocalProcess::start(master_spec(&options, index, &master_addresses))?);
+        }
         let mut agents = Vec::new();
         for index in 0..options.agents.len() {
-            agents.push(LocalProcess::start(agent_spec(&options, index, &master_address))?);
+            agents.push(LocalProcess::start(agent_spec(&options, index, &master_addresses))?);
         }
-        let mut agent_addresses = Vec::new();
-        for (index, agent) in agents.iter_mut().enumerate() {
-            let address = agent.address(READY_DEADLINE).await?;
-            agent.spec_mut().args = agent_args(&options, index, &master_address, &address);
-            agent_addresses.push(address);
-        }
-        Ok(LocalCluster {
+        let mut cluster = LocalCluster {
             options,
-            master,
-            master_address,
+            masters,
+            ports,
+            master_addresses,
             agents,
-            agent_addresses,
+            agent_addresses: Vec::new(),
+        };
+        cluster.serves().await?;
+        Ok(cluster)
+    }
+
+    /// Waits until every process serves and a master leads.
+    async fn serves(&mut self) -> Result<(), LocalError> {
+        for master in &mut self.masters {
+            master.address(READY_DEADLINE).await?;
+        }
+        for (index, agent) in self.agents.iter_mut().enumerate() {
+            let address = agent.address(READY_DEADLINE).await?;
+            // An agent that comes back must be found where the others know it.
+            agent.spec_mut().args = agent_args(&self.options, index, &self.master_addresses, &address);
+            self.agent_addresses.push(address);
+        }
+        self.leader(READY_DEADLINE).await.map(drop)
+    }
+
+    /// Where the masters listen, `host:port`.
+    pub fn master_addresses(&self) -> &[String] {
+        &self.master_addresses
+    }
+
+    /// Where the first master listens, `host:port`.
+    pub fn master_address(&self) -> &str {
+        &self.master_addresses[0]
+    }
+
+    /// All its masters, as frameworks and operators name them.
+    pub fn masters(&self) -> Masters {
+        let list = self.master_addresses.join(",");
+        list.parse().expect("addresses of sockets are addresses of masters")
+    }
+
+    /// The process of the first master.
+    pub fn master(&mut self) -> &mut LocalProcess {
+        self.master_at(0)
+    }
+
+    /// A master's process.
+    ///
+    /// # Panics
+    /// When there is no master of that index.
+    pub fn master_at(&mut self, index: usize) -> &mut LocalProcess {
+        &mut self.masters[index]
+    }
+
+    /// Waits until a master leads and answers calls; returns its index.
+    ///
+    /// # Errors
+    /// None did in time; the error holds the end of the first master's log.
+    pub async fn leader(&mut self, deadline: Duration) -> Result<usize, LocalError> {
+        let mut operator = OperatorClient::new(self.masters()).timeout(deadline);
+        let answered = operator.get_master().await;
+        let leader = answered.is_ok().then(|| operator.leader()).flatten();
+        let index = leader.and_then(|leader| self.master_addresses.iter().position(|address| address == leader));
+        index.ok_or_else(|| LocalError::NoLeader {
+            waited: deadline,
+            log: self.masters[0].log_file().display().to_string(),
+            tail: self.masters[0].log_tail(),
         })
     }
 
-    /// Where the master listens, `host:port`.
-    pub fn master_address(&self) -> &str {
-        &self.master_address
+    /// Kills a master as `kill -9` does.
+    pub fn kill_master(&mut self, index: usize) {
+        self.masters[index].kill();
+    }
+
+    /// Starts a master that has ended again, at the same address, and waits until it serves (perhaps as a follower).
+    ///
+    /// # Errors
+    /// As [`LocalCluster::start`].
+    pub async fn restart_master(&mut self, index: usize) -> Result<(), LocalError> {
+        self.masters[index].restart()?;
+        self.masters[index].address(READY_DEADLINE).await.map(drop)
     }
 
     /// Where the agents listen, `host:port`.
     pub fn agent_addresses(&self) -> &[String] {
         &self.agent_addresses
-    }
-
-    /// The master's process.
-    pub fn master(&mut self) -> &mut LocalProcess {
-        &mut self.master
     }
 
     /// An agent's process.
@@ -109,9 +180,9 @@ impl LocalCluster {
     pub async fn add_agent(&mut self, agent: AgentOptions) -> Result<usize, LocalError> {
         self.options.agents.push(agent);
         let index = self.agents.len();
-        let mut process = LocalProcess::start(agent_spec(&self.options, index, &self.master_address))?;
+        let mut process = LocalProcess::start(agent_spec(&self.options, index, &self.master_addresses))?;
         let address = process.address(READY_DEADLINE).await?;
-        process.spec_mut().args = agent_args(&self.options, index, &self.master_address, &address);
+        process.spec_mut().args = agent_args(&self.options, index, &self.master_addresses, &address);
         self.agent_addresses.push(address);
         self.agents.push(process);
         Ok(index)
@@ -132,7 +203,7 @@ impl LocalCluster {
         &self.options.directory
     }
 
-    /// Ends the agents with their tasks, then the master, in order; what does not end in time is killed.
+    /// Ends the agents with their tasks, then the masters, in order; what does not end in time is killed.
     pub async fn stop(mut self) {
         for agent in &mut self.agents {
             agent.signal(Signal::USR1);
@@ -140,30 +211,60 @@ impl LocalCluster {
         for agent in &mut self.agents {
             agent.wait(STOP_DEADLINE).await;
         }
-        self.master.signal(Signal::TERM);
-        self.master.wait(STOP_DEADLINE).await;
+        for master in &mut self.masters {
+            master.signal(Signal::TERM);
+        }
+        for master in &mut self.masters {
+            master.wait(STOP_DEADLINE).await;
+        }
+        drop(self.ports);
     }
 }
 
-fn master_spec(options: &ClusterOptions) -> ProcessSpec {
-    ProcessSpec {
-        name: "master".to_owned(),
-        program: options.program.clone(),
-        args: master_args(options, &options.master_listen),
-        environment: options.environment.clone(),
-        directory: options.directory.join("master"),
+/// A group is formed once: another number of masters in the same directory would be another cluster, or none.
+fn check_masters(options: &ClusterOptions) -> Result<(), LocalError> {
+    let there = (0..)
+        .take_while(|&index| master_directory(&options.directory, index).exists())
+        .count();
+    if there == 0 || there == options.masters {
+        return Ok(());
+    }
+    Err(LocalError::OtherMasters {
+        directory: options.directory.display().to_string(),
+        there,
+        wanted: options.masters,
+    })
+}
+
+fn master_name(index: usize) -> String {
+    match index {
+        0 => "master".to_owned(),
+        index => format!("master-{index}"),
     }
 }
 
-fn master_args(options: &ClusterOptions, listen: &str) -> Vec<String> {
-    let work = options.directory.join("master").join("work");
+fn master_directory(directory: &Path, index: usize) -> PathBuf {
+    directory.join(master_name(index))
+}
+
+fn master_spec(options: &ClusterOptions, index: usize, addresses: &[String]) -> ProcessSpec {
+    let directory = master_directory(&options.directory, index);
     let mut args = vec![
         "master".to_owned(),
-        format!("--listen={listen}"),
-        format!("--work-dir={}", work.display()),
+        format!("--listen={}", addresses[index]),
+        format!("--work-dir={}", directory.join("work").display()),
     ];
+    if addresses.len() > 1 {
+        args.push(format!("--peers={}", addresses.join(",")));
+    }
     args.extend(options.master_args.iter().cloned());
-    args
+    ProcessSpec {
+        name: master_name(index),
+        program: options.program.clone(),
+        args,
+        environment: options.environment.clone(),
+        directory,
+    }
 }
 
 fn agent_directory(directory: &Path, index: usize) -> PathBuf {
@@ -180,22 +281,22 @@ fn cgroup_prefix(directory: &Path) -> String {
     format!("proffer-{hash:016x}")
 }
 
-fn agent_spec(options: &ClusterOptions, index: usize, master: &str) -> ProcessSpec {
+fn agent_spec(options: &ClusterOptions, index: usize, masters: &[String]) -> ProcessSpec {
     ProcessSpec {
         name: format!("agent-{index}"),
         program: options.program.clone(),
-        args: agent_args(options, index, master, "127.0.0.1:0"),
+        args: agent_args(options, index, masters, "127.0.0.1:0"),
         environment: options.environment.clone(),
         directory: agent_directory(&options.directory, index),
     }
 }
 
-fn agent_args(options: &ClusterOptions, index: usize, master: &str, listen: &str) -> Vec<String> {
+fn agent_args(options: &ClusterOptions, index: usize, masters: &[String], listen: &str) -> Vec<String> {
     let directory = agent_directory(&options.directory, index);
     let agent = &options.agents[index];
     let mut args = vec![
         "agent".to_owned(),
-        format!("--master={master}"),
+        format!("--master={}", masters.join(",")),
         format!("--listen={listen}"),
         format!("--work-dir={}", directory.join("work").display()),
         format!("--runtime-dir={}", directory.join("run").display()),

@@ -45,6 +45,37 @@ pub enum LocalError {
         /// The last lines of its log.
         tail: String,
     },
+    /// No master leads.
+    #[error("no master leads after {waited:?}; the end of the first one's log {log}:\n{tail}")]
+    NoLeader {
+        /// How long was waited.
+        waited: Duration,
+        /// The path of its log.
+        log: String,
+        /// The last lines of its log.
+        tail: String,
+    },
+    /// The directory is that of a cluster with another number of masters.
+    #[error(
+        "{directory} holds a cluster of {there} masters, not of {wanted}: start as many, or take another directory"
+    )]
+    OtherMasters {
+        /// The directory of the cluster.
+        directory: String,
+        /// How many masters it has.
+        there: usize,
+        /// How many were asked for.
+        wanted: usize,
+    },
+    /// Masters cannot listen there.
+    #[error("cannot take the address {address} for a master")]
+    Port {
+        /// The address.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A file or directory of the cluster could not be made or read.
     #[error("cannot {action} {path}")]
     File {
