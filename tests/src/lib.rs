@@ -5,8 +5,10 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod fixture;
 pub mod framework;
 pub mod host;
+pub mod load;
 pub mod sim;
 pub mod vm;
 

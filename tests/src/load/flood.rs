@@ -1,0 +1,331 @@
+//! A framework that keeps so many tasks alive, acknowledges every update, and remembers what it heard.
+//!
+//! It subscribes again by itself. An ACCEPT that was on its way when its master died may be lost; the tasks of it that
+//! nobody has heard of are asked after, and are no loss: they never ran.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use proffer_proto::v1::scheduler::{Event, event};
+use proffer_proto::v1::{FrameworkId, FrameworkInfo, Offer, TaskId, TaskState, TaskStatus};
+use proffer_sdk::offers::{Matcher, launch};
+use proffer_sdk::{Calls, Disconnected, Masters, Task, connect};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Acknowledgements on their way at a time.
+const CALLS_IN_FLIGHT_MAX: usize = 64;
+/// What is not used is not wanted again for so long.
+const REFUSE_SECONDS: f64 = 1.0;
+/// How often tasks without news are asked after.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// What a flood does.
+#[derive(Debug, Clone)]
+pub struct FloodOptions {
+    /// Where it looks for the leader.
+    pub masters: Masters,
+    /// Its name.
+    pub name: String,
+    /// How many tasks are alive at a time.
+    pub wanted: usize,
+    /// How many are launched on one offer.
+    pub per_offer: usize,
+    /// What each of them runs; agents of a [`super::Fleet`] understand `sleep SECONDS`.
+    pub line: String,
+}
+
+/// A running framework.
+#[derive(Debug)]
+pub struct Flood {
+    books: Arc<Books>,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+#[derive(Debug)]
+struct Books {
+    wanted: AtomicUsize,
+    changed: Notify,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    framework_id: Option<FrameworkId>,
+    subscriptions: u64,
+    launched: u64,
+    /// Tasks that may be alive, with the last that was heard.
+    alive: BTreeMap<String, Option<TaskState>>,
+    /// Tasks whose end was heard.
+    ended: HashSet<String>,
+    /// The updates that were heard.
+    heard: HashSet<Vec<u8>>,
+    offered_at: Option<Instant>,
+}
+
+impl Flood {
+    /// Subscribes and goes on.
+    pub fn start(options: FloodOptions) -> Self {
+        let books = Arc::new(Books {
+            wanted: AtomicUsize::new(options.wanted),
+            changed: Notify::new(),
+            inner: Mutex::default(),
+        });
+        let info = proffer_sdk::Framework::new(&options.name).build();
+        let running = tokio::spawn(run(options, info, books.clone()));
+        Flood { books, running }
+    }
+
+    /// Its id, once it has one.
+    pub fn framework_id(&self) -> Option<FrameworkId> {
+        self.books.inner().framework_id.clone()
+    }
+
+    /// How often it has subscribed.
+    pub fn subscriptions(&self) -> u64 {
+        self.books.inner().subscriptions
+    }
+
+    /// How many tasks it has launched.
+    pub fn launched(&self) -> u64 {
+        self.books.inner().launched
+    }
+
+    /// Changes how many tasks are kept alive.
+    pub fn want(&self, tasks: usize) {
+        self.books.wanted.store(tasks, Ordering::Release);
+    }
+
+    /// Forgets when offers came; [`Flood::first_offer`] waits for the next.
+    pub fn forget_offers(&self) {
+        self.books.inner().offered_at = None;
+    }
+
+    /// When offers came first since [`Flood::forget_offers`].
+    ///
+    /// # Errors
+    /// `deadline` passed.
+    pub async fn first_offer(&self, deadline: Duration) -> anyhow::Result<Instant> {
+        self.until("offers", deadline, |inner| inner.offered_at).await
+    }
+
+    /// Waits until so many tasks run.
+    ///
+    /// # Errors
+    /// `deadline` passed.
+    pub async fn running(&self, tasks: usize, deadline: Duration) -> anyhow::Result<()> {
+        let running = |inner: &Inner| {
+            let known = inner.alive.values().filter(|state| **state == Some(TaskState::TaskRunning));
+            (known.count() >= tasks).then_some(())
+        };
+        self.until(&format!("{tasks} running tasks"), deadline, running).await
+    }
+
+    /// Waits until no task is alive; none must be wanted any more.
+    ///
+    /// # Errors
+    /// `deadline` passed.
+    pub async fn all_ended(&self, deadline: Duration) -> anyhow::Result<()> {
+        self.until("all tasks to end", deadline, |inner| inner.alive.is_empty().then_some(())).await
+    }
+
+    /// Which of these updates were never heard.
+    pub fn unheard<'a>(&self, updates: impl IntoIterator<Item = &'a [u8; 16]>) -> Vec<[u8; 16]> {
+        let inner = self.books.inner();
+        let lost = updates.into_iter().filter(|uuid| !inner.heard.contains(uuid.as_slice()));
+        lost.copied().collect()
+    }
+
+    /// Which of these tasks are neither thought to be alive nor known to have ended.
+    pub fn unknown(&self, tasks: impl IntoIterator<Item = String>) -> Vec<String> {
+        let inner = self.books.inner();
+        let known = |task: &String| inner.alive.contains_key(task) || inner.ended.contains(task);
+        tasks.into_iter().filter(|task| !known(task)).collect()
+    }
+
+    async fn until<T>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        find: impl Fn(&Inner) -> Option<T>,
+    ) -> anyhow::Result<T> {
+        let looking = async {
+            loop {
+                let changed = self.books.changed.notified();
+                if let Some(found) = find(&self.books.inner()) {
+                    return found;
+                }
+                changed.await;
+            }
+        };
+        let waited = tokio::time::timeout(deadline, looking).await;
+        waited.with_context(|| {
+            let inner = self.books.inner();
+            format!(
+                "waited {deadline:?} for {what}; {} tasks are alive, {} have ended, {} subscriptions",
+                inner.alive.len(),
+                inner.ended.len(),
+                inner.subscriptions
+            )
+        })
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+impl Books {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn run(options: FloodOptions, mut info: FrameworkInfo, books: Arc<Books>) -> anyhow::Result<()> {
+    let calls_in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
+    loop {
+        let (mut events, calls) = connect(&options.masters, info.clone()).await?;
+        info.id = Some(calls.framework_id().clone());
+        {
+            let mut inner = books.inner();
+            inner.framework_id = info.id.clone();
+            inner.subscriptions += 1;
+        }
+        books.changed.notify_waiters();
+        let session = Session {
+            options: &options,
+            books: &books,
+            calls,
+            calls_in_flight: calls_in_flight.clone(),
+        };
+        let mut ask = tokio::time::interval(ASK_AGAIN);
+        let Disconnected(reason) = loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Ok(event) => session.handle(event).await?,
+                    Err(disconnected) => break disconnected,
+                },
+                _ = ask.tick() => session.ask_after_silent().await,
+            }
+        };
+        tracing::debug!(reason, "subscribes again");
+    }
+}
+
+struct Session<'a> {
+    options: &'a FloodOptions,
+    books: &'a Arc<Books>,
+    calls: Calls,
+    calls_in_flight: Arc<Semaphore>,
+}
+
+impl Session<'_> {
+    async fn handle(&self, event: Event) -> anyhow::Result<()> {
+        match event.r#type() {
+            event::Type::Offers => self.offers(event.offers.map(|offers| offers.offers).unwrap_or_default()).await,
+            event::Type::Update => {
+                let status = event.update.context("an UPDATE has a status")?.status;
+                self.update(status).await;
+            }
+            _ => {}
+        }
+        self.books.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn offers(&self, offers: Vec<Offer>) {
+        {
+            let mut inner = self.books.inner();
+            inner.offered_at.get_or_insert_with(Instant::now);
+        }
+        self.books.changed.notify_waiters();
+        let mut unused = Vec::new();
+        for offer in offers {
+            let infos = self.choose(&offer);
+            if infos.is_empty() {
+                unused.push(offer.id);
+                continue;
+            }
+            let accept = self.calls.accept(vec![offer.id], vec![launch(infos)], Some(filters()));
+            // Whatever became of it is learnt by asking after its tasks.
+            let _ = accept.await;
+        }
+        if !unused.is_empty() {
+            let _ = self.calls.decline(unused, Some(filters())).await;
+        }
+    }
+
+    /// As many tasks as are wanted on one offer; they are in the books from now on.
+    fn choose(&self, offer: &Offer) -> Vec<proffer_proto::v1::TaskInfo> {
+        let mut inner = self.books.inner();
+        let wanted = self.books.wanted.load(Ordering::Acquire);
+        let count = wanted.saturating_sub(inner.alive.len()).min(self.options.per_offer);
+        let mut matcher = Matcher::new([offer]);
+        let mut infos = Vec::new();
+        for _ in 0..count {
+            let name = format!("{}-{}", self.options.name, inner.launched);
+            let task = Task::command(&self.options.name, &self.options.line);
+            let task = task.cpus(0.1).mem(32.0).with_id(&name);
+            let Some(placement) = matcher.place(task.shape()) else { break };
+            infos.push(task.at(&placement));
+            inner.launched += 1;
+            inner.alive.insert(name, None);
+        }
+        infos
+    }
+
+    async fn update(&self, status: TaskStatus) {
+        let state = status.state();
+        // Unknown to the master: its ACCEPT or its launch was lost.
+        let over = proffer_sdk::is_terminal(state) || state == TaskState::TaskUnknown;
+        {
+            let mut inner = self.books.inner();
+            if over {
+                inner.alive.remove(&status.task_id.value);
+                if status.uuid.is_some() {
+                    inner.ended.insert(status.task_id.value.clone());
+                }
+            } else if let Some(known) = inner.alive.get_mut(&status.task_id.value) {
+                *known = Some(state);
+            }
+            if let Some(uuid) = &status.uuid {
+                inner.heard.insert(uuid.clone());
+            }
+        }
+        let (Some(uuid), Some(agent_id)) = (status.uuid, status.agent_id) else {
+            return;
+        };
+        let Ok(place) = self.calls_in_flight.clone().acquire_owned().await else {
+            return;
+        };
+        let calls = self.calls.clone();
+        tokio::spawn(async move {
+            // One that is lost is made up for: the update comes again.
+            let _ = calls.acknowledge(agent_id, status.task_id, uuid).await;
+            drop(place);
+        });
+    }
+
+    async fn ask_after_silent(&self) {
+        let silent: Vec<_> = {
+            let inner = self.books.inner();
+            let silent = inner.alive.iter().filter(|(_, state)| **state != Some(TaskState::TaskRunning));
+            silent.map(|(task, _)| (TaskId { value: task.clone() }, None)).collect()
+        };
+        if !silent.is_empty() {
+            let _ = self.calls.reconcile(silent).await;
+        }
+    }
+}
+
+fn filters() -> proffer_proto::v1::Filters {
+    proffer_proto::v1::Filters {
+        refuse_seconds: Some(REFUSE_SECONDS),
+    }
+}
