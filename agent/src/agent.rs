@@ -138,7 +138,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
     let config = Arc::new(config);
     let (core, first) = recover(&config, address.port(), image, &containerizer).await?;
     let parallel = std::thread::available_parallelism().map_or(2, usize::from);
-    let permits = Semaphore::new((parallel * 2).max(4));
+    let permits = Arc::new(Semaphore::new((parallel * 2).max(4)));
     let launcher = Arc::new(Launcher {
         config: Arc::clone(&config),
         layout,

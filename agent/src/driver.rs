@@ -1,20 +1,20 @@
 //! The loop around the core: receive, step, carry out.
 //!
 //! The effects of a step wait until its checkpoints are on disk, and so do those of every later step: one queue keeps the
-//! order in which the core decided.
+//! order in which the core decided. Only launches begin at once, up to the point where the program would start: what they make
+//! until then is removed by recovery, should the checkpoint never have come to disk.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::checkpoint::{Checkpoint, journal};
+use crate::checkpoint::{Checkpoint, Need, journal};
 use crate::containerizer::{ContainerId, Exit};
 use crate::core::{Core, Effect, Ids, Input, LaunchOrder, Timestamp};
-use crate::launcher::Launcher;
+use crate::launcher::{Launcher, Releases};
 use crate::link::Stream;
 use crate::sandbox::keep;
 
@@ -49,10 +49,7 @@ pub(crate) struct Driver {
     next_ticket: u64,
     sandboxes: HashMap<ContainerId, PathBuf>,
     clock: Clock,
-    /// Containers that are being let go.
-    releases: JoinSet<()>,
-    /// One at a time, since nobody waits for it: all at once they would keep launches from the threads that block.
-    release_turn: Arc<Semaphore>,
+    releases: Releases,
     stopped: bool,
     /// Whether the agent left the cluster, with nothing to come back to.
     left: bool,
@@ -72,6 +69,7 @@ impl Driver {
                 sandboxes.insert(task.container.clone(), sandbox);
             }
         }
+        let releases = Releases::start(Arc::clone(&launcher));
         Self {
             core,
             launcher,
@@ -82,8 +80,7 @@ impl Driver {
             next_ticket: 0,
             sandboxes,
             clock,
-            releases: JoinSet::new(),
-            release_turn: Arc::new(Semaphore::new(1)),
+            releases,
             stopped: false,
             left: false,
         }
@@ -115,17 +112,13 @@ impl Driver {
                         }
                     }
                 }
-                Some(_) = self.releases.join_next() => {}
                 () = tokio::time::sleep_until(wake.into()) => self.step(Input::Tick),
             }
         }
         if !self.left {
             return Ok(None);
         }
-        let _ = tokio::time::timeout(RELEASE_PATIENCE, async {
-            while self.releases.join_next().await.is_some() {}
-        })
-        .await;
+        let _ = tokio::time::timeout(RELEASE_PATIENCE, self.releases.finish()).await;
         Ok(self.stream.map(|stream| stream.open))
     }
 
@@ -158,25 +151,35 @@ impl Driver {
 
     /// Writes the checkpoints of a step and carries out the rest, or lets it wait.
     fn route(&mut self, effects: Vec<Effect>) {
-        let (mut records, mut rest, mut urgent) = (Vec::new(), Vec::new(), false);
+        let (mut records, mut rest, mut need) = (Vec::new(), Vec::new(), Need::Nothing);
+        let mut gates = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Checkpoint(record) => {
-                    urgent = true;
+                    need = Need::Durable;
+                    records.push(record);
+                }
+                Effect::Write(record) => {
+                    need = need.max(Need::Written);
                     records.push(record);
                 }
                 Effect::Note(record) => records.push(record),
+                Effect::Launch(order) => {
+                    let (gate, opened) = oneshot::channel();
+                    gates.push(gate);
+                    self.launch(order, opened);
+                }
                 other => rest.push(other),
             }
         }
-        if urgent {
+        if need > Need::Nothing {
             self.next_ticket += 1;
-            self.checkpoint.append(records, Some(self.next_ticket));
+            self.checkpoint.append(records, need, self.next_ticket, gates);
             self.waiting.push_back((self.next_ticket, rest));
             return;
         }
         if !records.is_empty() {
-            self.checkpoint.append(records, None);
+            self.checkpoint.append(records, need, 0, gates);
         }
         match self.waiting.back_mut() {
             Some((_, waiting)) => waiting.append(&mut rest),
@@ -197,8 +200,8 @@ impl Driver {
     fn perform(&mut self, effect: Effect) {
         let containerizer = &self.launcher.containerizer;
         match effect {
-            Effect::Checkpoint(_) | Effect::Note(_) => {}
-            Effect::Launch(order) => self.launch(order),
+            // Taken out of the step before.
+            Effect::Checkpoint(_) | Effect::Write(_) | Effect::Note(_) | Effect::Launch(_) => {}
             Effect::Watch(container) => self.watch(container),
             Effect::Terminate(container) => {
                 if let Err(error) = containerizer.signal(&container, SIGTERM) {
@@ -227,7 +230,8 @@ impl Driver {
         }
     }
 
-    fn launch(&mut self, order: Box<LaunchOrder>) {
+    /// Begins a launch, whose program is started when the gate opens.
+    fn launch(&mut self, order: Box<LaunchOrder>, gate: oneshot::Receiver<()>) {
         let framework = order.framework.id.as_ref().map_or("", |id| &id.value);
         let container = order.container.clone();
         if let Ok(path) = self
@@ -235,13 +239,9 @@ impl Driver {
             .layout
             .sandbox(framework, &order.task.task_id.value, container.as_str())
         {
-            self.sandboxes.insert(container.clone(), path);
+            self.sandboxes.insert(container, path);
         }
-        let (launcher, events) = (Arc::clone(&self.launcher), self.events.clone());
-        tokio::spawn(async move {
-            let result = launcher.launch(order).await;
-            let _ = events.send(Event::Input(Input::Launched(container, result))).await;
-        });
+        self.launcher.clone().launch(order, gate, self.events.clone());
     }
 
     fn watch(&self, container: ContainerId) {
@@ -259,17 +259,8 @@ impl Driver {
     }
 
     fn let_go(&mut self, container: ContainerId) {
-        let (launcher, sandbox) = (Arc::clone(&self.launcher), self.sandboxes.remove(&container));
-        let turn = Arc::clone(&self.release_turn);
-        self.releases.spawn(async move {
-            let _turn = turn.acquire().await;
-            if let Err(error) = launcher.containerizer.forget(&container).await {
-                tracing::warn!(container_id = %container, %error, "the container's traces cannot be removed");
-            }
-            if let Some(sandbox) = sandbox {
-                let _ = tokio::task::spawn_blocking(move || keep::ended(&sandbox)).await;
-            }
-        });
+        let sandbox = self.sandboxes.remove(&container);
+        self.releases.push(container, sandbox);
     }
 
     fn bound_logs(&self) {

@@ -1,12 +1,16 @@
-//! Carries out the launch of one task: user, sandbox, artifacts, container.
+//! Carries out the launch of one task (user, sandbox, artifacts, container) and lets go of those that ended.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc as threads};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::checkpoint::layout::Layout;
 use crate::config::Config;
-use crate::containerizer::{ContainerSpec, Containerizer};
-use crate::core::{FailureKind, LaunchFailure, LaunchOrder};
-use crate::sandbox::{self, fetch};
+use crate::containerizer::{ContainerId, ContainerSpec, Containerizer};
+use crate::core::{FailureKind, Input, LaunchFailure, LaunchOrder};
+use crate::driver::Event;
+use crate::sandbox::{self, fetch, keep};
 use crate::{spec, users};
 
 /// What every launch needs.
@@ -16,22 +20,44 @@ pub(crate) struct Launcher {
     pub(crate) layout: Layout,
     pub(crate) containerizer: Containerizer,
     /// Bounds the launches that run at once: more than a few a processor only slow each other down.
-    pub(crate) permits: tokio::sync::Semaphore,
+    pub(crate) permits: Arc<Semaphore>,
 }
 
 impl Launcher {
-    /// Starts the container; returns its main process.
-    pub(crate) async fn launch(self: Arc<Self>, order: Box<LaunchOrder>) -> Result<u32, LaunchFailure> {
-        let _permit = self.permits.acquire().await;
-        let this = Arc::clone(&self);
+    /// Prepares a container, starts its program when the gate opens, and tells the driver. Must be called on the runtime.
+    pub(crate) fn launch(
+        self: Arc<Self>,
+        order: Box<LaunchOrder>,
+        gate: oneshot::Receiver<()>,
+        events: mpsc::Sender<Event>,
+    ) {
+        let permits = Arc::clone(&self.permits);
         // On one thread from end to end: every change of threads waits for a processor.
-        let launched = tokio::task::spawn_blocking(move || this.launch_blocking(&order)).await;
-        launched.unwrap_or_else(|error| Err(failed(format!("launching failed: {error}"))))
+        let run = move |permit: OwnedSemaphorePermit| {
+            tokio::task::spawn_blocking(move || {
+                let launched = self.launch_blocking(&order, gate);
+                drop(permit);
+                let _ = events.blocking_send(Event::Input(Input::Launched(order.container, launched)));
+            });
+        };
+        match Arc::clone(&permits).try_acquire_owned() {
+            Ok(permit) => run(permit),
+            Err(_all_taken) => {
+                tokio::spawn(async move {
+                    if let Ok(permit) = permits.acquire_owned().await {
+                        run(permit);
+                    }
+                });
+            }
+        }
     }
 
-    fn launch_blocking(&self, order: &LaunchOrder) -> Result<u32, LaunchFailure> {
+    fn launch_blocking(&self, order: &LaunchOrder, gate: oneshot::Receiver<()>) -> Result<u32, LaunchFailure> {
         let spec = self.prepare(order)?;
-        match self.containerizer.launch_blocking(&spec) {
+        match self
+            .containerizer
+            .launch_blocking(&spec, || gate.blocking_recv().is_ok())
+        {
             Ok(launched) => Ok(launched.pid),
             Err(error) => Err(failed(format!("{} failed: {}", error.stage, error.reason))),
         }
@@ -68,6 +94,49 @@ impl Launcher {
             fetch::copy(uri, &path, &user).map_err(failed)?;
         }
         Ok(spec)
+    }
+}
+
+/// Lets go of containers that ended, one at a time on a thread of its own: nobody waits for it.
+#[derive(Debug)]
+pub(crate) struct Releases {
+    ended: threads::Sender<(ContainerId, Option<PathBuf>)>,
+    /// Closed when the thread has ended.
+    done: oneshot::Receiver<()>,
+}
+
+impl Releases {
+    /// Starts the thread.
+    pub(crate) fn start(launcher: Arc<Launcher>) -> Self {
+        let (ended, incoming) = threads::channel();
+        let (end, done) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let _end: oneshot::Sender<()> = end;
+            for (container, sandbox) in incoming {
+                release(&launcher, &container, sandbox);
+            }
+        });
+        Self { ended, done }
+    }
+
+    /// Adds a container, with the sandbox whose age counts from now.
+    pub(crate) fn push(&self, container: ContainerId, sandbox: Option<PathBuf>) {
+        let _ = self.ended.send((container, sandbox));
+    }
+
+    /// Returns when all are let go.
+    pub(crate) async fn finish(self) {
+        drop(self.ended);
+        let _ = self.done.await;
+    }
+}
+
+fn release(launcher: &Launcher, container: &ContainerId, sandbox: Option<PathBuf>) {
+    if let Err(error) = launcher.containerizer.forget_blocking(container) {
+        tracing::warn!(container_id = %container, %error, "the container's traces cannot be removed");
+    }
+    if let Some(sandbox) = sandbox {
+        keep::ended(&sandbox);
     }
 }
 

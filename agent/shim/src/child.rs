@@ -263,15 +263,7 @@ struct CapabilityData {
 fn drop_capabilities() -> Result<(), Errno> {
     /// `_LINUX_CAPABILITY_VERSION_3`
     const VERSION: u32 = 0x2008_0522;
-    for capability in 0..64 {
-        // SAFETY: a plain system call with numbers.
-        match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
-            Ok(_) => {}
-            // Beyond the last capability that this kernel has.
-            Err(libc::EINVAL) if capability > 0 => break,
-            Err(errno) => return Err(errno),
-        }
-    }
+    system::drop_bounding_set()?;
     let mut header = CapabilityHeader {
         version: VERSION,
         pid: 0,

@@ -1,28 +1,30 @@
-//! The launcher of one container: `proffer-shim < plan`.
+//! The launcher of containers: `proffer-shim [--without-capabilities] <&orders`, resident for as long as the agent lives.
 //!
-//! Single-threaded, static, and without an allocator at work: it runs raw system calls on the bytes of the plan. Three processes,
-//! one after the other:
+//! Single-threaded, static, and without an allocator at work: it runs raw system calls on the bytes of the plans. Three kinds of
+//! processes:
 //!
-//! 1. the one that the agent spawns reads the plan, creates the supervisor as its own sibling (`CLONE_PARENT`: a child of the
-//!    agent) and ends;
-//! 2. the supervisor is process 1 of the container's pid namespace, in the host's other namespaces and outside the container's
+//! 1. the *starter*, which the agent spawns once, takes orders from a socket, creates a supervisor for each as its own sibling
+//!    (`CLONE_PARENT`: a child of the agent), and ends with the agent. A container then costs no `execve` of the launcher and no
+//!    copy of the agent's process;
+//! 2. the *supervisor* is process 1 of the container's pid namespace, in the host's other namespaces and outside the container's
 //!    cgroups. It reaps, kills the rest when the main process ends or memory runs out, and leaves the record of the exit. It needs
 //!    no agent, and if it is killed the kernel kills the container with it;
-//! 3. the child (`CLONE_VM | CLONE_VFORK`) carries out the plan's steps and becomes the program.
+//! 3. the *child* (`CLONE_VFORK`) carries out the plan's steps and becomes the program.
 //!
 //! There is no `std` runtime (`no_main`): no signal is handled, nothing is printed, and the error of any step goes back as a
 //! number.
 #![no_main]
 
 mod child;
+mod starter;
 mod supervise;
 mod system;
 
-use proffer_shim::plan::{FORMAT_MARK, PLAN_BYTES_MAX, Plan};
-use proffer_shim::record::{Process, Report, Stage};
-use system::{Descriptor, Errno};
+use proffer_shim::plan::FORMAT_MARK;
+use proffer_shim::record::Report;
+use system::Descriptor;
 
-/// The report goes to the standard output, which is a pipe to the agent.
+/// What the supervisor says goes to its standard output, which is a pipe to the agent.
 const REPORT: Descriptor = Descriptor(1);
 
 /// Read by the agent's build.
@@ -30,38 +32,11 @@ static MARK: [u8; FORMAT_MARK.len()] = FORMAT_MARK;
 
 /// Entered by the C runtime.
 #[unsafe(no_mangle)]
-pub extern "C" fn main() -> libc::c_int {
-    match start() {
-        Ok((plan, state_dir)) => supervise::run(&plan, state_dir),
-        Err((stage, errno)) => {
-            report(Report {
-                errno,
-                stage,
-                shim: Process::default(),
-                task: Process::default(),
-            });
-            system::exit(1)
-        }
-    }
-}
-
-/// Returns in the supervisor only.
-fn start() -> Result<(Plan<'static>, Descriptor), (Stage, Errno)> {
+pub extern "C" fn main(arguments: libc::c_int, _: *const *const libc::c_char) -> libc::c_int {
     // Otherwise it would be left out of the binary.
     std::hint::black_box(&MARK);
-    system::reset_signals();
-    system::close_from(3);
-    let bytes = system::map(Descriptor(0), PLAN_BYTES_MAX).map_err(|errno| (Stage::Plan, errno))?;
-    let plan = Plan::parse(bytes).ok_or((Stage::Plan, libc::EINVAL))?;
-    let state_dir =
-        system::open(plan.state_dir(), libc::O_DIRECTORY, 0).map_err(|errno| (Stage::StateDirectory, errno))?;
-    system::change_directory(c"/").map_err(|errno| (Stage::StateDirectory, errno))?;
-    let namespace = if plan.pid_namespace { libc::CLONE_NEWPID } else { 0 };
-    match system::fork(libc::CLONE_PARENT | namespace) {
-        Ok(0) => Ok((plan, state_dir)),
-        Ok(_) => system::exit(0),
-        Err(errno) => Err((Stage::Supervisor, errno)),
-    }
+    // There is one argument only that it may have.
+    starter::run(arguments > 1)
 }
 
 fn report(report: Report) {

@@ -15,6 +15,12 @@ pub const FORMAT: u64 = hash(
 /// How the launcher's binary says its [`FORMAT`].
 pub const FORMAT_MARK: [u8; FORMAT_MARK_PREFIX.len() + 8] = mark();
 const FORMAT_MARK_PREFIX: &[u8; 24] = b"proffer-shim plan-format";
+/// The byte of an order for a container with a pid namespace of its own.
+pub const ORDER_OWN_PIDS: u8 = 1;
+/// The byte of any other order.
+pub const ORDER_HOST_PIDS: u8 = 0;
+/// The launcher's argument for containers whose plans all drop their capabilities.
+pub const WITHOUT_CAPABILITIES: &str = "--without-capabilities";
 /// The longest plan; `execve` itself takes about 2 MiB of arguments.
 pub const PLAN_BYTES_MAX: usize = 8 << 20;
 /// The most steps, arguments or variables.
@@ -23,7 +29,7 @@ const COUNT_MAX: u32 = 1 << 20;
 /// How the container is supervised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings<'a> {
-    /// The launcher becomes the first process of a pid namespace of the container's own.
+    /// The supervisor is the first process of a pid namespace of the container's own; the order says the same.
     pub pid_namespace: bool,
     /// Further `CLONE_NEW*` flags for the task alone.
     pub clone_flags: u64,

@@ -15,17 +15,14 @@ struct Watch {
     oom: Option<Descriptor>,
 }
 
-pub(crate) fn run(plan: &Plan<'static>, state_dir: Descriptor) -> ! {
+pub(crate) fn run(plan: &Plan<'static>, state_dir: Descriptor, shim: Process) -> ! {
     let mut report = Report {
         errno: 0,
         stage: Stage::Watch,
-        shim: Process::default(),
+        shim,
         task: Process::default(),
     };
-    let watch = prepare(plan).and_then(|(shim, watch)| {
-        report.shim = shim;
-        Task::new(plan, state_dir, shim).map(|task| (watch, task))
-    });
+    let watch = prepare(plan).and_then(|watch| Task::new(plan, state_dir, shim).map(|task| (watch, task)));
     let (watch, task) = match watch {
         Ok(ready) => ready,
         Err(errno) => fail(state_dir, report, errno),
@@ -40,10 +37,12 @@ pub(crate) fn run(plan: &Plan<'static>, state_dir: Descriptor) -> ! {
     report.stage = Stage::Exec;
     report.task = task.process();
     crate::report(report);
+    let _mounts = keep_mounts(report.task);
     let (status, oom_seen) = supervise(plan, &watch, main);
     let text = exit_record(plan, status, oom_seen);
-    // While the agent that started this container lives it makes the exit durable itself, so the disk is not waited for twice.
-    let durable = launcher_is_gone();
+    // While the agent that started this container lives it hears of the exit at once and makes it durable itself, so the disk is
+    // not waited for twice. The record is for those that come after it.
+    let durable = system::write(crate::REPORT, text.as_bytes()).is_err();
     let _ = system::write_record(state_dir, (c"exit.tmp", c"exit"), text.as_bytes(), (durable, true));
     system::exit(0)
 }
@@ -64,7 +63,17 @@ fn fail(state_dir: Descriptor, mut report: Report, errno: Errno) -> ! {
     system::exit(1)
 }
 
-fn prepare(plan: &Plan<'_>) -> Result<(Process, Watch), Errno> {
+/// Holds the task's mounts open: they are then taken down when this process ends, and the end of the task is not heard only after
+/// that.
+fn keep_mounts(task: Process) -> Option<Descriptor> {
+    let mut path = Text::<64>::default();
+    path.push(b"/proc/").number(task.pid.into()).push(b"/ns/mnt\0");
+    let path = CStr::from_bytes_with_nul(path.as_bytes()).ok()?;
+    // A task that has ended already has none.
+    system::open(path, libc::O_RDONLY, 0).ok()
+}
+
+fn prepare(plan: &Plan<'_>) -> Result<Watch, Errno> {
     // SAFETY: plain system calls with numbers; the signal set is initialised before it is used.
     let signals = unsafe {
         libc::setsid();
@@ -81,13 +90,10 @@ fn prepare(plan: &Plan<'_>) -> Result<(Process, Watch), Errno> {
     } else {
         Some(watch_oom(plan)?)
     };
-    Ok((
-        system::myself()?,
-        Watch {
-            signals: Descriptor(signals),
-            oom,
-        },
-    ))
+    Ok(Watch {
+        signals: Descriptor(signals),
+        oom,
+    })
 }
 
 /// Linux, Documentation/admin-guide/cgroup-v1/memory.rst, section 9.

@@ -5,6 +5,7 @@
 
 use std::ffi::CStr;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use proffer_shim::record::{self, Process};
 
@@ -69,14 +70,42 @@ pub(crate) fn close_from(first: u32) {
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }
 
-/// Maps a whole file; an empty one or one beyond `bytes_max` is an error.
-pub(crate) fn map(file: Descriptor, bytes_max: usize) -> Result<&'static [u8], Errno> {
-    // SAFETY: `status` is written by the kernel before it is read. The mapping is private, never unmapped, and the agent does not
-    // write to the file once the launcher has it.
-    unsafe {
+fn length(file: Descriptor) -> Result<usize, Errno> {
+    // SAFETY: all zeroes is a valid `stat`, and it outlives the call.
+    let status = unsafe {
         let mut status: libc::stat = std::mem::zeroed();
         check(libc::fstat(file.0, &mut status))?;
-        let length = usize::try_from(status.st_size).map_err(|_| libc::EINVAL)?;
+        status
+    };
+    usize::try_from(status.st_size).map_err(|_| libc::EINVAL)
+}
+
+/// No program that is executed from here on has any capability. Every capability costs a call, so what was dropped is remembered.
+pub(crate) fn drop_bounding_set() -> Result<(), Errno> {
+    if BOUNDING_SET_DROPPED.load(Relaxed) {
+        return Ok(());
+    }
+    for capability in 0..64 {
+        // SAFETY: a plain system call with numbers.
+        match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
+            Ok(_) => {}
+            // Beyond the last capability that this kernel has.
+            Err(libc::EINVAL) if capability > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    BOUNDING_SET_DROPPED.store(true, Relaxed);
+    Ok(())
+}
+
+/// Of this process and those that it forks.
+static BOUNDING_SET_DROPPED: AtomicBool = AtomicBool::new(false);
+
+/// Maps a whole file; an empty one or one beyond `bytes_max` is an error.
+pub(crate) fn map(file: Descriptor, bytes_max: usize) -> Result<&'static [u8], Errno> {
+    // SAFETY: the mapping is private, never unmapped, and the agent does not write to the file once the launcher has it.
+    unsafe {
+        let length = length(file)?;
         if length == 0 || length > bytes_max {
             return Err(libc::EINVAL);
         }
@@ -159,6 +188,46 @@ pub(crate) fn write(file: Descriptor, bytes: &[u8]) -> Result<(), Errno> {
     }
 }
 
+/// The next message of a socket, cut to the buffer, with the two descriptors that come along; none when the other end is closed.
+/// What comes without them is passed over.
+pub(crate) fn receive(socket: Descriptor, buffer: &mut [u8]) -> Result<Option<[Descriptor; 2]>, Errno> {
+    const BYTES: libc::c_uint = size_of::<[libc::c_int; 2]>() as libc::c_uint;
+    loop {
+        // As the kernel aligns it.
+        let mut control = [0u64; 8];
+        // SAFETY: all zeroes is valid for a message header. The pointers and lengths are those of the buffers, which outlive the
+        // call; the header of a control message is read only where the kernel says that a whole one is, and its data have
+        // `cmsg_len` bytes.
+        unsafe {
+            let mut part = libc::iovec {
+                iov_base: buffer.as_mut_ptr().cast(),
+                iov_len: buffer.len(),
+            };
+            let mut message: libc::msghdr = std::mem::zeroed();
+            (message.msg_iov, message.msg_iovlen) = (&mut part, 1);
+            message.msg_control = control.as_mut_ptr().cast();
+            message.msg_controllen = size_of_val(&control) as _;
+            if check(libc::recvmsg(socket.0, &mut message, libc::MSG_CMSG_CLOEXEC))? == 0 {
+                return Ok(None);
+            }
+            let header = libc::CMSG_FIRSTHDR(&message);
+            if !header.is_null()
+                && ((*header).cmsg_level, (*header).cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS)
+                && (*header).cmsg_len as usize == libc::CMSG_LEN(BYTES) as usize
+            {
+                let files: [libc::c_int; 2] = libc::CMSG_DATA(header).cast::<[libc::c_int; 2]>().read_unaligned();
+                return Ok(Some(files.map(Descriptor)));
+            }
+        }
+    }
+}
+
+/// Makes `to` another descriptor of the file; it is not closed on `execve`.
+pub(crate) fn duplicate(file: Descriptor, to: Descriptor) -> Result<(), Errno> {
+    // SAFETY: a plain system call with numbers.
+    check(unsafe { libc::dup2(file.0, to.0) }).map(drop)
+}
+
 pub(crate) fn read(file: Descriptor, buffer: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the pointer and the length are a slice's.
     check(unsafe { libc::read(file.0, buffer.as_mut_ptr().cast(), buffer.len()) }).map(|length| length as usize)
@@ -235,8 +304,10 @@ pub(crate) fn write_record(
     write(file, bytes)?;
     // The agent leaves used files under the temporary name, since new ones are dear. They are cut afterwards: some file systems
     // write a file that was emptied to the disk at once when it is closed.
-    // SAFETY: a plain system call with numbers.
-    check(unsafe { libc::ftruncate(file.0, bytes.len() as libc::off_t) })?;
+    if length(file)? != bytes.len() {
+        // SAFETY: a plain system call with numbers.
+        check(unsafe { libc::ftruncate(file.0, bytes.len() as libc::off_t) })?;
+    }
     let flags = if replace { 0 } else { libc::RENAME_NOREPLACE };
     // SAFETY: the names are C strings; the rest are numbers.
     unsafe {

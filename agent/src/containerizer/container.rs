@@ -3,10 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::ChildStdout;
 use std::sync::Mutex;
 
-use proffer_shim::record::{Process, State};
+use proffer_shim::record::{self, Process, State};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -33,8 +32,9 @@ struct Processes {
     /// None when the main process had ended before it could be held.
     task: Option<OwnedFd>,
     task_pid: u32,
-    /// The other end of the launcher's report. For as long as it is open the launcher leaves it to us to make the exit durable.
-    _report: Option<ChildStdout>,
+    /// What the supervisor says to the agent that launched the container. For as long as it is open the supervisor tells of the
+    /// exit through it and leaves it to us to make that durable.
+    says: Option<File>,
 }
 
 impl Container {
@@ -42,14 +42,14 @@ impl Container {
     pub(super) fn adopt(
         id: &ContainerId,
         (shim, task): (Process, Process),
-        report: Option<ChildStdout>,
+        says: Option<File>,
     ) -> io::Result<Option<Self>> {
         let Some(shim) = hold(shim)? else { return Ok(None) };
         let processes = Processes {
             shim,
             task: hold(task)?,
             task_pid: task.pid,
-            _report: report,
+            says,
         };
         Ok(Some(Container {
             id: id.clone(),
@@ -79,20 +79,26 @@ impl Container {
         self.processes.as_ref().map_or(0, |processes| processes.task_pid)
     }
 
-    /// Returns when the supervisor has ended, after the record of the exit was written.
-    pub(super) async fn supervisor_ended(&self) -> io::Result<()> {
+    /// Returns when all processes of the container but its supervisor have ended: with the exit, where the supervisor said it to
+    /// us; where it did not, it has ended itself, and what it has left to say is in the record.
+    pub(super) async fn ended_with(&self) -> io::Result<Option<record::Exit>> {
         let Some(processes) = &self.processes else {
-            return Ok(());
+            return Ok(None);
         };
+        if let Some(says) = &processes.says
+            && let Some(exit) = hear_exit(says).await?
+        {
+            return Ok(Some(exit));
+        }
         // Its successor is unsafe because a descriptor might be closed meanwhile; this one is borrowed from its owner.
         #[allow(deprecated)]
         let shim = AsyncFd::with_interest(processes.shim.as_fd(), Interest::READABLE)?;
         shim.readable().await?.retain_ready();
         self.reap();
-        Ok(())
+        Ok(None)
     }
 
-    /// The same for callers that may block, up to `seconds`; whether it has ended.
+    /// Waits for the supervisor's own end, up to `seconds`; whether it has come.
     pub(super) fn supervisor_ended_within(&self, seconds: i64) -> io::Result<bool> {
         let Some(processes) = &self.processes else {
             return Ok(true);
@@ -149,6 +155,26 @@ impl Container {
         match rustix::process::pidfd_send_signal(&processes.shim, Signal::TERM) {
             Err(Errno::SRCH) | Ok(()) => Ok(()),
             Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// None when the supervisor ended without a word.
+async fn hear_exit(says: &File) -> io::Result<Option<record::Exit>> {
+    rustix::io::ioctl_fionbio(says, true)?;
+    #[allow(deprecated)]
+    let says = AsyncFd::with_interest(says.as_fd(), Interest::READABLE)?;
+    let mut message = [0; 1024];
+    loop {
+        let mut ready = says.readable().await?;
+        // A message of this size comes whole.
+        match ready.try_io(|says| Ok(rustix::io::read(says.get_ref(), &mut message)?)) {
+            Ok(length) => {
+                return Ok(std::str::from_utf8(&message[..length?])
+                    .ok()
+                    .and_then(record::Exit::parse));
+            }
+            Err(_not_yet) => {}
         }
     }
 }

@@ -1,13 +1,9 @@
-//! Starts one container: checks the specification, lets the isolators prepare, writes the plan, spawns the launcher and hears its
+//! Starts one container: checks the specification, lets the isolators prepare, writes the plan, orders the launcher and hears its
 //! report.
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::io::{self, Read, Write};
 
 use proffer_shim::plan::{self, Plan, Settings, Step, Steps};
 use proffer_shim::record::{Report, Stage};
@@ -20,13 +16,17 @@ use crate::cgroups::Version;
 use crate::isolators::{self, LaunchPlan};
 
 /// Launches a container; when that fails nothing of it is left.
-pub(super) fn launch(inner: &Inner, spec: &ContainerSpec) -> Result<(Container, Launched), LaunchError> {
+pub(super) fn launch(
+    inner: &Inner,
+    spec: &ContainerSpec,
+    ready: impl FnOnce() -> bool,
+) -> Result<(Container, Launched), LaunchError> {
     check(spec).map_err(|(field, reason)| refused(spec, field, reason))?;
     inner.records.create(&spec.id).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => refused(spec, "id", "is in use".into()),
         _ => failed(spec, "create the directory of its records", &error),
     })?;
-    let launched = launch_prepared(inner, spec);
+    let launched = launch_prepared(inner, spec, ready);
     if launched.is_err() {
         let _ = inner.cgroups.kill(&spec.id);
         inner.remove(&spec.id).unwrap_or_else(|error| {
@@ -36,7 +36,11 @@ pub(super) fn launch(inner: &Inner, spec: &ContainerSpec) -> Result<(Container, 
     launched
 }
 
-fn launch_prepared(inner: &Inner, spec: &ContainerSpec) -> Result<(Container, Launched), LaunchError> {
+fn launch_prepared(
+    inner: &Inner,
+    spec: &ContainerSpec,
+    ready: impl FnOnce() -> bool,
+) -> Result<(Container, Launched), LaunchError> {
     let system = |error: crate::cgroups::Error| isolation_error(spec, "cgroups", isolators::Error::from(error));
     inner.cgroups.create(&spec.id).map_err(system)?;
     let mut launch_plan = LaunchPlan::default();
@@ -46,13 +50,22 @@ fn launch_prepared(inner: &Inner, spec: &ContainerSpec) -> Result<(Container, La
             .map_err(|error| isolation_error(spec, isolator.name(), error))?;
     }
     let bytes = encode(inner, spec, &launch_plan).map_err(|error| failed(spec, "write the plan", &error))?;
-    let (mut first, mut pipe) =
-        spawn(&inner.shim, &bytes).map_err(|error| failed(spec, "start the launcher", &error))?;
+    let plan = write_plan(&bytes).map_err(|error| failed(spec, "write the plan", &error))?;
+    if !ready() {
+        return Err(LaunchError {
+            id: spec.id.clone(),
+            stage: "wait for the checkpoint".into(),
+            reason: "the agent stops".into(),
+            errno: 0,
+        });
+    }
+    let mut pipe = inner
+        .starter
+        .order(launch_plan.pid_namespace, &plan)
+        .map_err(|error| failed(spec, "order the launcher", &error))?;
     let mut message = [0; Report::BYTES];
-    let heard = pipe.read_exact(&mut message);
-    // It ends as soon as it has created the supervisor.
-    let _ = first.wait();
-    heard.map_err(|error| failed(spec, "hear the launcher's report", &error))?;
+    pipe.read_exact(&mut message)
+        .map_err(|error| failed(spec, "hear the launcher's report", &error))?;
     let report = Report::from_bytes(message);
     if report.errno != 0 {
         wait_for_supervisor(&report);
@@ -173,36 +186,11 @@ fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::
     Ok(bytes)
 }
 
-fn spawn(shim: &Path, plan: &[u8]) -> io::Result<(Child, ChildStdout)> {
-    // A program that another thread is just starting may hold the freshly written launcher open for writing.
-    for _ in 0..100 {
-        match spawn_once(shim, plan) {
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
-                thread::sleep(Duration::from_millis(2));
-            }
-            result => return result,
-        }
-    }
-    spawn_once(shim, plan)
-}
-
-fn spawn_once(shim: &Path, plan: &[u8]) -> io::Result<(Child, ChildStdout)> {
+/// The plan as a file without a name.
+fn write_plan(plan: &[u8]) -> io::Result<File> {
     let mut file = File::from(rustix::fs::memfd_create("proffer-plan", MemfdFlags::CLOEXEC)?);
     file.write_all(plan)?;
-    file.rewind()?;
-    // Nothing is asked of `Command` for which it would fork: the size of the agent must not matter.
-    let mut command = Command::new(shim);
-    command
-        .env_clear()
-        .stdin(file)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut child = command.spawn()?;
-    let pipe = child
-        .stdout
-        .take()
-        .ok_or_else(|| io::Error::other("the launcher has no pipe"))?;
-    Ok((child, pipe))
+    Ok(file)
 }
 
 /// The supervisor of a failed launch is our child, and about to end.

@@ -10,6 +10,7 @@ mod records;
 mod recovery;
 mod shim;
 mod spec;
+mod starter;
 
 use std::collections::HashMap;
 use std::io;
@@ -20,6 +21,7 @@ use proffer_shim::record;
 
 use self::container::Container;
 use self::records::Records;
+use self::starter::Starter;
 use crate::cgroups::{self, Cgroups};
 use crate::isolators::{self, Isolator};
 
@@ -45,6 +47,9 @@ pub struct Config {
 
 /// Every isolator's name.
 pub const ISOLATORS: &[&str] = &["cpu", "memory", "pids", "ports", "namespaces", "filesystem", "user"];
+
+/// How long a supervisor may take to end after its container.
+const SUPERVISOR_SECONDS: i64 = 10;
 
 /// Starting a container failed; nothing of it is left.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -118,7 +123,7 @@ pub struct Containerizer {
 
 #[derive(Debug)]
 struct Inner {
-    shim: PathBuf,
+    starter: Starter,
     boot_id: String,
     records: Records,
     isolators: Vec<Box<dyn Isolator>>,
@@ -148,8 +153,10 @@ impl Containerizer {
         let isolators = isolators::open(&config, &cgroups)?;
         let notes = notes(&isolators);
         let boot_id = boot_id.trim().to_owned();
+        let without_capabilities = isolators.iter().any(|isolator| isolator.name() == "user");
+        let starter = Starter::open(shim, without_capabilities).map_err(system("start the launcher"))?;
         let inner = Inner {
-            shim,
+            starter,
             boot_id,
             records,
             isolators,
@@ -170,14 +177,15 @@ impl Containerizer {
     /// goes on when the future is dropped.
     pub async fn launch(&self, spec: &ContainerSpec) -> Result<Launched, LaunchError> {
         let (spec, this) = (spec.clone(), self.clone());
-        tokio::task::spawn_blocking(move || this.launch_blocking(&spec))
+        tokio::task::spawn_blocking(move || this.launch_blocking(&spec, || true))
             .await
             .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
-    /// The same for callers that may block.
-    pub fn launch_blocking(&self, spec: &ContainerSpec) -> Result<Launched, LaunchError> {
-        let (container, launched) = launch::launch(&self.inner, spec)?;
+    /// The same for callers that may block, and need not have checkpointed the specification before `ready` returns, which is called
+    /// when all is prepared. Nothing is started when it returns false.
+    pub fn launch_blocking(&self, spec: &ContainerSpec, ready: impl FnOnce() -> bool) -> Result<Launched, LaunchError> {
+        let (container, launched) = launch::launch(&self.inner, spec, ready)?;
         self.inner.insert(container);
         Ok(launched)
     }
@@ -187,10 +195,10 @@ impl Containerizer {
     pub async fn wait(&self, id: &ContainerId) -> Result<Exit, Error> {
         let container = self.inner.container(id)?;
         let ended = container.exit.get_or_try_init(|| async {
-            container
-                .supervisor_ended()
-                .await
-                .map_err(system("wait for the supervisor"))?;
+            let heard = container.ended_with().await;
+            if let Some(exit) = heard.map_err(system("wait for the supervisor"))? {
+                return Ok(Exit::from(exit));
+            }
             if let Some(exit) = self
                 .inner
                 .records
@@ -267,22 +275,28 @@ impl Containerizer {
     /// Removes the state and the cgroups of a container that has ended, after its exit was checkpointed. An unknown container is
     /// not an error.
     pub async fn forget(&self, id: &ContainerId) -> Result<(), Error> {
+        let (id, this) = (id.clone(), self.clone());
+        self.blocking(move |_| this.forget_blocking(&id)).await
+    }
+
+    /// The same for callers that may block.
+    pub fn forget_blocking(&self, id: &ContainerId) -> Result<(), Error> {
         let Ok(container) = self.inner.container(id) else {
             return Ok(());
         };
-        self.blocking(move |inner| {
-            let ended = container.exit.initialized()
-                || container
-                    .supervisor_ended_within(0)
-                    .map_err(system("look at the supervisor"))?;
-            if !ended {
-                return Err(Error::Running(container.id.clone()));
-            }
-            inner.retire(&container.id)?;
-            inner.containers().remove(&container.id);
-            Ok(())
-        })
-        .await
+        // Its container's end is told before its own.
+        let seconds = if container.exit.initialized() {
+            SUPERVISOR_SECONDS
+        } else {
+            0
+        };
+        let ended = container.supervisor_ended_within(seconds);
+        if !ended.map_err(system("look at the supervisor"))? {
+            return Err(Error::Running(container.id.clone()));
+        }
+        self.inner.retire(&container.id)?;
+        self.inner.containers().remove(&container.id);
+        Ok(())
     }
 
     /// The containers that have not been forgotten.

@@ -2,7 +2,8 @@
 //!
 //! A deterministic state machine: [`Core::step`] takes the time and one thing that happened and appends what must be done
 //! about it. It does no I/O, reads no clock and draws no random numbers. *Durable before visible*: the effects of a step
-//! that are not checkpoints are carried out after its checkpoints, and those of all steps before it, are on disk.
+//! that are not checkpoints are carried out after its checkpoints, and those of all steps before it, are on disk. That a task
+//! runs is only written, not flushed: no task outlives the machine.
 //!
 //! Life of a task (one file each): `launch` accepts or refuses it, `run` follows its container, `end` ends it, `updates`
 //! delivers its states, `register` tells the master, `recover` takes it over from a previous process.
@@ -98,6 +99,8 @@ pub enum Input {
 pub enum Effect {
     /// Make this durable before anything else is done.
     Checkpoint(Record),
+    /// Write this down before anything else is done. It must outlive the agent, but not the machine, whose end makes it void.
+    Write(Record),
     /// Write this down; losing it does no harm.
     Note(Record),
     /// Make the sandbox and start the container.

@@ -147,7 +147,8 @@ fn lost(core: &Core, name: &TaskName, ending: Option<Ending>) -> News {
             .iter()
             .any(|capability| capability.r#type() == Capability::PartitionAware)
     });
-    let (state, what) = match ran {
+    // That a task runs is not flushed before it is said: after a reboot nobody knows of one that had just been started.
+    let (state, what) = match ran || core.rebooted {
         true => (v1::TaskState::TaskGone, "its container is not there any more"),
         false => (v1::TaskState::TaskDropped, "it had not been started"),
     };

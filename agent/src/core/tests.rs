@@ -111,7 +111,7 @@ impl World {
 
     fn keep(&mut self, effects: &[Effect]) {
         for effect in effects {
-            if let Effect::Checkpoint(record) | Effect::Note(record) = effect {
+            if let Effect::Checkpoint(record) | Effect::Write(record) | Effect::Note(record) = effect {
                 self.disk.apply(record.clone());
             }
         }
@@ -188,6 +188,7 @@ impl World {
     fn show(&mut self, effect: &Effect) -> String {
         match effect {
             Effect::Checkpoint(record) => format!("checkpoint {}", show_record(record)),
+            Effect::Write(record) => format!("write {}", show_record(record)),
             Effect::Note(record) => format!("note {}", show_record(record)),
             Effect::Launch(order) => format!("start {}", order.container),
             Effect::Watch(container) => format!("watch {container}"),
@@ -360,7 +361,7 @@ fn a_task_runs_and_finishes_and_every_step_is_on_disk_first() {
            start c1
          > 3 started c1 42
            watch c1
-           checkpoint update running
+           write update running
            send u1 t running
          > 4 ack t u1
            note acknowledged t
@@ -398,7 +399,7 @@ fn only_the_head_is_in_flight_and_a_terminal_state_rides_on_it() {
            start c1
          > 1 started c1 42
            watch c1
-           checkpoint update running
+           write update running
            send u1 t running
          > 2 exit c1 code 3
            checkpoint update failed
@@ -438,7 +439,7 @@ fn nothing_is_sent_without_a_registration_and_all_of_it_after_one() {
          > 1 detach
          > 2 started c1 42
            watch c1
-           checkpoint update running
+           write update running
          > 70000 tick
          > 70001 attach
            send register a1 t:running
@@ -471,14 +472,14 @@ fn a_kill_asks_first_and_forces_after_the_grace_period() {
            start c1
          > 1 started c1 42
            watch c1
-           checkpoint update running
+           write update running
            send u1 t running
          > 2 ack t u1
            note acknowledged t
          > 3 kill t 2000
            checkpoint ending t 2003ms
            terminate c1
-           checkpoint update killing
+           write update killing
            send u2 t killing (killed as asked)
          > 4 ack t u2
            note acknowledged t
@@ -564,7 +565,7 @@ fn failures_say_what_failed() {
            start c2
          > 3 started c2 42
            watch c2
-           checkpoint update running
+           write update running
            send u2 o running
          > 4 ack o u2
            note acknowledged o
@@ -603,7 +604,7 @@ fn a_task_may_not_run_longer_than_its_completion_time() {
            start c1
          > 10 started c1 42
            watch c1
-           checkpoint update running
+           write update running
            send u1 t running
          > 11 ack t u1
            note acknowledged t
@@ -645,11 +646,11 @@ fn a_restart_adopts_what_runs_and_reports_what_ended() {
            start c2
          > 1 started c1 42
            watch c1
-           checkpoint update running
+           write update running
            send u1 r running
          > 1 started c2 43
            watch c2
-           checkpoint update running
+           write update running
            send u2 e running
          > 2 ack e u2
            note acknowledged e
@@ -701,7 +702,7 @@ fn a_restart_never_starts_a_task() {
            start c3
          > 1 started c2 42
            watch c2
-           checkpoint update running
+           write update running
            send u1 gone running
          > 2 ack gone u1
            note acknowledged gone
@@ -749,7 +750,7 @@ fn a_kill_outlives_a_restart() {
            start c1
          > 1 started c1 42
            watch c1
-           checkpoint update running
+           write update running
            send u1 t running
          > 2 kill t 2000
            checkpoint ending t 2002ms
@@ -791,7 +792,7 @@ fn a_removed_framework_s_tasks_are_dying_until_their_containers_are_gone() {
            start c1
          > 1 started c1 42
            watch c1
-           checkpoint update running
+           write update running
            send u1 t running
          > 2 remove
            checkpoint muted t
@@ -839,7 +840,7 @@ fn every_task_of_a_removed_framework_is_reported_gone_once() {
            start c1
          > 1 started c1 42
            watch c1
-           checkpoint update running
+           write update running
            send u1 ran running
          > 1 exit c1 code 0
            checkpoint update finished
@@ -853,7 +854,7 @@ fn every_task_of_a_removed_framework_is_reported_gone_once() {
            start c3
          > 3 started c3 43
            watch c3
-           checkpoint update running
+           write update running
            send u3 runs running
          > 4 remove
            send u4 ran killed framework_removed (framework removed)
@@ -898,7 +899,7 @@ fn a_dying_task_that_ends_while_the_agent_registers_is_reported_when_it_has() {
            start c1
          > 1 started c1 42
            watch c1
-           checkpoint update running
+           write update running
            send u1 t running
          > 2 remove
            checkpoint muted t
@@ -938,7 +939,7 @@ fn an_agent_marked_gone_ends_its_tasks_before_it_asks_for_a_new_id() {
            start c1
          > 1 started c1 42
            watch c1
-           checkpoint update running
+           write update running
            send u1 t running
          > 2 gone
            checkpoint agent -
@@ -975,7 +976,7 @@ fn an_agent_that_leaves_ends_its_tasks_first() {
            start c1
          > 1 started c1 42
            watch c1
-           checkpoint update running
+           write update running
            send u1 t running
          > 2 leave
            checkpoint ending t 5002ms
@@ -1011,7 +1012,7 @@ fn a_reboot_is_named_as_the_cause() {
            start c1
          > 1 started c1 42
            watch c1
-           checkpoint update running
+           write update running
            send u1 t running
          > 2 ack t u1
            note acknowledged t

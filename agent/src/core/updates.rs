@@ -65,7 +65,11 @@ pub(super) fn push(core: &mut Core, now: Timestamp, name: &TaskName, news: News,
         framework: name.framework.clone(),
         status: status.clone(),
     };
-    effects.push(Effect::Checkpoint(Fact::Update(update).into()));
+    let record = Fact::Update(update).into();
+    effects.push(match is_terminal(state) {
+        true => Effect::Checkpoint(record),
+        false => Effect::Write(record),
+    });
     task.updates.push_back(status);
     // A terminal state frees the task's resources at the master: it rides on the head that is in flight.
     if task.updates.len() == 1 || is_terminal(state) {

@@ -186,6 +186,16 @@ impl Host {
         );
     }
 
+    /// The processes of our launcher's binary: itself and the supervisors.
+    pub(crate) fn launchers(&self) -> Vec<u32> {
+        let ours = |pid: &u32| {
+            fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|path| path.starts_with(&self.directory)) && lives(*pid)
+        };
+        let processes = fs::read_dir("/proc").expect("processes").flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(ours).collect()
+    }
+
     /// Our own directory in every hierarchy.
     pub(crate) fn cgroup_roots(&self) -> Vec<PathBuf> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");

@@ -214,6 +214,66 @@ fn a_killed_supervisor_takes_its_container_along() {
 }
 
 #[test]
+fn a_killed_launcher_is_started_again_and_its_containers_run_on() {
+    on_host("killed launcher", async |host| {
+        let script = "until [ -e go ]; do sleep 0.01; done; exit 6";
+        let before = host
+            .containerizer()
+            .launch(&host.shell("before", script))
+            .await
+            .unwrap();
+        let launcher = host.launchers().into_iter().find(|pid| *pid != before.shim_pid);
+        let launcher = launcher.expect("a launcher besides the supervisor");
+        let pid = rustix::process::Pid::from_raw(launcher as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        until(|| (!lives(launcher)).then_some(()), "its end").await;
+        assert_eq!(host.run(&host.shell("after", "exit 5")).await.code, Some(5));
+        assert!(lives(before.pid) && lives(before.shim_pid));
+        std::fs::write(host.sandbox("before").join("go"), "").unwrap();
+        assert_eq!(host.wait("before").await.code, Some(6));
+        host.finish().await;
+    });
+}
+
+#[test]
+fn no_launcher_outlives_its_agent() {
+    on_host("launcher ends", async |mut host| {
+        host.launch(&host.program("c", &["sleep", "1000"])).await;
+        assert_eq!(host.launchers().len(), 2, "a launcher and a supervisor");
+        host.close();
+        assert_eq!(host.launchers().len(), 1, "the supervisor");
+        host.reopen();
+        host.containerizer().recover(&[]).await.unwrap();
+        host.finish().await;
+    });
+}
+
+#[test]
+fn nothing_is_started_that_is_not_ready() {
+    on_host("not ready", async |host| {
+        let spec = host.shell("c", "echo ran");
+        let error = host.containerizer().launch_blocking(&spec, || false).unwrap_err();
+        assert_eq!(
+            (error.stage.as_str(), error.errno),
+            ("wait for the checkpoint", 0),
+            "{error}"
+        );
+        assert_eq!(host.containerizer().containers(), []);
+        for root in host.cgroup_roots() {
+            assert!(!root.join("c").exists());
+        }
+        assert!(!host.records("c").exists());
+        assert_eq!(
+            host.run(&host.shell("c", "exit 1")).await.code,
+            Some(1),
+            "the name is free"
+        );
+        assert_eq!(host.output("c"), "");
+        host.finish().await;
+    });
+}
+
+#[test]
 fn a_supervisor_is_small() {
     on_host("small", async |host| {
         let launched = host

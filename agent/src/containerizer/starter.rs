@@ -1,0 +1,114 @@
+//! The resident launcher process: it creates the supervisor of every container, and ends with the agent.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use proffer_shim::plan::{ORDER_HOST_PIDS, ORDER_OWN_PIDS, WITHOUT_CAPABILITIES};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// Gives orders to the launcher; starts it again should it have been killed.
+#[derive(Debug)]
+pub(super) struct Starter {
+    program: PathBuf,
+    without_capabilities: bool,
+    running: Mutex<Running>,
+}
+
+impl Starter {
+    /// Starts the launcher; `without_capabilities` when the plans of all containers drop them.
+    pub(super) fn open(program: PathBuf, without_capabilities: bool) -> io::Result<Self> {
+        let running = Mutex::new(Running::start(&program, without_capabilities)?);
+        Ok(Starter {
+            program,
+            without_capabilities,
+            running,
+        })
+    }
+
+    /// Orders a container; what its supervisor says can be read from the pipe that is returned. It keeps the other end open for
+    /// as long as it lives.
+    pub(super) fn order(&self, own_pids: bool, plan: &File) -> io::Result<File> {
+        let (hear, say) = pipe_with(PipeFlags::CLOEXEC)?;
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        match send(running.orders.as_fd(), own_pids, plan.as_fd(), say.as_fd()) {
+            Err(Errno::PIPE | Errno::CONNRESET) => {
+                tracing::warn!("the launcher was killed; it is started again");
+                *running = Running::start(&self.program, self.without_capabilities)?;
+                send(running.orders.as_fd(), own_pids, plan.as_fd(), say.as_fd())?;
+            }
+            result => result?,
+        }
+        Ok(File::from(hear))
+    }
+}
+
+#[derive(Debug)]
+struct Running {
+    orders: OwnedFd,
+    /// Dropped after the socket, whose closing ends the process.
+    _process: Reaped,
+}
+
+impl Running {
+    fn start(program: &Path, without_capabilities: bool) -> io::Result<Self> {
+        let kind = SocketType::SEQPACKET;
+        let (orders, input) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+        Ok(Running {
+            orders,
+            _process: Reaped(spawn(program, without_capabilities, &input)?),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.wait();
+    }
+}
+
+fn send(orders: BorrowedFd<'_>, own_pids: bool, plan: BorrowedFd<'_>, say: BorrowedFd<'_>) -> Result<(), Errno> {
+    let kind = [if own_pids { ORDER_OWN_PIDS } else { ORDER_HOST_PIDS }];
+    let files = [plan, say];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&files));
+    sendmsg(orders, &[IoSlice::new(&kind)], &mut control, SendFlags::NOSIGNAL).map(drop)
+}
+
+fn spawn(program: &Path, without_capabilities: bool, input: &OwnedFd) -> io::Result<Child> {
+    // A program that another thread is just starting may hold the freshly written launcher open for writing.
+    for _ in 0..100 {
+        match spawn_once(program, without_capabilities, input) {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            result => return result,
+        }
+    }
+    spawn_once(program, without_capabilities, input)
+}
+
+/// Nothing is asked of `Command` for which it would fork: the size of the agent must not matter.
+fn spawn_once(program: &Path, without_capabilities: bool, input: &OwnedFd) -> io::Result<Child> {
+    Command::new(program)
+        .args(without_capabilities.then_some(WITHOUT_CAPABILITIES))
+        .env_clear()
+        .stdin(input.try_clone()?)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+}
