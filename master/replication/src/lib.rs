@@ -5,22 +5,27 @@
 //! the member goes on, and what depends on it (votes, acknowledgements, commits) follows once [`Member::written`] says
 //! that it is durable. Time is counted in ticks, and chance comes from a seed, so that a run can be replayed.
 
+mod chance;
+mod change;
+mod check;
 mod config;
+mod disk;
+mod drive;
 mod group;
-#[allow(dead_code)]
 mod logger;
 mod member;
-#[allow(dead_code)]
 mod memory;
 mod outcome;
+mod proposals;
 mod reads;
 mod snapshot;
+mod start;
 mod status;
 mod wire;
 
-pub use config::Settings;
 #[cfg(feature = "planted-bugs")]
 pub use config::PlantedBug;
+pub use config::Settings;
 pub use group::{GroupChange, GroupRefusal};
 pub use member::{Error, Member, Start};
 pub use outcome::{Outcome, Write};
@@ -29,3 +34,6 @@ pub use status::{Progress, Role, Status};
 pub use wire::{Refusal, decode, encode};
 
 pub use raft::eraftpb;
+
+#[cfg(test)]
+mod tests;

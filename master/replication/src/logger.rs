@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use slog::{Drain, KV as _};
 
 /// A logger whose records become tracing events of the target `raft`.
-pub(super) fn logger() -> slog::Logger {
+pub(crate) fn logger() -> slog::Logger {
     slog::Logger::root(Forward, slog::o!())
 }
 

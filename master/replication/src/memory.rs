@@ -1,73 +1,135 @@
-//! What raft reads back: every entry since the last snapshot, in memory. The disk is read at start only.
+//! What raft reads back: the newest snapshot, the entries after it and a tail of those before, in memory. The disk is read at
+//! start only.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
-/// The entries after `snapshot`, which is the newest one.
+use crate::snapshot::{Position, position};
+
+/// The entries after `before`, which is the place of the snapshot or an earlier one.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     snapshot: Snapshot,
+    before: Position,
     entries: VecDeque<Entry>,
     /// As at start; raft asks for it once.
     hard_state: HardState,
     conf_state: ConfState,
+    /// Members who need a snapshot and are not in the configuration of the one that is here.
+    wanting: RefCell<Vec<u64>>,
+    /// A planted bug.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) hands_out_any: bool,
 }
 
 impl Memory {
-    pub(super) fn new(snapshot: Snapshot, entries: Vec<Entry>, hard_state: HardState) -> Self {
+    /// `entries` continue `before`, which is not after the snapshot.
+    pub(crate) fn new(snapshot: Snapshot, before: Position, entries: Vec<Entry>, hard_state: HardState) -> Self {
         Self {
             conf_state: snapshot.get_metadata().get_conf_state().clone(),
             snapshot,
+            before,
             entries: entries.into(),
             hard_state,
+            ..Self::default()
         }
     }
 
-    pub(super) fn last(&self) -> u64 {
-        self.snapshot_index() + self.entries.len() as u64
+    pub(crate) fn last(&self) -> u64 {
+        self.before.index + self.entries.len() as u64
     }
 
-    pub(super) fn snapshot_index(&self) -> u64 {
+    pub(crate) fn snapshot_index(&self) -> u64 {
         self.snapshot.get_metadata().index
     }
 
-    pub(super) fn conf_state(&self) -> &ConfState {
+    pub(crate) fn conf_state(&self) -> &ConfState {
         &self.conf_state
     }
 
-    pub(super) fn set_conf_state(&mut self, state: ConfState) {
+    pub(crate) fn set_conf_state(&mut self, state: ConfState) {
         self.conf_state = state;
     }
 
+    /// Whether two configurations are in force.
+    pub(crate) fn is_joint(&self) -> bool {
+        !self.conf_state.voters_outgoing.is_empty()
+    }
+
+    /// Whether the configuration in force has a member.
+    pub(crate) fn knows(&self, id: u64) -> bool {
+        has(&self.conf_state, id)
+    }
+
     /// Appends; what overlaps is replaced.
-    pub(super) fn append(&mut self, entries: &[Entry]) {
+    pub(crate) fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
-        let keep = first.index.saturating_sub(self.snapshot_index() + 1);
+        let keep = first.index.saturating_sub(self.before.index + 1);
         self.entries.truncate(keep as usize);
         self.entries.extend(entries.iter().cloned());
     }
 
-    /// A snapshot of this log's own state was taken: entries up to it are dropped.
-    pub(super) fn compact(&mut self, snapshot: Snapshot) {
-        let count = snapshot.get_metadata().index.saturating_sub(self.snapshot_index());
-        self.entries.drain(..(count as usize).min(self.entries.len()));
-        self.entries.shrink_to(1024);
+    /// A snapshot of this log's own state was taken: entries up to it are dropped, but for a tail.
+    pub(crate) fn compact(&mut self, snapshot: Snapshot, tail_entries_max: usize, tail_bytes_max: u64) {
         self.snapshot = snapshot;
+        let covered = self.snapshot_index().saturating_sub(self.before.index) as usize;
+        let mut bytes = 0;
+        let tail = self.entries.range(..covered.min(self.entries.len())).rev();
+        let tail = tail.take(tail_entries_max).take_while(|entry| {
+            bytes += size(entry);
+            bytes <= tail_bytes_max
+        });
+        let dropped = covered.min(self.entries.len()) - tail.count();
+        if let Some(last) = self.entries.drain(..dropped).next_back() {
+            self.before = Position {
+                index: last.index,
+                term: last.term,
+            };
+        }
+        self.entries.shrink_to((2 * self.entries.len()).max(1024));
     }
 
     /// A snapshot came from the leader: it replaces everything.
-    pub(super) fn install(&mut self, snapshot: Snapshot) {
+    pub(crate) fn install(&mut self, snapshot: Snapshot) {
         self.entries.clear();
         self.conf_state = snapshot.get_metadata().get_conf_state().clone();
+        self.before = position(&snapshot);
         self.snapshot = snapshot;
     }
 
+    /// Who needs a newer snapshot than the one that is here, since this was last asked.
+    pub(crate) fn take_wanting(&self) -> Vec<u64> {
+        self.wanting.take()
+    }
+
     fn entry(&self, index: u64) -> Option<&Entry> {
-        let offset = index.checked_sub(self.snapshot_index() + 1)?;
+        let offset = index.checked_sub(self.before.index + 1)?;
         self.entries.get(offset as usize)
     }
+
+    #[cfg(feature = "planted-bugs")]
+    fn may_have(&self, to: u64) -> bool {
+        self.hands_out_any || has(self.snapshot.get_metadata().get_conf_state(), to)
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    fn may_have(&self, to: u64) -> bool {
+        has(self.snapshot.get_metadata().get_conf_state(), to)
+    }
+}
+
+fn has(state: &ConfState, id: u64) -> bool {
+    [&state.voters, &state.learners, &state.voters_outgoing]
+        .iter()
+        .any(|ids| ids.contains(&id))
+}
+
+/// About as much as an entry takes in a message.
+pub(crate) fn size(entry: &Entry) -> u64 {
+    (entry.data.len() + entry.context.len() + 16) as u64
 }
 
 impl Storage for Memory {
@@ -82,19 +144,19 @@ impl Storage for Memory {
         max_size: impl Into<Option<u64>>,
         _context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
-        if low <= self.snapshot_index() {
+        if low <= self.before.index {
             return Err(Error::Store(StorageError::Compacted));
         }
         if high > self.last() + 1 {
             return Err(Error::Store(StorageError::Unavailable));
         }
         let max_size = max_size.into().unwrap_or(u64::MAX);
-        let mut size = 0u64;
+        let first = (low - self.before.index - 1) as usize;
+        let mut bytes = 0u64;
         let mut found = Vec::new();
-        for index in low..high {
-            let Some(entry) = self.entry(index) else { break };
-            size = size.saturating_add((entry.data.len() + entry.context.len() + 32) as u64);
-            if !found.is_empty() && size > max_size {
+        for entry in self.entries.range(first..first + high.saturating_sub(low) as usize) {
+            bytes = bytes.saturating_add(size(entry));
+            if !found.is_empty() && bytes > max_size {
                 break;
             }
             found.push(entry.clone());
@@ -103,10 +165,10 @@ impl Storage for Memory {
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        if index == self.snapshot_index() {
-            return Ok(self.snapshot.get_metadata().term);
+        if index == self.before.index {
+            return Ok(self.before.term);
         }
-        if index < self.snapshot_index() {
+        if index < self.before.index {
             return Err(Error::Store(StorageError::Compacted));
         }
         let entry = self.entry(index);
@@ -116,7 +178,7 @@ impl Storage for Memory {
     }
 
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(self.snapshot_index() + 1)
+        Ok(self.before.index + 1)
     }
 
     fn last_index(&self) -> raft::Result<u64> {
@@ -126,12 +188,12 @@ impl Storage for Memory {
     /// Raft ignores a snapshot whose configuration lacks its receiver without a word, and the receiver would wait for ever;
     /// so there is none for it until one was taken after it joined.
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
-        let metadata = self.snapshot.get_metadata();
-        let state = metadata.get_conf_state();
-        let knows = [&state.voters, &state.learners, &state.voters_outgoing]
-            .iter()
-            .any(|ids| ids.contains(&to));
-        if metadata.index < request_index || !knows {
+        let index = self.snapshot_index();
+        if index == 0 || index < request_index || !self.may_have(to) {
+            let mut wanting = self.wanting.borrow_mut();
+            if !wanting.contains(&to) {
+                wanting.push(to);
+            }
             return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }
         Ok(self.snapshot.clone())

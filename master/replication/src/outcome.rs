@@ -16,6 +16,9 @@ pub enum Outcome {
     /// A snapshot of this member's own state, to be made durable after every earlier write; then the entries up to its place
     /// may be removed from the disk. Nothing waits for it.
     Compact(Snapshot),
+    /// A newcomer waits for a snapshot of this leader whose configuration has it: [`crate::Member::compact`] is to be called now,
+    /// else it waits until it is called. Asked again after a while.
+    SnapshotWanted,
     /// An entry is committed. `proposal` is set where this member proposed it in its present term.
     Committed {
         /// Its place in the log.

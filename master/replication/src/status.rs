@@ -1,5 +1,10 @@
 //! What a member knows of itself and of the others.
 
+use raft::eraftpb::ConfState;
+use raft::{ProgressState, StateRole};
+
+use crate::member::Member;
+
 /// What a member does in the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -53,4 +58,54 @@ pub struct Progress {
     pub active: bool,
     /// A snapshot is on its way to it.
     pub snapshot: bool,
+}
+
+/// The view of a member.
+pub(crate) fn of(member: &Member) -> Status {
+    let raft = &member.node.raft;
+    let state = member.node.store().conf_state();
+    let sorted = |ids: &[u64]| {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids
+    };
+    Status {
+        id: member.settings.id,
+        role: role(member, state),
+        term: raft.term,
+        leader: (raft.leader_id != 0 && !member.removed).then_some(raft.leader_id),
+        committed: raft.raft_log.committed,
+        applied: member.applied,
+        last: raft.raft_log.last_index(),
+        voters: sorted(&state.voters),
+        voters_outgoing: sorted(&state.voters_outgoing),
+        learners: sorted(&state.learners),
+        progress: progress(member),
+    }
+}
+
+fn role(member: &Member, state: &ConfState) -> Role {
+    let id = member.settings.id;
+    match member.node.raft.state {
+        _ if member.removed => Role::Removed,
+        StateRole::Leader => Role::Leader,
+        StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+        StateRole::Follower if state.voters.contains(&id) || state.voters_outgoing.contains(&id) => Role::Follower,
+        StateRole::Follower => Role::Learner,
+    }
+}
+
+fn progress(member: &Member) -> Vec<Progress> {
+    if !member.leads() {
+        return Vec::new();
+    }
+    let all = member.node.raft.prs().iter().map(|(id, progress)| Progress {
+        id: *id,
+        matched: progress.matched,
+        active: *id == member.settings.id || progress.recent_active,
+        snapshot: progress.state == ProgressState::Snapshot,
+    });
+    let mut all: Vec<Progress> = all.collect();
+    all.sort_unstable_by_key(|progress| progress.id);
+    all
 }
