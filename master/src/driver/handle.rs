@@ -11,6 +11,8 @@ use crate::outbox::Outbox;
 
 /// How many requests wait for the driver before their senders wait too.
 pub(super) const QUEUE_LENGTH: usize = 4096;
+/// How many messages of other masters wait for the driver before more are dropped.
+pub(super) const PEER_EVENTS_LENGTH: usize = 1024;
 /// How many of them are messages of one agent: however much it says, others are heard in between.
 pub const WAITING_OF_ONE_AGENT: usize = 256;
 

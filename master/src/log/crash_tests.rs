@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use raft::eraftpb::{Entry, HardState};
+use proffer_replication::eraftpb::{Entry, HardState};
 
 use super::frame::SECTOR;
 use super::*;
@@ -279,42 +279,62 @@ fn entries(random: &mut Random, first: u64, term: u64) -> Vec<Entry> {
         .collect()
 }
 
+/// What a batch holds.
+#[derive(Default)]
+struct Planned {
+    snapshot: Option<Position>,
+    entries: Vec<Entry>,
+    hard_state: Option<HardState>,
+}
+
+impl Planned {
+    /// A random batch; the model is changed as it will change the log.
+    fn at_random(random: &mut Random, model: &mut Model, term: u64) -> Self {
+        let commit = model.recovered.hard_state.commit;
+        let mut planned = Self::default();
+        match random.below(9) {
+            0 => {
+                let snapshot = position(model.last() + random.below(3), term);
+                model.reset(snapshot);
+                planned.snapshot = Some(snapshot);
+                planned.hard_state = Some(hard_state(term, snapshot.index));
+            }
+            choice => {
+                // Some batches replace entries that were not committed.
+                let first = if choice == 1 { commit + 1 } else { model.last() + 1 };
+                planned.entries = entries(random, first, term);
+                let state = hard_state(term, if random.coin() { first } else { commit });
+                planned.hard_state = random.coin().then_some(state);
+            }
+        }
+        model.append(&planned.entries, planned.hard_state.as_ref());
+        planned
+    }
+
+    fn batch(&self) -> Batch<'_> {
+        Batch {
+            snapshot: self.snapshot,
+            entries: &self.entries,
+            hard_state: self.hard_state.as_ref(),
+        }
+    }
+}
+
 /// One random operation on the log and what it would make of the model.
 fn operation(random: &mut Random, wal: &mut Wal<FakeDisk>, model: &Model, term: u64) -> (Result<(), Error>, Model) {
     let mut after = model.clone();
     let commit = model.recovered.hard_state.commit;
-    let result = match random.below(10) {
-        0 if commit > model.recovered.snapshot.index => {
-            let snapshot = position(commit, term);
-            after.compact(snapshot);
-            wal.compact(snapshot)
-        }
-        1 => {
-            let snapshot = position(model.last() + random.below(3), term);
-            after.reset(snapshot);
-            let state = hard_state(term, snapshot.index);
-            after.append(&[], Some(&state));
-            wal.append(Batch {
-                snapshot: Some(snapshot),
-                entries: &[],
-                hard_state: Some(&state),
-            })
-        }
-        choice => {
-            // Some batches replace entries that were not committed.
-            let first = if choice == 2 { commit + 1 } else { model.last() + 1 };
-            let entries = entries(random, first, term);
-            let state = hard_state(term, if random.coin() { first } else { commit });
-            let state = random.coin().then_some(state);
-            after.append(&entries, state.as_ref());
-            wal.append(Batch {
-                snapshot: None,
-                entries: &entries,
-                hard_state: state.as_ref(),
-            })
-        }
-    };
-    (result, after)
+    if commit > model.recovered.snapshot.index && random.below(10) == 0 {
+        let snapshot = position(commit, term);
+        after.compact(snapshot);
+        return (wal.compact(snapshot), after);
+    }
+    let count = 1 + random.below(4);
+    let planned: Vec<_> = (0..count)
+        .map(|_| Planned::at_random(random, &mut after, term))
+        .collect();
+    let batches: Vec<_> = planned.iter().map(Planned::batch).collect();
+    (wal.append(&batches), after)
 }
 
 #[test]
@@ -388,10 +408,10 @@ fn a_lost_sector_in_the_middle_is_refused() {
         let mut batch = entries(&mut random, index, 1);
         batch.truncate(1);
         batch[0].data = vec![9; 600].into();
-        wal.append(Batch {
+        wal.append(&[Batch {
             entries: &batch,
             ..Batch::default()
-        })
+        }])
         .unwrap();
     }
     let mut files = disk.files();
@@ -414,10 +434,10 @@ fn a_missing_segment_is_refused() {
     while wal.closed.len() < 3 {
         let entries = entries(&mut random, model.last() + 1, 1);
         model.append(&entries, None);
-        wal.append(Batch {
+        wal.append(&[Batch {
             entries: &entries,
             ..Batch::default()
-        })
+        }])
         .unwrap();
     }
     let files = disk.files();
@@ -436,16 +456,31 @@ fn compaction_frees_segments() {
     while wal.closed.len() < 4 {
         let entries = entries(&mut random, model.last() + 1, 1);
         model.append(&entries, None);
-        wal.append(Batch {
+        wal.append(&[Batch {
             entries: &entries,
             ..Batch::default()
-        })
+        }])
         .unwrap();
     }
     let last = position(model.last(), 1);
     wal.compact(last).unwrap();
     model.compact(last);
     assert!(disk.files().len() <= 2, "{:?}", disk.files().keys());
+    let (_, recovered) = Wal::open(disk, OPTIONS).unwrap();
+    assert_eq!(recovered, model.recovered);
+}
+
+#[test]
+fn a_snapshot_older_than_the_logs_own_changes_nothing() {
+    let (disk, mut wal, mut model) = fresh();
+    let newer = position(9, 2);
+    let batch = Batch {
+        snapshot: Some(newer),
+        ..Batch::default()
+    };
+    wal.append(&[batch]).unwrap();
+    model.reset(newer);
+    wal.compact(position(5, 1)).unwrap();
     let (_, recovered) = Wal::open(disk, OPTIONS).unwrap();
     assert_eq!(recovered, model.recovered);
 }
@@ -459,9 +494,9 @@ fn after_a_failed_write_nothing_more_is_accepted() {
         entries: &batch,
         ..Batch::default()
     };
-    assert!(matches!(wal.append(batch), Err(Error::Io { action: "sync", .. })));
+    assert!(matches!(wal.append(&[batch]), Err(Error::Io { action: "sync", .. })));
     disk.0.lock().unwrap().fuel = None;
-    assert!(matches!(wal.append(batch), Err(Error::Failed)));
+    assert!(matches!(wal.append(&[batch]), Err(Error::Failed)));
 }
 
 #[test]
@@ -470,10 +505,10 @@ fn a_real_directory_keeps_the_log() -> anyhow::Result<()> {
     let path = directory.path().join("log");
     let mut wal = Wal::create(Directory::create(&path)?, OPTIONS, position(1, 1), hard_state(1, 1))?;
     let batch = entries(&mut Random(3), 2, 1);
-    wal.append(Batch {
+    wal.append(&[Batch {
         entries: &batch,
         ..Batch::default()
-    })?;
+    }])?;
     drop(wal);
     let (_, recovered) = Wal::open(Directory::create(&path)?, OPTIONS)?;
     assert_eq!(recovered.entries, batch);

@@ -17,7 +17,7 @@
 //! stored xor-ed with a constant so that a written sector is not all zeros; that is how [`read`] tells a torn frame,
 //! which was never acknowledged, from a damaged one.
 
-use raft::eraftpb::{Entry, EntryType, HardState};
+use proffer_replication::eraftpb::{Entry, EntryType, HardState};
 
 use super::Position;
 

@@ -1,6 +1,7 @@
 //! The raft log and the hard state on disk: what a master may never forget once it has acknowledged it.
 //!
-//! [`LogStore`] is what the raft driver needs; [`Wal`] is the write-ahead log behind it. Why there is one of our own is
+//! [`LogStore`] is what must be durable; [`Wal`] is the write-ahead log behind it, and [`Writer`] the thread that writes for the
+//! driver. Why there is one of our own is
 //! in `docs/decisions/0001-raft-log.md`; the format is described in `frame.rs` and `segment.rs`.
 
 mod disk;
@@ -8,27 +9,23 @@ mod frame;
 mod recover;
 mod segment;
 mod wal;
+mod writer;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod writer_tests;
 
 use std::io;
 
-use raft::eraftpb::{Entry, HardState};
+use proffer_replication::eraftpb::{Entry, HardState};
 
 pub use disk::{Directory, Disk};
+pub use proffer_replication::Position;
 pub use wal::{Options, Wal};
+pub use writer::{Failure, Writer, Written};
 
-/// A place in the log: the entry's index and the term in which it was proposed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Position {
-    /// The entry's index.
-    pub index: u64,
-    /// The entry's term.
-    pub term: u64,
-}
-
-/// What one `Ready` must make durable.
+/// What one step of a member must make durable.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Batch<'a> {
     /// The log begins anew after this snapshot, which is already durable: every entry is forgotten.
@@ -52,14 +49,15 @@ pub struct Recovered {
 
 /// Durable storage of the raft log and hard state.
 pub trait LogStore: Send {
-    /// Makes a batch durable, whole or (where it fails or the machine stops) not at all. After an error nothing more is
-    /// accepted: what is on disk is unknown.
+    /// Makes batches durable, in this order, with one write and one sync: all of them or (where it fails or the machine
+    /// stops) none. After an error nothing more is accepted: what is on disk is unknown.
     ///
     /// # Errors
     /// The disk failed.
-    fn append(&mut self, batch: Batch<'_>) -> Result<(), Error>;
+    fn append(&mut self, batches: &[Batch<'_>]) -> Result<(), Error>;
 
-    /// Frees the space of entries that a durable snapshot at `snapshot` covers.
+    /// Frees the space of entries that a durable snapshot at `snapshot` covers. One that is older than the log's own is
+    /// ignored.
     ///
     /// # Errors
     /// The disk failed.

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use raft::eraftpb::{Entry, HardState};
+use proffer_replication::eraftpb::{Entry, HardState};
 
 use super::disk::Disk;
 use super::frame::{self, Builder, Read, Record};

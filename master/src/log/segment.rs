@@ -6,7 +6,7 @@
 //! it can go as soon as a snapshot covers their entries. Head and first frame lie in one sector: they are there whole or
 //! not at all.
 
-use raft::eraftpb::HardState;
+use proffer_replication::eraftpb::HardState;
 
 use super::Position;
 use super::frame::{Builder, SECTOR, SegmentId};

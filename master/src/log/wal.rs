@@ -1,9 +1,9 @@
-//! The write-ahead log: one frame, one write and one sync for every batch.
+//! The write-ahead log: one frame, one write and one sync for batches that are written together.
 
 use std::collections::VecDeque;
 use std::io;
 
-use raft::eraftpb::HardState;
+use proffer_replication::eraftpb::HardState;
 
 use super::disk::Disk;
 use super::frame::{Builder, LENGTH_MAX, SegmentId};
@@ -111,30 +111,44 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    fn write(&mut self, batch: Batch<'_>, keep_entries: bool) -> Result<(), Error> {
+    fn write(&mut self, batches: &[Batch<'_>], keep_entries: bool) -> Result<(), Error> {
         let (mut last, mut snapshot) = (self.last, self.snapshot);
         self.builder.clear();
-        if let Some(position) = batch.snapshot {
-            if position.index < last && !keep_entries {
-                self.builder.truncate(position.index + 1);
-                last = position.index;
+        for batch in batches {
+            if let Some(position) = batch.snapshot {
+                if position.index < last && !keep_entries {
+                    self.builder.truncate(position.index + 1);
+                    last = position.index;
+                }
+                self.builder.snapshot(position);
+                last = last.max(position.index);
+                snapshot = position;
             }
-            self.builder.snapshot(position);
-            last = last.max(position.index);
-            snapshot = position;
-        }
-        if let (Some(first), Some(newest)) = (batch.entries.first(), batch.entries.last()) {
-            if first.index <= last {
-                self.builder.truncate(first.index);
+            if let (Some(first), Some(newest)) = (batch.entries.first(), batch.entries.last()) {
+                if first.index <= last {
+                    self.builder.truncate(first.index);
+                }
+                last = newest.index;
             }
-            last = newest.index;
+            for entry in batch.entries {
+                self.builder.entry(entry);
+            }
         }
-        for entry in batch.entries {
-            self.builder.entry(entry);
-        }
-        if let Some(state) = batch.hard_state {
+        // Of several the last one counts.
+        let hard_state = batches.iter().rev().find_map(|batch| batch.hard_state);
+        if let Some(state) = hard_state {
             self.builder.hard_state(state);
         }
+        self.write_frame()?;
+        (self.last, self.snapshot) = (last, snapshot);
+        if let Some(state) = hard_state {
+            self.hard_state = state.clone();
+        }
+        Ok(())
+    }
+
+    /// Makes what was built durable, in a new segment if there is no room in this one.
+    fn write_frame(&mut self) -> Result<(), Error> {
         let length = self.builder.frame_length();
         if length > LENGTH_MAX {
             let source = io::Error::new(io::ErrorKind::FileTooLarge, format!("a batch of {length} bytes"));
@@ -152,10 +166,6 @@ impl<D: Disk> Wal<D> {
             .sync(&active.file)
             .map_err(|source| fault("sync", &active.name, source))?;
         active.offset += length as u64;
-        (self.last, self.snapshot) = (last, snapshot);
-        if let Some(state) = batch.hard_state {
-            self.hard_state = state.clone();
-        }
         Ok(())
     }
 
@@ -190,17 +200,20 @@ impl<D: Disk> Wal<D> {
 }
 
 impl<D: Disk> LogStore for Wal<D> {
-    fn append(&mut self, batch: Batch<'_>) -> Result<(), Error> {
-        self.guarded(|wal| wal.write(batch, false))
+    fn append(&mut self, batches: &[Batch<'_>]) -> Result<(), Error> {
+        self.guarded(|wal| wal.write(batches, false))
     }
 
     fn compact(&mut self, snapshot: Position) -> Result<(), Error> {
+        if snapshot.index <= self.snapshot.index {
+            return Ok(());
+        }
         self.guarded(|wal| {
             let marker = Batch {
                 snapshot: Some(snapshot),
                 ..Batch::default()
             };
-            wal.write(marker, true)?;
+            wal.write(&[marker], true)?;
             if wal.active.offset > wal.options.segment_bytes / 2 {
                 wal.rotate()?;
             }

@@ -8,42 +8,40 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use proffer_replication::eraftpb::Snapshot;
+use proffer_replication::{Position, position};
 use protobuf::Message as _;
-use raft::eraftpb::{ConfState, Snapshot};
-
-use super::Error;
-use crate::log::Position;
 
 const MAGIC: &[u8; 8] = b"PROFSNP\x01";
 const SUFFIX: &str = ".snapshot";
 
 /// The directory of the snapshots.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Snapshots {
     directory: PathBuf,
 }
 
-/// The snapshot from which every initial member of a group starts: a newcomer that began with an empty log would replay
-/// it and end with no configuration at all.
-pub fn bootstrap(voters: &[u64], data: Vec<u8>) -> Snapshot {
-    let state = ConfState {
-        voters: voters.to_vec(),
-        ..ConfState::default()
-    };
-    let mut snapshot = Snapshot::default();
-    snapshot.mut_metadata().index = 1;
-    snapshot.mut_metadata().term = 1;
-    snapshot.mut_metadata().set_conf_state(state);
-    snapshot.data = data.into();
-    snapshot
-}
-
-/// The place of a snapshot in the log.
-pub(crate) fn position(snapshot: &Snapshot) -> Position {
-    Position {
-        index: snapshot.get_metadata().index,
-        term: snapshot.get_metadata().term,
-    }
+/// A snapshot cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk failed.
+    #[error("cannot {action} snapshot {}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// It is missing or wrong.
+    #[error("snapshot {} is damaged: {problem}. {}", path.display(), crate::log::ADVICE)]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: &'static str,
+    },
 }
 
 impl Snapshots {
@@ -62,7 +60,7 @@ impl Snapshots {
     /// The disk failed.
     pub fn save(&self, snapshot: &Snapshot) -> Result<(), Error> {
         let path = self.path(position(snapshot));
-        self.write(&path, snapshot).map_err(|source| Error::Snapshot {
+        self.write(&path, snapshot).map_err(|source| Error::Io {
             action: "write",
             path,
             source,
@@ -83,14 +81,14 @@ impl Snapshots {
             }
             Err(source) => {
                 let action = "read";
-                return Err(Error::Snapshot { action, path, source });
+                return Err(Error::Io { action, path, source });
             }
         };
         let snapshot = decode(&bytes).map_err(|problem| Error::Damaged {
             path: path.clone(),
             problem,
         })?;
-        if self::position(&snapshot) != position {
+        if proffer_replication::position(&snapshot) != position {
             let problem = "it is not the one that its name says";
             return Err(Error::Damaged { path, problem });
         }
@@ -139,6 +137,8 @@ fn decode(bytes: &[u8]) -> Result<Snapshot, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use proffer_replication::bootstrap;
+
     use super::*;
 
     #[test]

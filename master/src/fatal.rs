@@ -4,7 +4,7 @@
 //! before anything else is said or written, and the next one starts from the log.
 
 /// Runs its closure when a panic unwinds through it, before whatever was made earlier in the same scope is dropped.
-pub(super) struct OnPanic<F: FnMut()>(pub(super) F);
+pub(crate) struct OnPanic<F: FnMut()>(pub(crate) F);
 
 impl<F: FnMut()> Drop for OnPanic<F> {
     fn drop(&mut self) {
@@ -15,7 +15,7 @@ impl<F: FnMut()> Drop for OnPanic<F> {
 }
 
 /// Ends the process. The panic's own message is on stderr already.
-pub(super) fn end_process() {
+pub(crate) fn end_process() {
     tracing::error!(
         "the master panicked and ends; start it again: nothing acknowledged is lost. If it panics again, keep its work \
          directory and the panic's message above for a report"
