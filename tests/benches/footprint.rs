@@ -53,10 +53,10 @@ async fn main() -> anyhow::Result<()> {
 fn memory(cluster: &mut Cluster) -> anyhow::Result<()> {
     let master = cluster.master().pid().context("the master runs")?;
     let agent = cluster.agent(0).pid().context("the agent runs")?;
-    print("master_resident_mib", resident_mib(master)?, "MiB");
-    print("agent_resident_mib", resident_mib(agent)?, "MiB");
+    print("master_resident_mib", bench::resident_mib(master)?, "MiB");
+    print("agent_resident_mib", bench::resident_mib(agent)?, "MiB");
     let shim = shims().into_iter().next().context("no shim runs")?;
-    print("shim_resident_mib", resident_mib(shim)?, "MiB");
+    print("shim_resident_mib", bench::resident_mib(shim)?, "MiB");
     Ok(())
 }
 
@@ -69,16 +69,6 @@ fn shims() -> Vec<u32> {
         })
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect()
-}
-
-fn resident_mib(pid: u32) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .context("no VmRSS")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
-    Ok(kib / 1024.0)
 }
 
 fn print(figure: &str, value: f64, unit: &str) {

@@ -68,6 +68,19 @@ pub fn is_quick() -> bool {
     std::env::args().any(|arg| arg == "--quick")
 }
 
+/// The resident memory of a process, MiB.
+///
+/// # Errors
+/// It has ended.
+pub fn resident_mib(pid: u32) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line
+        .and_then(|line| line.split_whitespace().nth(1))
+        .context("no VmRSS")?;
+    Ok(kib.parse::<f64>()? / 1024.0)
+}
+
 /// Nanoseconds of the monotonic clock, which all processes of the machine share.
 pub fn monotonic_nanos() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

@@ -5,11 +5,15 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use proffer::local::{AgentOptions, ClusterOptions, LocalCluster, LocalProcess, cgroups_left};
+use anyhow::{Context, bail, ensure};
+use proffer::local::{AgentOptions, ClusterOptions, LocalCluster, LocalProcess, ProcessSpec, cgroups_left};
+use proffer_proto::api::masters_client::MastersClient;
+use proffer_proto::masters::{ListMasters, Master, MastersList};
 use proffer_sdk::Masters;
 use proffer_sdk::operator::{AgentClient, OperatorClient};
+use tonic::transport::Endpoint;
 
 use crate::framework::TestFramework;
 
@@ -17,6 +21,9 @@ use crate::framework::TestFramework;
 const PORTS_PER_AGENT: u16 = 20;
 /// Below every ephemeral range in use.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A follower under load is never without something on its way to it.
+const BEHIND_MAX: u64 = 100;
 
 /// A running cluster.
 #[derive(Debug)]
@@ -182,6 +189,71 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until a master leads, and returns its index.
+    pub async fn leader(&mut self) -> anyhow::Result<usize> {
+        Ok(self.local().leader(crate::DEADLINE).await?)
+    }
+
+    /// Kills the leader as `kill -9` does, and returns its index.
+    pub async fn kill_leader(&mut self) -> anyhow::Result<usize> {
+        let leader = self.leader().await?;
+        self.local().kill_master(leader);
+        Ok(leader)
+    }
+
+    /// The group as its leader knows it.
+    ///
+    /// # Errors
+    /// No master leads.
+    pub async fn group(&mut self) -> anyhow::Result<MastersList> {
+        let leader = self.leader().await?;
+        let address = self.local().master_addresses()[leader].clone();
+        group_at(&address).await
+    }
+
+    /// Waits until the group is as `holds` says.
+    pub async fn wait_for_group(&mut self, what: &str, holds: impl Fn(&MastersList) -> bool) -> anyhow::Result<()> {
+        let deadline = Instant::now() + crate::DEADLINE;
+        loop {
+            let seen = self.group().await;
+            if seen.as_ref().is_ok_and(&holds) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "waited for {what} in vain: {seen:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until every member is reached by the leader and lacks nothing.
+    pub async fn caught_up(&mut self) -> anyhow::Result<()> {
+        let whole = |group: &MastersList| {
+            let up = |master: &Master| master.leads || (master.reachable() && master.behind_entries() <= BEHIND_MAX);
+            group.masters.iter().all(up)
+        };
+        self.wait_for_group("all masters to have caught up", whole).await
+    }
+
+    /// Starts one more master, which is not of the cluster's own count; returns it and its address.
+    pub async fn newcomer(&mut self, name: &str, args: &[String]) -> anyhow::Result<(LocalProcess, String)> {
+        let directory = self.local().directory().join(name);
+        let mut all = vec![
+            "master".to_owned(),
+            "--listen=127.0.0.1:0".to_owned(),
+            format!("--work-dir={}", directory.join("work").display()),
+        ];
+        all.extend_from_slice(args);
+        let mut process = LocalProcess::start(ProcessSpec {
+            name: name.to_owned(),
+            program: built("proffer-under-test")?,
+            args: all,
+            environment: Vec::new(),
+            directory,
+        })?;
+        let address = process.address(crate::DEADLINE).await?;
+        process.spec_mut().args[1] = format!("--listen={address}");
+        Ok((process, address))
+    }
+
     /// A framework of this test, subscribed.
     pub async fn framework(&mut self, name: &str) -> anyhow::Result<TestFramework> {
         TestFramework::subscribe(self.masters(), proffer_sdk::Framework::new(name).build()).await
@@ -253,6 +325,16 @@ impl Drop for Cluster {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
+}
+
+/// The group as the master at that address knows it.
+///
+/// # Errors
+/// It does not answer.
+pub async fn group_at(address: &str) -> anyhow::Result<MastersList> {
+    let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
+    let list = MastersClient::new(channel).list(ListMasters {}).await?;
+    Ok(list.into_inner())
 }
 
 /// Ports that no other cluster of this process uses; two test processes at once begin at different places.

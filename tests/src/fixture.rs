@@ -133,7 +133,9 @@ impl Fixture {
 /// The master does not do what is asked of it, or `into` exists.
 pub async fn record(program: &Path, into: &Path) -> anyhow::Result<()> {
     ensure!(!into.exists(), "{} exists", into.display());
-    let directory = tempfile::Builder::new().prefix("proffer-record-").tempdir_in("/var/tmp")?;
+    let directory = tempfile::Builder::new()
+        .prefix("proffer-record-")
+        .tempdir_in("/var/tmp")?;
     let work = directory.path().join("work");
     let mut args = vec![format!("--work-dir={}", work.display())];
     args.extend(
@@ -208,7 +210,10 @@ async fn populate(address: &str) -> anyhow::Result<(Expected, impl Sized)> {
     let others = [steady.id.clone()];
     until("the lost agent to be unreachable", async || {
         let listed = operator.get_agents().await?.agents;
-        Ok(listed.iter().map(|agent| agent.agent_info.id.clone().unwrap_or_default()).eq(others.clone()))
+        Ok(listed
+            .iter()
+            .map(|agent| agent.agent_info.id.clone().unwrap_or_default())
+            .eq(others.clone()))
     })
     .await?;
 
@@ -267,7 +272,9 @@ pub fn agent_info(hostname: &str, id: Option<&str>) -> AgentInfo {
     AgentInfo {
         hostname: hostname.to_owned(),
         resources: resources.unwrap_or_default(),
-        id: id.map(|value| AgentId { value: value.to_owned() }),
+        id: id.map(|value| AgentId {
+            value: value.to_owned(),
+        }),
         ..Default::default()
     }
 }
@@ -286,7 +293,9 @@ pub async fn attach(address: &str, info: AgentInfo) -> anyhow::Result<Attached> 
         ..Default::default()
     };
     outbound.send(message(agent_message::Body::Register(register))).await?;
-    let stream = AgentLinkClient::new(channel).attach(ReceiverStream::new(sending)).await?;
+    let stream = AgentLinkClient::new(channel)
+        .attach(ReceiverStream::new(sending))
+        .await?;
     let mut stream = stream.into_inner();
     let first = tokio::time::timeout(crate::DEADLINE, stream.message()).await??;
     let id = match first.and_then(|first| first.body) {
@@ -296,8 +305,12 @@ pub async fn attach(address: &str, info: AgentInfo) -> anyhow::Result<Attached> 
     };
     let answering = tokio::spawn(async move {
         while let Ok(Some(heard)) = stream.message().await {
-            let Some(master_message::Body::Ping(ping)) = heard.body else { continue };
-            let pong = Pong { sequence: ping.sequence };
+            let Some(master_message::Body::Ping(ping)) = heard.body else {
+                continue;
+            };
+            let pong = Pong {
+                sequence: ping.sequence,
+            };
             if outbound.send(message(agent_message::Body::Pong(pong))).await.is_err() {
                 return;
             }

@@ -98,7 +98,10 @@ impl Agent {
 
     /// Ends the tasks whose time has come. Without a stream (`out` is `None`) the updates wait.
     pub(super) fn tick(&mut self, now: Instant, out: &mut Vec<AgentMessage>) {
-        let over = self.tasks.iter().filter(|(_, task)| task.ends_at.is_some_and(|at| at <= now));
+        let over = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.ends_at.is_some_and(|at| at <= now));
         for name in over.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             self.change(now, &name, TaskState::TaskFinished, out);
         }
@@ -111,7 +114,11 @@ impl Agent {
 
     /// When [`Agent::tick`] is due.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.tasks.values().flat_map(|task| [task.ends_at, task.retry_at]).flatten().min()
+        self.tasks
+            .values()
+            .flat_map(|task| [task.ends_at, task.retry_at])
+            .flatten()
+            .min()
     }
 
     fn launch(&mut self, now: Instant, launch: link::Launch, out: &mut Vec<AgentMessage>) {
@@ -141,9 +148,7 @@ impl Agent {
             task_id: task.wire.task_id.clone(),
             state: state.into(),
             agent_id: Some(task.wire.agent_id.clone()),
-            executor_id: Some(v1::ExecutorId {
-                value: name.1.clone(),
-            }),
+            executor_id: Some(v1::ExecutorId { value: name.1.clone() }),
             source: Some(v1::task_status::Source::Executor.into()),
             uuid: Some(uuid.to_vec()),
             ..Default::default()
@@ -287,7 +292,9 @@ mod tests {
             Some(agent_message::Body::StatusUpdate(update)) => Some(update.status),
             _ => None,
         });
-        updates.map(|status| (status.state(), status.uuid.clone().unwrap_or_default())).collect()
+        updates
+            .map(|status| (status.state(), status.uuid.clone().unwrap_or_default()))
+            .collect()
     }
 
     fn acknowledge(uuid: Vec<u8>) -> MasterMessage {
@@ -305,7 +312,10 @@ mod tests {
         let ledger = Arc::new(Ledger::default());
         let mut agent = Agent::new(v1::AgentInfo::default(), ledger.clone());
         let (mut out, mut now) = (Vec::new(), Instant::now());
-        assert_eq!(agent.handle(now, registered(), &mut out), News::Registered(Duration::from_secs(15)));
+        assert_eq!(
+            agent.handle(now, registered(), &mut out),
+            News::Registered(Duration::from_secs(15))
+        );
         agent.handle(now, launch("sleep 3"), &mut out);
         let running = states(&mut out);
         assert_eq!(running.len(), 1);

@@ -183,7 +183,11 @@ impl Fleet {
 
     /// The ids of all updates that were made.
     pub fn updates(&self) -> Vec<[u8; 16]> {
-        self.ledger.updates.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.ledger
+            .updates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     async fn until(&self, what: &str, deadline: Duration, holds: impl Fn(&Ledger) -> bool) -> anyhow::Result<()> {

@@ -119,7 +119,10 @@ impl Flood {
     /// `deadline` passed.
     pub async fn running(&self, tasks: usize, deadline: Duration) -> anyhow::Result<()> {
         let running = |inner: &Inner| {
-            let known = inner.alive.values().filter(|state| **state == Some(TaskState::TaskRunning));
+            let known = inner
+                .alive
+                .values()
+                .filter(|state| **state == Some(TaskState::TaskRunning));
             (known.count() >= tasks).then_some(())
         };
         self.until(&format!("{tasks} running tasks"), deadline, running).await
@@ -130,13 +133,18 @@ impl Flood {
     /// # Errors
     /// `deadline` passed.
     pub async fn all_ended(&self, deadline: Duration) -> anyhow::Result<()> {
-        self.until("all tasks to end", deadline, |inner| inner.alive.is_empty().then_some(())).await
+        self.until("all tasks to end", deadline, |inner| {
+            inner.alive.is_empty().then_some(())
+        })
+        .await
     }
 
     /// Which of these updates were never heard.
     pub fn unheard<'a>(&self, updates: impl IntoIterator<Item = &'a [u8; 16]>) -> Vec<[u8; 16]> {
         let inner = self.books.inner();
-        let lost = updates.into_iter().filter(|uuid| !inner.heard.contains(uuid.as_slice()));
+        let lost = updates
+            .into_iter()
+            .filter(|uuid| !inner.heard.contains(uuid.as_slice()));
         lost.copied().collect()
     }
 
@@ -147,12 +155,7 @@ impl Flood {
         tasks.into_iter().filter(|task| !known(task)).collect()
     }
 
-    async fn until<T>(
-        &self,
-        what: &str,
-        deadline: Duration,
-        find: impl Fn(&Inner) -> Option<T>,
-    ) -> anyhow::Result<T> {
+    async fn until<T>(&self, what: &str, deadline: Duration, find: impl Fn(&Inner) -> Option<T>) -> anyhow::Result<T> {
         let looking = async {
             loop {
                 let changed = self.books.changed.notified();
@@ -228,7 +231,10 @@ struct Session<'a> {
 impl Session<'_> {
     async fn handle(&self, event: Event) -> anyhow::Result<()> {
         match event.r#type() {
-            event::Type::Offers => self.offers(event.offers.map(|offers| offers.offers).unwrap_or_default()).await,
+            event::Type::Offers => {
+                self.offers(event.offers.map(|offers| offers.offers).unwrap_or_default())
+                    .await
+            }
             event::Type::Update => {
                 let status = event.update.context("an UPDATE has a status")?.status;
                 self.update(status).await;
@@ -272,7 +278,9 @@ impl Session<'_> {
             let name = format!("{}-{}", self.options.name, inner.launched);
             let task = Task::command(&self.options.name, &self.options.line);
             let task = task.cpus(0.1).mem(32.0).with_id(&name);
-            let Some(placement) = matcher.place(task.shape()) else { break };
+            let Some(placement) = matcher.place(task.shape()) else {
+                break;
+            };
             infos.push(task.at(&placement));
             inner.launched += 1;
             inner.alive.insert(name, None);
@@ -315,7 +323,10 @@ impl Session<'_> {
     async fn ask_after_silent(&self) {
         let silent: Vec<_> = {
             let inner = self.books.inner();
-            let silent = inner.alive.iter().filter(|(_, state)| **state != Some(TaskState::TaskRunning));
+            let silent = inner
+                .alive
+                .iter()
+                .filter(|(_, state)| **state != Some(TaskState::TaskRunning));
             silent.map(|(task, _)| (TaskId { value: task.clone() }, None)).collect()
         };
         if !silent.is_empty() {

@@ -87,13 +87,7 @@ pub(super) async fn run(
     }
 }
 
-async fn attach(
-    agent: &mut Agent,
-    lines: &Lines,
-    master: &str,
-    ledger: &Ledger,
-    round: &mut Option<u64>,
-) -> Ended {
+async fn attach(agent: &mut Agent, lines: &Lines, master: &str, ledger: &Ledger, round: &mut Option<u64>) -> Ended {
     let Ok(channel) = lines.channel(master) else {
         return Ended::default();
     };
@@ -172,7 +166,9 @@ impl Drop for Registration<'_> {
 
 fn refused(status: &tonic::Status) -> Ended {
     let leader = status.metadata().get(proffer_sdk::LEADER_METADATA);
-    let leader = leader.and_then(|leader| leader.to_str().ok()).filter(|leader| !leader.is_empty());
+    let leader = leader
+        .and_then(|leader| leader.to_str().ok())
+        .filter(|leader| !leader.is_empty());
     Ended {
         registered: false,
         leader: leader.map(str::to_owned),

@@ -1,0 +1,162 @@
+//! Committed writes a second: three masters on the loopback, fsync on, against three members of etcd and a bare loop that
+//! appends and syncs, in turn in one run.
+//!
+//! `cargo bench -p proffer-tests --bench raft [-- --quick]`
+//!
+//! A write is a put of 256 bytes into the frameworks' state, made over gRPC at the leader: a `WriteState` change of the
+//! registry. etcd gets the same keys and values through the same gRPC library. The bare loop writes as many records as are
+//! in flight, each as long as a log record, with one write and one fdatasync: no log could do better with that many
+//! callers that wait. Ratios are of medians over the rounds; absolute figures are those of the best round.
+
+mod bare;
+mod etcd;
+mod masters;
+
+use std::time::Duration;
+
+use proffer_tests::bench::{self, Figure};
+use proffer_tests::load::puts::Puts;
+
+use self::bare::Growth;
+use self::etcd::Etcd;
+use self::masters::Masters;
+
+const BENCH: &str = "raft";
+const IN_FLIGHT: [usize; 3] = [1, 16, 256];
+
+/// The writes a second of every round, by what was measured.
+#[derive(Debug, Default)]
+struct Rates {
+    ours: Vec<f64>,
+    etcd: Vec<f64>,
+    bare: Vec<f64>,
+    preallocated: Vec<f64>,
+    /// Of all rounds.
+    our_latencies_ms: Vec<f64>,
+    etcd_latencies_ms: Vec<f64>,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> anyhow::Result<()> {
+    bench::print_machine(BENCH);
+    let (rounds, window) = match bench::is_quick() {
+        true => (2, Duration::from_millis(400)),
+        false => (9, Duration::from_secs(2)),
+    };
+    let directory = tempfile::Builder::new()
+        .prefix("proffer-bench-raft-")
+        .tempdir_in("/var/tmp")?;
+    let mut masters = Masters::start().await?;
+    let etcd = Etcd::start(directory.path()).await?;
+    if etcd.is_none() {
+        println!("skipped: etcd is not installed (Debian: apt-get install etcd-server); nothing is compared with it");
+    }
+    let mut rates = IN_FLIGHT.map(|_| Rates::default());
+    for round in 0..rounds {
+        for (in_flight, rates) in IN_FLIGHT.into_iter().zip(&mut rates) {
+            let puts = Puts {
+                in_flight,
+                keys_per_caller: 4,
+                value_bytes: 256,
+                window,
+                count: u64::MAX,
+            };
+            let ours = masters.measure(puts).await?;
+            rates.ours.push(ours.per_second);
+            rates.our_latencies_ms.extend(ours.latencies_ms);
+            if let Some(etcd) = &etcd {
+                let theirs = etcd.measure(puts).await?;
+                rates.etcd.push(theirs.per_second);
+                rates.etcd_latencies_ms.extend(theirs.latencies_ms);
+            }
+            let half = window / 2;
+            rates
+                .bare
+                .push(bare::measure(directory.path(), in_flight, half, Growth::Appended)?);
+            rates
+                .preallocated
+                .push(bare::measure(directory.path(), in_flight, half, Growth::Preallocated)?);
+            eprintln!(
+                "{BENCH}: round {round}, {in_flight} in flight: masters {:.0}/s, etcd {:.0}/s, bare loop {:.0}/s, \
+                 preallocated {:.0}/s",
+                last(&rates.ours),
+                last(&rates.etcd),
+                last(&rates.bare),
+                last(&rates.preallocated)
+            );
+        }
+    }
+    for (in_flight, rates) in IN_FLIGHT.into_iter().zip(&mut rates) {
+        print_rates(in_flight, rates);
+    }
+    for (index, mib) in masters.resident_mib()?.into_iter().enumerate() {
+        print(&format!("master_{index}_resident_mib"), mib, "MiB", 1);
+    }
+    for (index, mib) in etcd.iter().flat_map(|etcd| etcd.resident_mib()).enumerate() {
+        print(&format!("etcd_{index}_resident_mib"), mib, "MiB", 1);
+    }
+    masters.stop().await
+}
+
+fn print_rates(in_flight: usize, rates: &mut Rates) {
+    let samples = rates.ours.len();
+    let sides = [
+        ("masters", &rates.ours),
+        ("etcd", &rates.etcd),
+        ("bare_loop", &rates.bare),
+        ("bare_loop_preallocated", &rates.preallocated),
+    ];
+    for (name, values) in sides {
+        let best = values.iter().copied().max_by(f64::total_cmp);
+        if let Some(best) = best {
+            print(
+                &format!("{name}_best_{in_flight}_in_flight_per_s"),
+                best,
+                "1/s",
+                samples,
+            );
+        }
+    }
+    let ours = median(&rates.ours);
+    for (name, values) in &sides[1..] {
+        if !values.is_empty() {
+            print(
+                &format!("ratio_to_{name}_{in_flight}_in_flight"),
+                ours / median(values),
+                "1",
+                samples,
+            );
+        }
+    }
+    bench::print_percentiles(
+        BENCH,
+        &format!("masters_put_{in_flight}_in_flight"),
+        "ms",
+        &mut rates.our_latencies_ms,
+    );
+    if !rates.etcd_latencies_ms.is_empty() {
+        let name = format!("etcd_put_{in_flight}_in_flight");
+        bench::print_percentiles(BENCH, &name, "ms", &mut rates.etcd_latencies_ms);
+    }
+}
+
+fn print(figure: &str, value: f64, unit: &str, samples: usize) {
+    Figure {
+        bench: BENCH,
+        figure,
+        value,
+        unit,
+        samples,
+    }
+    .print();
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    bench::percentile(&sorted, 0.5)
+}
+
+fn last(values: &[f64]) -> f64 {
+    values.last().copied().unwrap_or(f64::NAN)
+}
