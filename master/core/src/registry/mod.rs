@@ -19,8 +19,8 @@ pub use members::REMOVED_MEMBERS_MAX;
 
 /// The level of a registry that says nothing of it.
 const LEVEL_FIRST: u32 = 1;
-/// What the namespaces that belong to frameworks begin with; the framework's id follows.
-const OWNED_PREFIX: &str = "framework/";
+/// What the namespaces of the state that belong to frameworks begin with; the framework's id follows.
+pub const OWNED_PREFIX: &str = "framework/";
 
 /// The registry as it is after the changes so far.
 #[derive(Debug, Default)]
