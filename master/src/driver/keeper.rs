@@ -267,10 +267,7 @@ impl Worker {
             return;
         };
         self.index = *last;
-        match decoded
-            .iter()
-            .try_for_each(|(index, change)| registry.apply(*index, change))
-        {
+        match registry.apply_all(&decoded) {
             Ok(()) => {
                 self.unflushed.get_or_insert_with(Instant::now);
             }

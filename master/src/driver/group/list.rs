@@ -10,7 +10,7 @@ use proffer_replication::Status;
 use crate::driver::Driver;
 
 impl Driver {
-    pub(super) fn masters_list(&self) -> MastersList {
+    pub(in crate::driver) fn masters_list(&self) -> MastersList {
         let status = self.member.status();
         let members = self.master.members();
         let ids: BTreeSet<u64> = [&status.voters, &status.voters_outgoing, &status.learners]

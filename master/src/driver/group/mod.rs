@@ -239,7 +239,7 @@ impl Driver {
     }
 
     /// Proposes a change of the registry; `None` where this master does not lead (any more).
-    fn propose_own(&mut self, body: Body) -> Option<u64> {
+    pub(super) fn propose_own(&mut self, body: Body) -> Option<u64> {
         let number = self.group.next_number();
         let change = Change { body: Some(body) };
         self.member
