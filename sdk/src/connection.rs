@@ -12,16 +12,16 @@ use proffer_proto::v1::scheduler::event::{self, Subscribed};
 use proffer_proto::v1::scheduler::{Call, Event, call};
 use tokio::time::Instant;
 use tonic::Streaming;
+use tonic::transport::Channel;
 
 use crate::calls::{CallError, Calls, STREAM_ID_METADATA};
-use crate::masters::{Finder, Masters, channel, leader_of};
+use crate::finder::{Failed, Finder};
+use crate::masters::{Masters, channel, leader_of};
 
 /// The interval of heartbeats where the master does not say.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// So many heartbeats missing in a row end a subscription.
 const HEARTBEATS_MISSED_MAX: u32 = 5;
-/// An answer to SUBSCRIBE takes one commit of the registry.
-const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The largest message; OFFERS of 10,000 agents is about 5 MiB.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -87,73 +87,69 @@ impl Connector {
         };
         loop {
             let address = self.finder.candidate();
-            let failure = match subscribe_at(&address, call.clone()).await {
+            let failed = match self.subscribe_at(&address, call.clone()).await {
                 Ok(subscription) => {
                     self.finder.found(&address);
                     return Ok(subscription);
                 }
-                Err(failure) => failure,
-            };
-            let leader = match failure {
-                Failure::Rejected(text) => return Err(SubscribeRejected(text)),
-                Failure::NotLeader(leader) => {
-                    tracing::debug!(master = address, leader, "master does not lead");
-                    leader
-                }
-                Failure::Unreachable(text) => {
-                    tracing::debug!(master = address, error = text, "master does not answer");
-                    None
+                Err(Failure::Rejected(text)) => return Err(SubscribeRejected(text)),
+                Err(Failure::Useless(failed, why)) => {
+                    tracing::debug!(master = address, ?failed, why, "cannot subscribe there");
+                    failed
                 }
             };
-            tokio::time::sleep(self.finder.failed(leader)).await;
+            tokio::time::sleep(self.finder.failed(failed)).await;
         }
+    }
+
+    async fn subscribe_at(&self, address: &str, call: Call) -> Result<(Events, Calls), Failure> {
+        let channel = channel(address, self.finder.connect_timeout())
+            .await
+            .map_err(|why| Failure::Useless(Failed::Unreachable, why))?;
+        // An answer takes one commit of the registry.
+        let subscribed = tokio::time::timeout(self.finder.answer_timeout(), subscribe(channel, call)).await;
+        subscribed.unwrap_or_else(|_| {
+            let why = "no answer to SUBSCRIBE in time".to_owned();
+            Err(Failure::Useless(Failed::Silent, why))
+        })
     }
 }
 
 enum Failure {
     Rejected(String),
-    NotLeader(Option<String>),
-    Unreachable(String),
+    /// The next master is asked.
+    Useless(Failed, String),
 }
 
 impl Failure {
     fn from_status(status: &tonic::Status) -> Self {
         match (CallError::from_status(status), status.code()) {
-            (_, tonic::Code::Unavailable) => Failure::NotLeader(leader_of(status)),
-            (CallError::Rejected(text) | CallError::NotSubscribed(text), _) => Failure::Rejected(text),
-            (CallError::Disconnected(text), _) => Failure::Unreachable(text),
+            (CallError::Rejected(text), _) | (CallError::NotSubscribed(text), tonic::Code::FailedPrecondition) => {
+                Failure::Rejected(text)
+            }
+            (error, _) => Failure::Useless(Failed::NotLeading(leader_of(status)), error.to_string()),
         }
+    }
+
+    fn broken(why: impl Into<String>) -> Self {
+        Failure::Useless(Failed::NotLeading(None), why.into())
     }
 }
 
-async fn subscribe_at(address: &str, call: Call) -> Result<(Events, Calls), Failure> {
-    let channel = channel(address)
-        .await
-        .map_err(|error| Failure::Unreachable(error.to_string()))?;
+async fn subscribe(channel: Channel, call: Call) -> Result<(Events, Calls), Failure> {
     let mut client = SchedulerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let opened = async {
-        let response = client
-            .subscribe(call)
-            .await
-            .map_err(|status| Failure::from_status(&status))?;
-        let stream_id = response.metadata().get(STREAM_ID_METADATA).cloned();
-        let mut stream = response.into_inner();
-        let first = stream.message().await.map_err(|status| Failure::from_status(&status))?;
-        Ok((stream_id, stream, first))
-    };
-    let (stream_id, stream, first) = tokio::time::timeout(SUBSCRIBE_TIMEOUT, opened)
-        .await
-        .map_err(|_| Failure::Unreachable("no answer to SUBSCRIBE in time".into()))??;
-    let first = first.ok_or_else(|| Failure::Unreachable("the stream ended before SUBSCRIBED".into()))?;
+    let opened = client.subscribe(call).await;
+    let response = opened.map_err(|status| Failure::from_status(&status))?;
+    let stream_id = response.metadata().get(STREAM_ID_METADATA).cloned();
+    let mut stream = response.into_inner();
+    let first = stream.message().await.map_err(|status| Failure::from_status(&status))?;
+    let first = first.ok_or_else(|| Failure::broken("the stream ended before SUBSCRIBED"))?;
     if let Some(error) = first.error {
         return Err(Failure::Rejected(error.message));
     }
-    let subscribed = first
-        .subscribed
-        .clone()
-        .ok_or_else(|| Failure::Unreachable("the first event is not SUBSCRIBED".into()))?;
-    let stream_id =
-        stream_id.ok_or_else(|| Failure::Unreachable(format!("no `{STREAM_ID_METADATA}` in the answer")))?;
+    let subscribed = first.subscribed.clone();
+    let subscribed = subscribed.ok_or_else(|| Failure::broken("the first event is not SUBSCRIBED"))?;
+    let stream_id = stream_id.ok_or_else(|| Failure::broken(format!("no `{STREAM_ID_METADATA}` in the answer")))?;
     let calls = Calls::new(client, stream_id, subscribed.framework_id.clone());
     Ok((Events::new(stream, subscribed, first), calls))
 }

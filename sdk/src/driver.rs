@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::backoff::Backoff;
 use crate::calls::{CallError, Calls, build};
 use crate::connection::{Connector, Disconnected, Events, SubscribeRejected, is_heartbeat};
-use crate::masters::Backoff;
 use crate::offers::accepts;
 use crate::reconcile::Reconciler;
 use crate::scheduler::{Context, Ending, Offers, Options, Outbox, Scheduler, Sender, filters, outlives_subscription};

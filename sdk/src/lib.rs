@@ -8,8 +8,8 @@
 //!   of every known task after each subscription until it is answered, repeats kills until they are done, and declines
 //!   the offers that the scheduler does not use.
 //!
-//! [`offers::Matcher`] places [`Task`]s on offers; [`operator`] has the clients of the operator APIs; a framework is
-//! tested without a cluster by [`testing::FakeMaster`].
+//! [`offers::Matcher`] places [`Task`]s on offers; [`State`] keeps a framework's facts at the masters; [`operator`] has the clients
+//! of the operator APIs; a framework is tested without a cluster by [`testing::FakeMaster`].
 //!
 //! # A complete framework
 //!
@@ -78,15 +78,19 @@
 //! }
 //! ```
 
+mod backoff;
 mod calls;
 mod connection;
 mod driver;
+mod finder;
 mod framework;
+mod leader;
 mod masters;
 pub mod offers;
 pub mod operator;
 mod reconcile;
 mod scheduler;
+pub mod state;
 pub mod task;
 mod tasks;
 pub mod testing;
@@ -98,5 +102,6 @@ pub use framework::Framework;
 pub use masters::{DEFAULT_PORT, InvalidMasters, LEADER_METADATA, Masters};
 pub use proffer_proto as proto;
 pub use scheduler::{Context, Offers, Options, Scheduler, Sender};
+pub use state::State;
 pub use task::Task;
 pub use tasks::{KnownTask, TaskTable, is_terminal};

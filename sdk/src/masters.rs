@@ -1,8 +1,4 @@
-//! Where the masters are, and which of them leads.
-//!
-//! Only the leading master answers calls. The others answer gRPC `UNAVAILABLE` with the metadata `proffer-leader:
-//! host:port` where they know the leader. A finder tries the configured masters in turn, follows that hint, and waits
-//! with jittered exponential back-off between rounds in which nobody led.
+//! Where the masters are, and how they are connected to.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,10 +12,10 @@ pub const LEADER_METADATA: &str = "proffer-leader";
 /// The port of a master where an address does not name one.
 pub const DEFAULT_PORT: u16 = 5050;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A connection on which nothing came for so long is asked for a sign of life.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
+/// How long the sign may take: a peer that is gone, or stands still, is left after six seconds.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The configured masters of one cluster, at least one, as `host:port`.
 ///
@@ -99,107 +95,30 @@ fn parse_address(text: &str) -> Result<String, InvalidMasters> {
     Ok(format!("{host}:{port}"))
 }
 
-/// Chooses the master to try next. One lives as long as its owner, so that the last leader is tried first.
-#[derive(Debug)]
-pub(crate) struct Finder {
-    masters: Masters,
-    /// The last leader, or whom a follower named.
-    hint: Option<String>,
-    next: usize,
-    /// Attempts since the last success.
-    failures: u32,
-    backoff: Backoff,
-}
-
-impl Finder {
-    pub(crate) fn new(masters: Masters) -> Self {
-        Finder {
-            masters,
-            hint: None,
-            next: 0,
-            failures: 0,
-            backoff: Backoff::new(BACKOFF_MIN, BACKOFF_MAX),
-        }
-    }
-
-    /// The address to try now.
-    pub(crate) fn candidate(&mut self) -> String {
-        self.hint.take().unwrap_or_else(|| {
-            let address = self.masters.addresses[self.next % self.masters.addresses.len()].clone();
-            self.next += 1;
-            address
-        })
-    }
-
-    /// The candidate leads.
-    pub(crate) fn found(&mut self, address: &str) {
-        self.hint = Some(address.to_owned());
-        self.failures = 0;
-        self.backoff.reset();
-    }
-
-    /// The candidate failed, perhaps naming the leader: how long to wait before the next attempt.
-    pub(crate) fn failed(&mut self, leader: Option<String>) -> Duration {
-        self.failures += 1;
-        // The first hint of a round is followed at once; masters that name each other in a circle are not.
-        let round = self.masters.addresses.len() as u32 + 1;
-        let round_is_over = self.failures.is_multiple_of(round);
-        let followed = leader.is_some() && !round_is_over;
-        self.hint = leader;
-        if !followed && (round_is_over || self.masters.addresses.len() == 1) {
-            self.backoff.next_delay()
-        } else {
-            Duration::ZERO
-        }
-    }
-}
-
 /// The leader that a follower named in its refusal.
 pub(crate) fn leader_of(status: &tonic::Status) -> Option<String> {
     let address = status.metadata().get(LEADER_METADATA)?.to_str().ok()?;
     parse_address(address).ok()
 }
 
-/// Opens a channel to one master or agent.
-pub(crate) async fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
-    Endpoint::from_shared(format!("http://{address}"))?
-        .connect_timeout(CONNECT_TIMEOUT)
+/// Opens a channel to one master or agent; the error says which and why.
+pub(crate) async fn channel(address: &str, timeout: Duration) -> Result<Channel, String> {
+    let failed = |error: tonic::transport::Error| format!("{address}: {}", cause_of(&error));
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(failed)?;
+    let endpoint = endpoint
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-}
-
-/// Exponential back-off; each delay is drawn from the upper half of its step.
-#[derive(Debug, Clone)]
-pub(crate) struct Backoff {
-    min: Duration,
-    max: Duration,
-    step: Duration,
-}
-
-impl Backoff {
-    pub(crate) fn new(min: Duration, max: Duration) -> Self {
-        Backoff { min, max, step: min }
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.step = self.min;
-    }
-
-    pub(crate) fn next_delay(&mut self) -> Duration {
-        let half = self.step / 2;
-        self.step = (self.step * 2).min(self.max);
-        half + half.mul_f64(random_fraction())
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true);
+    match tokio::time::timeout(timeout, endpoint.connect()).await {
+        Ok(connected) => connected.map_err(failed),
+        Err(_) => Err(format!("{address}: no connection within {} ms", timeout.as_millis())),
     }
 }
 
-/// Uniform in [0, 1).
-fn random_fraction() -> f64 {
-    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
-    (high >> 32) as f64 / (1u64 << 32) as f64
+/// The innermost cause: the outer ones say only that the transport failed.
+fn cause_of(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), cause_of)
 }
 
 #[cfg(test)]
@@ -220,33 +139,5 @@ mod tests {
             assert!(error.contains(part), "{text}: {error}");
         }
         assert_eq!("[::1]:7".parse::<Masters>().unwrap().addresses(), ["[::1]:7"]);
-    }
-
-    #[test]
-    fn back_off_doubles_to_its_maximum_and_is_jittered() {
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(300));
-        for step in [50, 100, 200, 300, 300] {
-            let delay = backoff.next_delay();
-            assert!(
-                delay >= Duration::from_millis(step / 2) && delay <= Duration::from_millis(step),
-                "{delay:?}"
-            );
-        }
-        backoff.reset();
-        assert!(backoff.next_delay() <= Duration::from_millis(50));
-    }
-
-    #[test]
-    fn a_named_leader_is_tried_at_once_and_a_circle_backs_off() {
-        let mut finder = Finder::new("a:1,b:1".parse().unwrap());
-        assert_eq!(finder.candidate(), "a:1");
-        assert_eq!(finder.failed(Some("c:9".into())), Duration::ZERO);
-        assert_eq!(finder.candidate(), "c:9");
-        let waited: Duration = (0..8).map(|_| finder.failed(Some("c:9".into()))).sum();
-        assert!(waited > Duration::ZERO);
-        finder.found("c:9");
-        assert_eq!(finder.candidate(), "c:9");
-        assert_eq!(finder.failed(None), Duration::ZERO, "the other masters come first");
-        assert_eq!(finder.candidate(), "b:1");
     }
 }

@@ -9,7 +9,12 @@ use tonic::transport::Channel;
 
 use crate::calls::CallError;
 use crate::connection::MESSAGE_BYTES_MAX;
-use crate::masters::{Finder, Masters, channel, leader_of};
+use crate::finder::Failed;
+use crate::leader::{Connection, Leader};
+use crate::masters::{Masters, channel, leader_of};
+
+/// How long a connection to an agent may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Asks the leading master, following it where it changes.
 ///
@@ -25,9 +30,10 @@ use crate::masters::{Finder, Masters, channel, leader_of};
 /// ```
 #[derive(Debug)]
 pub struct OperatorClient {
-    finder: Finder,
+    leader: Leader,
     timeout: Duration,
-    leader: Option<(String, GrpcClient<Channel>)>,
+    /// Who answered last.
+    address: Option<String>,
 }
 
 impl OperatorClient {
@@ -37,9 +43,9 @@ impl OperatorClient {
     /// Connects at the first call.
     pub fn new(masters: Masters) -> Self {
         OperatorClient {
-            finder: Finder::new(masters),
+            leader: Leader::new(masters),
             timeout: Self::TIMEOUT,
-            leader: None,
+            address: None,
         }
     }
 
@@ -51,61 +57,33 @@ impl OperatorClient {
 
     /// The address of the master that answered last.
     pub fn leader(&self) -> Option<&str> {
-        self.leader.as_ref().map(|(address, _)| address.as_str())
+        self.address.as_deref()
     }
 
     /// Makes any call. It is repeated at the next master where one does not lead or does not answer, so a call that
     /// changes something may be carried out although the answer is an error.
     pub async fn submit(&mut self, call: master::Call) -> Result<master::Response, CallError> {
-        let mut last = CallError::Disconnected("no master answered in time".into());
         let tried = tokio::time::timeout(self.timeout, async {
             loop {
-                match self.attempt(&call).await {
-                    Ok(response) => return Ok(response),
-                    Err((error, _)) if error.is_rejection() => return Err(error),
-                    Err((error, leader)) => {
-                        last = error;
-                        self.leader = None;
-                        tokio::time::sleep(self.finder.failed(leader)).await;
+                let connection = self.leader.connection().await;
+                match attempt(&connection, call.clone()).await {
+                    Ok(response) => {
+                        self.leader.confirm(&connection).await;
+                        self.address = Some(connection.address.clone());
+                        return Ok(response);
                     }
+                    Err((error, _)) if error.is_rejection() => {
+                        self.leader.confirm(&connection).await;
+                        return Err(error);
+                    }
+                    Err((error, failed)) => self.leader.failed(&connection, failed, error.to_string()).await,
                 }
             }
         })
         .await;
-        tried.unwrap_or(Err(last))
-    }
-
-    async fn attempt(&mut self, call: &master::Call) -> Result<master::Response, (CallError, Option<String>)> {
-        let (address, mut client) = match self.leader.take() {
-            Some(leader) => leader,
-            None => {
-                let address = self.finder.candidate();
-                let unreachable = |error: tonic::transport::Error| {
-                    (
-                        CallError::Disconnected(format!("{address}: {}", source_of(&error))),
-                        None,
-                    )
-                };
-                let channel = channel(&address).await.map_err(unreachable)?;
-                let client = GrpcClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-                (address, client)
-            }
-        };
-        let answer = client.submit(call.clone()).await;
-        match answer {
-            Ok(response) => {
-                self.finder.found(&address);
-                self.leader = Some((address, client));
-                Ok(response.into_inner())
-            }
-            Err(status) => {
-                let error = CallError::from_status(&status);
-                if error.is_rejection() {
-                    self.finder.found(&address);
-                    self.leader = Some((address, client));
-                }
-                Err((error, leader_of(&status)))
-            }
+        match tried {
+            Ok(answer) => answer,
+            Err(_) => Err(CallError::Disconnected(self.leader.why().await)),
         }
     }
 
@@ -172,6 +150,18 @@ impl OperatorClient {
     }
 }
 
+async fn attempt(connection: &Connection, call: master::Call) -> Result<master::Response, (CallError, Failed)> {
+    let mut client = GrpcClient::new(connection.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    match tokio::time::timeout(connection.answer_timeout, client.submit(call)).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err((CallError::from_status(&status), Failed::NotLeading(leader_of(&status)))),
+        Err(_) => {
+            let error = CallError::Disconnected(format!("{} does not answer", connection.address));
+            Err((error, Failed::Silent))
+        }
+    }
+}
+
 /// Asks one agent.
 ///
 /// ```no_run
@@ -190,8 +180,9 @@ pub struct AgentClient {
 impl AgentClient {
     /// Connects to the agent at `host:port`.
     pub async fn connect(address: &str) -> Result<Self, CallError> {
-        let unreachable = |error| CallError::Disconnected(format!("{address}: {}", source_of(&error)));
-        let channel = channel(address).await.map_err(unreachable)?;
+        let channel = channel(address, CONNECT_TIMEOUT)
+            .await
+            .map_err(CallError::Disconnected)?;
         Ok(AgentClient {
             client: AgentOperatorClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
         })
@@ -265,9 +256,4 @@ impl AgentClient {
 
 fn missing(field: &str) -> CallError {
     CallError::Disconnected(format!("the answer lacks `{field}`"))
-}
-
-/// The innermost cause: the outer ones say only that the transport failed.
-fn source_of(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), source_of)
 }

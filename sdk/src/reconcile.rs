@@ -11,8 +11,8 @@ use proffer_proto::v1::TaskStatus;
 use proffer_proto::v1::scheduler::Call;
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::calls::build;
-use crate::masters::Backoff;
 use crate::tasks::TaskTable;
 
 /// So many tasks are asked for in one call.

@@ -1,6 +1,7 @@
 //! Tests frameworks without a cluster: a master that does what a test tells it, and offers out of nothing.
 
 mod fake_master;
+mod fake_state;
 
 use std::ops::RangeInclusive;
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 use futures_util::Stream;
 use proffer_proto::api::operator_server::{Operator, OperatorServer};
 use proffer_proto::api::scheduler_server::{Scheduler, SchedulerServer};
+use proffer_proto::api::state_server::{self, StateServer};
+use proffer_proto::state as wire;
 use proffer_proto::v1::scheduler::{Call, Event, Response as CallResponse, call, event};
 use proffer_proto::v1::{FrameworkId, Offer, OfferId, TaskStatus, master};
 use tokio::net::TcpListener;
@@ -17,6 +19,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use super::fake_state::{FakeState, Mishap};
 use crate::calls::STREAM_ID_METADATA;
 use crate::masters::{LEADER_METADATA, Masters};
 
@@ -84,11 +87,22 @@ struct State {
     /// What is answered to the next calls of a kind instead of OK.
     refusals: Vec<(call::Type, Status)>,
     operator_answers: HashMap<i32, master::Response>,
+    kept: FakeState,
 }
 
 impl FakeMaster {
     /// Starts one on the loopback interface.
     pub async fn start() -> Self {
+        Self::start_with(FakeState::default()).await
+    }
+
+    /// Starts another master of the same cluster: what is written to the [`State`](crate::State) of one is in that of the other.
+    pub async fn start_beside(&self) -> Self {
+        let kept = self.state.lock().kept.clone();
+        Self::start_with(kept).await
+    }
+
+    async fn start_with(kept: FakeState) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let (received, calls) = mpsc::unbounded_channel();
@@ -100,10 +114,12 @@ impl FakeMaster {
             received,
             refusals: Vec::new(),
             operator_answers: HashMap::new(),
+            kept,
         })));
         let server = tonic::transport::Server::builder()
             .add_service(SchedulerServer::new(state.clone()))
             .add_service(OperatorServer::new(state.clone()))
+            .add_service(StateServer::new(state.clone()))
             .serve_with_incoming(TcpIncoming::from(listener));
         let server = tokio::spawn(server).abort_handle();
         FakeMaster {
@@ -125,11 +141,12 @@ impl FakeMaster {
         self.address.into()
     }
 
-    /// Stops leading: breaks the stream and from now on answers every call with the leader, where it knows one.
+    /// Stops leading: breaks the streams and from now on answers every call with the leader, where it knows one.
     pub fn follow(&self, leader: Option<SocketAddr>) {
         let mut state = self.state.lock();
         state.follows = Some(leader.map(|leader| leader.to_string()));
         state.stream = None;
+        state.kept.break_watches();
     }
 
     /// Leads again.
@@ -145,6 +162,21 @@ impl FakeMaster {
     /// Refuses the next call of a kind. Further refusals of the kind queue up.
     pub fn refuse(&self, kind: call::Type, status: Status) {
         self.state.lock().refusals.push((kind, status));
+    }
+
+    /// Refuses the next call to the [`State`](crate::State). Further mishaps queue up.
+    pub fn refuse_state(&self, status: Status) {
+        self.state.lock().kept.plan(Mishap::Refused(status));
+    }
+
+    /// Carries out the next write to the [`State`](crate::State), and answers it as if the master had gone meanwhile.
+    pub fn lose_state_answer(&self) {
+        self.state.lock().kept.plan(Mishap::AnswerLost);
+    }
+
+    /// Ends every watch of the [`State`](crate::State).
+    pub fn break_watches(&self) {
+        self.state.lock().kept.break_watches();
     }
 
     /// Answers operator calls of this kind with this.
@@ -389,5 +421,23 @@ impl Operator for Shared {
 
     async fn subscribe(&self, _: Request<master::Call>) -> Result<Response<Self::SubscribeStream>, Status> {
         Err(Status::unimplemented("the operator's event stream is not faked"))
+    }
+}
+
+#[tonic::async_trait]
+impl state_server::State for Shared {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<wire::Event, Status>> + Send>>;
+
+    async fn submit(&self, request: Request<wire::Call>) -> Result<Response<wire::Answer>, Status> {
+        let state = self.lock();
+        state.check_leads()?;
+        state.kept.submit(request.into_inner()).map(Response::new)
+    }
+
+    async fn watch(&self, request: Request<wire::Watch>) -> Result<Response<Self::WatchStream>, Status> {
+        let state = self.lock();
+        state.check_leads()?;
+        let events = state.kept.watch(request.into_inner())?;
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(events))))
     }
 }

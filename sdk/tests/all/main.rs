@@ -3,3 +3,4 @@
 mod driver;
 mod matcher;
 mod operator;
+mod state;
