@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use proffer_master_core::LEVEL;
 
 use crate::outbox::Bounds;
 
@@ -30,6 +31,15 @@ pub struct Args {
     /// Where this master keeps what it must not forget [default: /var/lib/proffer/master]
     #[arg(long, env = "PROFFER_MASTER_WORK_DIR", value_name = "PATH")]
     pub work_dir: Option<PathBuf>,
+    /// Forms a group with these masters, itself among them; the same list at each of them. Ignored once it is formed
+    #[arg(long, env = "PROFFER_MASTER_PEERS", value_name = "HOST:PORT,...")]
+    pub peers: Option<String>,
+    /// Joins the group of these masters as a learner. Ignored once it has joined
+    #[arg(long, env = "PROFFER_MASTER_JOIN", value_name = "HOST:PORT,...")]
+    pub join: Option<String>,
+    /// Takes part in no newer format of the registry than this [default: the newest that this version knows]
+    #[arg(long, env = "PROFFER_MASTER_COMPATIBILITY", value_name = "LEVEL")]
+    pub compatibility: Option<String>,
     /// The cluster's name, for people [default: proffer]
     #[arg(long, env = "PROFFER_MASTER_CLUSTER", value_name = "NAME")]
     pub cluster: Option<String>,
@@ -51,6 +61,9 @@ pub struct Args {
     /// After so many changes of the registry a snapshot is taken [default: 10000]
     #[arg(long, env = "PROFFER_MASTER_SNAPSHOT_ENTRIES", value_name = "COUNT")]
     pub snapshot_entries: Option<String>,
+    /// How much the frameworks may keep in the replicated state together [default: 128MiB]
+    #[arg(long, env = "PROFFER_MASTER_STATE_BYTES_MAX", value_name = "BYTES")]
+    pub state_bytes_max: Option<String>,
     /// What is logged: error, warn, info, debug or trace, or directives such as `info,raft=debug` [default: info]
     #[arg(long, env = "PROFFER_MASTER_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -71,6 +84,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// How a master without a cluster finds one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Begin {
+    /// It makes one of its own.
+    #[default]
+    Alone,
+    /// It forms one with the masters at these addresses, its own among them.
+    Peers(Vec<String>),
+    /// It joins the one of the masters at these addresses.
+    Join(Vec<String>),
+}
+
 /// Validated settings.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -80,6 +105,10 @@ pub struct Config {
     pub advertise: Option<String>,
     /// Where it keeps what it must not forget.
     pub work_dir: PathBuf,
+    /// How it finds a cluster, as long as it has none.
+    pub begin: Begin,
+    /// The newest format of the registry that it takes part in.
+    pub level: u32,
     /// The cluster's name.
     pub cluster: String,
     /// After how long offers are rescinded.
@@ -94,6 +123,8 @@ pub struct Config {
     pub framework_resubscribe_timeout: Duration,
     /// After how many changes a snapshot is taken.
     pub snapshot_entries: u64,
+    /// How many bytes of the frameworks' state are taken.
+    pub state_bytes_max: u64,
     /// What is logged.
     pub log_level: String,
     /// How it is logged.
@@ -141,6 +172,9 @@ const NAMES: &[&str] = &[
     "listen",
     "advertise",
     "work-dir",
+    "peers",
+    "join",
+    "compatibility",
     "cluster",
     "offer-timeout",
     "agent-ping-interval",
@@ -148,6 +182,7 @@ const NAMES: &[&str] = &[
     "agent-reregister-timeout",
     "framework-resubscribe-timeout",
     "snapshot-entries",
+    "state-bytes-max",
     "log-level",
     "log-format",
     "address-file",
@@ -160,6 +195,8 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             advertise: None,
             work_dir: work_dir.to_path_buf(),
+            begin: Begin::Alone,
+            level: LEVEL,
             cluster: "proffer".to_owned(),
             offer_timeout: None,
             agent_ping_interval: Duration::from_secs(15),
@@ -167,6 +204,7 @@ impl Config {
             agent_reregister_timeout: Duration::from_secs(600),
             framework_resubscribe_timeout: Duration::from_secs(60),
             snapshot_entries: 10_000,
+            state_bytes_max: 128 << 20,
             log_level: "info".to_owned(),
             log_format: LogFormat::Text,
             address_file: None,
@@ -194,6 +232,13 @@ impl Config {
             work_dir: layers
                 .find("work-dir", path(args.work_dir), |value| Ok(PathBuf::from(value)))?
                 .unwrap_or(default.work_dir),
+            begin: begin(
+                layers.find("peers", args.peers, addresses)?,
+                layers.find("join", args.join, addresses)?,
+            )?,
+            level: layers
+                .find("compatibility", args.compatibility, level)?
+                .unwrap_or(LEVEL),
             cluster: layers
                 .find("cluster", args.cluster, |value| Ok(value.to_owned()))?
                 .unwrap_or(default.cluster),
@@ -218,6 +263,7 @@ impl Config {
                 duration,
             )?,
             snapshot_entries: layers.get("snapshot-entries", args.snapshot_entries, "10000", count)?,
+            state_bytes_max: layers.get("state-bytes-max", args.state_bytes_max, "128MiB", bytes)?,
             log_level: layers.get("log-level", args.log_level, "info", log_level)?,
             log_format: layers.get("log-format", args.log_format, "text", |value| {
                 LogFormat::from_str(value, true).map_err(|_| "text or json is accepted".to_owned())
@@ -325,12 +371,68 @@ fn log_level(value: &str) -> Result<String, String> {
     known.then(|| value.to_owned()).ok_or_else(|| accepted.to_owned())
 }
 
-fn host_and_port(value: &str) -> Result<String, String> {
+/// A host and a port, and nothing else.
+pub(crate) fn host_and_port(value: &str) -> Result<String, String> {
     let accepted = "a host and a port, such as master1.example.org:5050, is accepted";
-    match value.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(value.to_owned()),
-        _ => Err(accepted.to_owned()),
+    let authority = http::uri::Authority::from_str(value).ok();
+    let is_address = |authority: &http::uri::Authority| {
+        let has_port = authority.port_u16().is_some_and(|port| port > 0);
+        has_port && !authority.host().is_empty() && !value.contains('@')
+    };
+    authority
+        .filter(is_address)
+        .map(|authority| authority.to_string())
+        .ok_or_else(|| accepted.to_owned())
+}
+
+/// Addresses of masters, sorted.
+fn addresses(value: &str) -> Result<Vec<String>, String> {
+    let accepted = "a list of different masters, such as master1:5050,master2:5050,master3:5050, is accepted";
+    let addresses: Result<Vec<String>, String> = value.split(',').map(|one| host_and_port(one.trim())).collect();
+    let mut addresses = addresses.map_err(|_| accepted.to_owned())?;
+    addresses.sort();
+    if addresses.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(accepted.to_owned());
     }
+    Ok(addresses)
+}
+
+fn begin(peers: Option<Vec<String>>, join: Option<Vec<String>>) -> Result<Begin, Error> {
+    match (peers, join) {
+        (None, None) => Ok(Begin::Alone),
+        (Some(peers), None) => Ok(Begin::Peers(peers)),
+        (None, Some(join)) => Ok(Begin::Join(join)),
+        (Some(_), Some(join)) => Err(Error::Value {
+            setting: "join".to_owned(),
+            value: join.join(","),
+            problem: "peers is set too; one of the two is accepted: peers where a new cluster is formed, join where there is one".to_owned(),
+        }),
+    }
+}
+
+fn level(value: &str) -> Result<u32, String> {
+    let accepted = || format!("a level of the registry from 1 to {LEVEL} is accepted");
+    let level = value.parse().map_err(|_| accepted())?;
+    (1..=LEVEL).contains(&level).then_some(level).ok_or_else(accepted)
+}
+
+/// `1048576`, `64KiB`, `128MiB`, `1GiB`.
+fn bytes(value: &str) -> Result<u64, String> {
+    let accepted = "a number of bytes of at least 1 MiB, such as 1048576, 128MiB or 1GiB, is accepted";
+    let split = value.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(value.len());
+    let (number, unit) = value.split_at(split);
+    let shift = match unit {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err(accepted.to_owned()),
+    };
+    let number: Option<u64> = number.trim().parse().ok();
+    let bytes = number.and_then(|number| number.checked_mul(1 << shift));
+    bytes
+        .filter(|bytes| *bytes >= 1 << 20)
+        .ok_or_else(|| accepted.to_owned())
 }
 
 /// `500ms`, `15s`, `1.5min`, `2h`, `1d`; the words of Mesos (`secs`, `mins`, `hrs`, `days`) are understood too.
@@ -371,6 +473,20 @@ mod tests {
     }
 
     #[test]
+    fn the_group_of_masters_is_a_sorted_list() {
+        let args = Args {
+            peers: Some("b:1, a:1,[::1]:5050".to_owned()),
+            compatibility: Some("1".to_owned()),
+            state_bytes_max: Some("2GiB".to_owned()),
+            ..Args::default()
+        };
+        let config = Config::from_args(args).unwrap();
+        let list = ["[::1]:5050", "a:1", "b:1"].map(str::to_owned);
+        assert_eq!(config.begin, Begin::Peers(list.to_vec()));
+        assert_eq!((config.level, config.state_bytes_max), (1, 2 << 30));
+    }
+
+    #[test]
     fn a_flag_comes_before_the_file_and_the_file_before_the_default() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("master.conf");
@@ -408,6 +524,40 @@ mod tests {
             ..Args::default()
         };
         assert!(refusal(misses).contains("at least 1"));
+        for (peers, what) in [
+            ("", "a list of different masters, such as"),
+            ("a:1,", "a list of different masters"),
+            ("a:1,a:1", "a list of different masters"),
+            ("http://a:1", "a list of different masters"),
+            ("a", "a list of different masters"),
+        ] {
+            let refused = refusal(Args {
+                peers: Some(peers.to_owned()),
+                ..Args::default()
+            });
+            assert!(refused.starts_with(&format!("peers is {peers:?}: {what}")), "{refused}");
+        }
+        let both = Args {
+            peers: Some("a:1".to_owned()),
+            join: Some("b:1".to_owned()),
+            ..Args::default()
+        };
+        assert!(refusal(both).starts_with("join is \"b:1\": peers is set too; one of the two is accepted"));
+        for level in ["0", "3", "two"] {
+            let refused = refusal(Args {
+                compatibility: Some(level.to_owned()),
+                ..Args::default()
+            });
+            assert!(
+                refused.ends_with("a level of the registry from 1 to 2 is accepted"),
+                "{refused}"
+            );
+        }
+        let state = Args {
+            state_bytes_max: Some("12KiB".to_owned()),
+            ..Args::default()
+        };
+        assert!(refusal(state).contains("at least 1 MiB"));
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("master.conf");
         std::fs::write(&path, "\nlissen = 1\n")?;

@@ -25,8 +25,9 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 const STREAMS_PER_CONNECTION_MAX: u32 = 4096;
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
-/// Serves until `stopped` says so; then connections may finish what they are at, but not for long.
-pub async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+/// Serves until `stopped` says so; then connections may finish what they are at, but not for long. Each request is for the
+/// router that there is when it comes.
+pub async fn serve(listener: TcpListener, routers: watch::Receiver<Router>, mut stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -37,7 +38,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Re
         };
         match accepted {
             Ok((stream, address)) => {
-                connections.spawn(connection(stream, address, router.clone(), stopped.clone()));
+                connections.spawn(connection(stream, address, routers.clone(), stopped.clone()));
             }
             Err(error) => {
                 // Most often too many open files: trying again at once would only spin.
@@ -79,14 +80,19 @@ async fn respond(mut router: Router, request: Request<Incoming>) -> Response {
     }
 }
 
-async fn connection(stream: TcpStream, address: SocketAddr, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    routers: watch::Receiver<Router>,
+    mut stopped: watch::Receiver<bool>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %address, "a connection broke at once");
         return;
     }
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(address));
-        let router = router.clone();
+        let router = routers.borrow().clone();
         async move { Ok::<_, Infallible>(respond(router, request).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
@@ -147,7 +153,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let serving = tokio::spawn(serve(listener, router, stopped));
+        let (_routers, current) = watch::channel(router);
+        let serving = tokio::spawn(serve(listener, current, stopped));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let broken = ask(&mut stream, "/panics").await;
         assert!(broken.starts_with("HTTP/1.1 500 "), "{broken}");

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use proffer_master_core::Answer;
 use proffer_proto::api::operator_server::Operator;
 use proffer_proto::v1::master::{Call, Event, Response as CallResponse};
 use tokio::sync::oneshot;
@@ -27,8 +28,10 @@ impl Service {
             call: Box::new(request.into_inner()),
             reply,
         };
-        let response = status::ask(&self.handle, answered, call).await?;
-        Ok(response.unwrap_or_default())
+        match status::ask(&self.handle, answered, call).await? {
+            Answer::Response(response) => Ok(*response),
+            _ => Ok(CallResponse::default()),
+        }
     }
 }
 

@@ -1,7 +1,6 @@
-//! Answers of the core as gRPC has them.
+//! Answers of the driver as gRPC has them.
 
 use proffer_master_core::Answer;
-use proffer_proto::v1;
 use tokio::sync::oneshot;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
@@ -9,24 +8,30 @@ use tonic::metadata::MetadataValue;
 use super::LEADER;
 use crate::driver::{Handle, Request};
 
-/// Hands a request to the driver and waits for its answer: what an operator asked for, where there is something.
+/// Hands a request to the driver and waits for its answer.
+pub(super) async fn send<T>(handle: &Handle, answered: oneshot::Receiver<T>, request: Request) -> Result<T, Status> {
+    let stopping = || Status::unavailable("the master is stopping");
+    handle.send(request).await.map_err(|_| stopping())?;
+    answered.await.map_err(|_| stopping())
+}
+
+/// As [`send`], to the core; an answer that refuses is an error.
 pub(super) async fn ask(
     handle: &Handle,
     answered: oneshot::Receiver<Answer>,
     request: Request,
-) -> Result<Option<v1::master::Response>, Status> {
-    let stopping = |_| Status::unavailable("the master is stopping");
-    handle.send(request).await.map_err(|_| stopping(()))?;
-    match answered.await.map_err(|_| stopping(()))? {
-        Answer::Accepted => Ok(None),
-        Answer::Response(response) => Ok(Some(*response)),
+) -> Result<Answer, Status> {
+    match send(handle, answered, request).await? {
         Answer::Rejected(rejection) => Err(Status::invalid_argument(rejection.to_string())),
-        Answer::NotSubscribed(reason) => Err(Status::failed_precondition(reason)),
+        Answer::NotSubscribed(reason) | Answer::Refused(reason) => Err(Status::failed_precondition(reason)),
+        Answer::Exhausted(reason) => Err(Status::resource_exhausted(reason)),
         Answer::NotLeader => Err(not_leader(handle.leader())),
+        answer => Ok(answer),
     }
 }
 
-fn not_leader(leader: Option<String>) -> Status {
+/// Where to go instead.
+pub(super) fn not_leader(leader: Option<String>) -> Status {
     let Some(leader) = leader else {
         return Status::unavailable("no master leads at the moment; try again");
     };
