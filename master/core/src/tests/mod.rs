@@ -18,6 +18,7 @@ mod remnants;
 mod scale;
 mod state;
 mod transcript;
+mod twin;
 mod updates;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -69,6 +70,10 @@ pub(crate) struct World {
     pub(crate) last: Vec<Effect>,
     /// Every request that was made.
     pub(crate) requests: Vec<RequestId>,
+    /// Those about the frameworks' state.
+    pub(crate) calls: BTreeMap<RequestId, proffer_proto::state::Call>,
+    /// Every watch that was asked for.
+    pub(crate) watches: BTreeMap<StreamId, proffer_proto::state::Watch>,
     /// Every change that was committed, in order.
     pub(crate) committed: Vec<wire::Change>,
     index: u64,
@@ -149,6 +154,8 @@ impl World {
             reads: VecDeque::new(),
             last: Vec::new(),
             requests: Vec::new(),
+            calls: BTreeMap::new(),
+            watches: BTreeMap::new(),
             committed: Vec::new(),
             index: 0,
             incarnation: "m1".to_owned(),
@@ -368,7 +375,6 @@ impl World {
                     let mut next = Master::new(self.master.config().clone());
                     next.restore(self.master.registry());
                     self.master = next;
-                    self.index = 0;
                 }
                 self.incarnation = line.rsplit(' ').next().expect("a word").to_owned();
                 let incarnation = self.incarnation.clone();
