@@ -143,9 +143,18 @@ impl Disk {
         Vec::new()
     }
 
-    /// Forgets everything that waits.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new(self.hard_state.clone());
+    /// Forgets everything that waits, and gives a last write.
+    pub(crate) fn last_write(&mut self, hard_state: HardState) -> Write {
+        *self = Self {
+            handed: self.handed + 1,
+            ..Self::default()
+        };
+        Write {
+            number: self.handed,
+            hard_state: Some(hard_state),
+            must_sync: true,
+            ..Write::default()
+        }
     }
 
     /// Whether something is to be made durable.

@@ -150,6 +150,9 @@ impl Member {
         self.change_applied(entry, outcomes);
         if !self.node.store().knows(self.settings.id) {
             self.leave_group(outcomes);
+        } else if self.leads() && !self.node.raft.promotable() {
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, 0);
         }
     }
 
@@ -162,7 +165,8 @@ impl Member {
         let term = self.node.raft.term;
         self.node.raft.become_follower(term, 0);
         self.watch_reign(outcomes);
-        self.disk.clear();
+        // Its last write, so that it knows when it starts again.
+        outcomes.push(Outcome::Write(self.disk.last_write(self.node.raft.hard_state())));
         self.removed = true;
         outcomes.push(Outcome::Removed);
     }
@@ -192,7 +196,11 @@ impl Member {
         if !self.reigns() || wanting.is_empty() {
             return;
         }
-        self.wanting = wanting;
+        for id in wanting {
+            if !self.wanting.contains(&id) {
+                self.wanting.push(id);
+            }
+        }
         if self.snapshot_asked == 0 {
             self.snapshot_asked = self.settings.election_ticks;
             outcomes.push(Outcome::SnapshotWanted);

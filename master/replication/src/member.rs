@@ -322,6 +322,11 @@ impl Member {
         state.voters == [self.settings.id] && state.learners.is_empty() && state.voters_outgoing.is_empty()
     }
 
+    /// Whether it was removed from the group.
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+
     /// This member's view of the group.
     pub fn status(&self) -> Status {
         status::of(self)

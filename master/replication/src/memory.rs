@@ -199,3 +199,82 @@ impl Storage for Memory {
         Ok(self.snapshot.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bootstrap;
+    use crate::tests::cluster::entry;
+
+    /// Entries 2 to `last`, each with ten bytes, after the first snapshot.
+    fn filled(last: u64) -> Memory {
+        let snapshot = bootstrap(&[1], Vec::new());
+        let before = position(&snapshot);
+        let entries = (2..=last).map(|index| entry(index, index / 3 + 1, "0123456789"));
+        Memory::new(snapshot, before, entries.collect(), HardState::default())
+    }
+
+    fn snapshot_at(memory: &Memory, index: u64) -> Snapshot {
+        let mut snapshot = bootstrap(&[1], Vec::new());
+        snapshot.mut_metadata().index = index;
+        snapshot.mut_metadata().term = memory.term(index).unwrap();
+        snapshot
+    }
+
+    fn read(memory: &Memory, low: u64, high: u64) -> raft::Result<Vec<u64>> {
+        let entries = memory.entries(low, high, None, GetEntriesContext::empty(false))?;
+        Ok(entries.iter().map(|entry| entry.index).collect())
+    }
+
+    #[test]
+    fn a_compaction_keeps_a_tail_of_so_many_entries_and_bytes() {
+        let mut memory = filled(100);
+        let snapshot = snapshot_at(&memory, 90);
+        memory.compact(snapshot, 10, u64::MAX);
+        assert_eq!((memory.first_index().unwrap(), memory.last()), (81, 100));
+        assert_eq!(
+            memory.term(80).unwrap(),
+            27,
+            "the place before the first entry is remembered"
+        );
+        assert_eq!(read(&memory, 81, 84).unwrap(), [81, 82, 83]);
+        assert_eq!(read(&memory, 80, 84), Err(Error::Store(StorageError::Compacted)));
+        assert_eq!(memory.term(79), Err(Error::Store(StorageError::Compacted)));
+        assert_eq!(memory.snapshot_index(), 90);
+        // 26 bytes each.
+        let snapshot = snapshot_at(&memory, 95);
+        memory.compact(snapshot, 10, 3 * 26);
+        assert_eq!(memory.first_index().unwrap(), 93);
+        let snapshot = snapshot_at(&memory, 100);
+        memory.compact(snapshot, 0, u64::MAX);
+        assert_eq!((memory.first_index().unwrap(), memory.last()), (101, 100));
+        assert_eq!(memory.term(100).unwrap(), 34);
+        memory.append(&[entry(101, 40, "a"), entry(102, 40, "b")]);
+        assert_eq!(read(&memory, 101, 103).unwrap(), [101, 102]);
+    }
+
+    #[test]
+    fn what_overlaps_is_replaced_also_in_the_tail() {
+        let mut memory = filled(20);
+        let snapshot = snapshot_at(&memory, 10);
+        memory.compact(snapshot, 5, u64::MAX);
+        memory.append(&[entry(15, 30, "x"), entry(16, 30, "y")]);
+        assert_eq!(
+            (memory.last(), memory.term(15).unwrap(), memory.term(14).unwrap()),
+            (16, 30, 5)
+        );
+        assert_eq!(read(&memory, 6, 17).unwrap().len(), 11);
+        let message = memory.entries(6, 17, 60, GetEntriesContext::empty(false));
+        assert_eq!(message.unwrap().len(), 2, "a message is bounded in bytes");
+    }
+
+    #[test]
+    fn a_snapshot_of_the_leader_replaces_everything() {
+        let mut memory = filled(20);
+        let mut snapshot = bootstrap(&[1, 2], Vec::new());
+        (snapshot.mut_metadata().index, snapshot.mut_metadata().term) = (50, 9);
+        memory.install(snapshot);
+        assert_eq!((memory.first_index().unwrap(), memory.last()), (51, 50));
+        assert_eq!((memory.term(50).unwrap(), memory.knows(2)), (9, true));
+    }
+}

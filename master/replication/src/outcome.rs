@@ -79,7 +79,7 @@ pub enum Outcome {
         /// The number that it was asked for under.
         change: u64,
     },
-    /// This member is not of the group any more. It does nothing from now on.
+    /// This member is not of the group any more. It does nothing from now on; its last write came before.
     Removed,
 }
 

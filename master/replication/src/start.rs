@@ -100,3 +100,67 @@ fn fit(mut hard_state: HardState, last_term: u64, commit: u64) -> Result<HardSta
 fn unfit(problem: &'static str) -> Error {
     Error::Unfit { problem }
 }
+
+#[cfg(test)]
+mod tests {
+    use raft::Storage as _;
+
+    use super::*;
+    use crate::bootstrap;
+    use crate::tests::cluster::{entry, hard_state};
+
+    fn begin(start: Start) -> Result<Memory, Error> {
+        memory(start, &Settings::new(1, 0))
+    }
+
+    /// A snapshot at 10 in term 3, and entries from `first` to 15.
+    fn compacted(first: u64) -> Start {
+        let mut snapshot = bootstrap(&[1], Vec::new());
+        (snapshot.mut_metadata().index, snapshot.mut_metadata().term) = (10, 3);
+        Start {
+            hard_state: hard_state(4, 1, 12),
+            snapshot,
+            entries: (first..=15)
+                .map(|index| entry(index, if index < 13 { 3 } else { 4 }, "a"))
+                .collect(),
+            committed: 11,
+        }
+    }
+
+    #[test]
+    fn entries_that_the_snapshot_covers_are_kept_as_a_tail() {
+        let fresh = begin(compacted(11)).unwrap();
+        assert_eq!((fresh.first_index().unwrap(), fresh.last()), (11, 15));
+        let tail = begin(compacted(5)).unwrap();
+        assert_eq!((tail.first_index().unwrap(), tail.last()), (6, 15));
+        assert_eq!((tail.term(5).unwrap(), tail.snapshot_index()), (3, 10));
+        assert_eq!(tail.initial_state().unwrap().hard_state.commit, 12);
+        let mut old = compacted(5);
+        old.entries.truncate(4);
+        (old.hard_state.commit, old.committed) = (8, 0);
+        let dropped = begin(old).unwrap();
+        assert_eq!((dropped.first_index().unwrap(), dropped.last()), (11, 10));
+        let mut short = compacted(5);
+        short.entries.truncate(6);
+        (short.hard_state.commit, short.committed) = (8, 0);
+        let ends_with_it = begin(short).unwrap();
+        assert_eq!((ends_with_it.first_index().unwrap(), ends_with_it.last()), (6, 10));
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let unfit = |change: fn(&mut Start)| {
+            let mut start = compacted(5);
+            change(&mut start);
+            assert!(matches!(begin(start), Err(Error::Unfit { .. })));
+        };
+        unfit(|start| start.entries = compacted(13).entries);
+        unfit(|start| start.entries.remove(7).clear_data());
+        unfit(|start| start.entries[8].term = 2);
+        unfit(|start| start.snapshot.mut_metadata().term = 2);
+        unfit(|start| start.hard_state.term = 3);
+        unfit(|start| start.snapshot = Snapshot::default());
+        unfit(|start| start.snapshot = bootstrap(&[2, 3], Vec::new()));
+        unfit(|start| start.snapshot.mut_metadata().mut_conf_state().voters.clear());
+    }
+}

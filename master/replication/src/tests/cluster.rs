@@ -78,6 +78,8 @@ pub(crate) struct Cluster {
     pub(crate) messages: VecDeque<Message>,
     /// Messages from the first to the second are lost.
     pub(crate) cuts: BTreeSet<(u64, u64)>,
+    /// Only this one is heard asking for votes.
+    pub(crate) candidate: Option<u64>,
     /// Every message that was ever sent.
     pub(crate) sent: Vec<(u64, u64, MessageType)>,
     /// The leader of each term.
@@ -104,6 +106,21 @@ impl Cluster {
     /// A group of so many members, with ids from 1 and fast disks.
     pub(crate) fn new(count: u64) -> Self {
         Self::seeded(count, 7)
+    }
+
+    /// A group with settings that differ from the documented ones.
+    pub(crate) fn with_settings(count: u64, change: impl Fn(&mut Settings)) -> Self {
+        let mut cluster = Self::new(count);
+        for id in 1..=count {
+            change(&mut cluster.machine(id).settings);
+            cluster.restart(id);
+        }
+        cluster
+    }
+
+    /// A group whose compactions keep no tail.
+    pub(crate) fn without_tails(count: u64) -> Self {
+        Self::with_settings(count, |settings| settings.tail_entries_max = 0)
     }
 
     pub(crate) fn seeded(count: u64, seed: u64) -> Self {
@@ -188,6 +205,56 @@ impl Cluster {
         let result = call(self.member(id));
         self.drive(id);
         result
+    }
+
+    /// Calls a member, and takes only its messages and writes: what it tells may be nonsense.
+    pub(crate) fn with_unchecked(&mut self, id: u64, call: impl FnOnce(&mut Member)) {
+        let Self {
+            machines,
+            sent,
+            messages,
+            ..
+        } = self;
+        let Some(member) = machines.get_mut(&id).and_then(|machine| machine.member.as_mut()) else {
+            return;
+        };
+        call(member);
+        let mut outcomes = Vec::new();
+        while member.drive(&mut outcomes).is_ok() {
+            if outcomes.is_empty() {
+                return;
+            }
+            for outcome in outcomes.drain(..) {
+                match outcome {
+                    Outcome::Send(message) => {
+                        sent.push((id, message.to, message.get_msg_type()));
+                        messages.push_back(*message);
+                    }
+                    Outcome::Write(write) => member.written(write.number),
+                    _ => {}
+                }
+            }
+        }
+        self.machine(id).member = None;
+    }
+
+    /// Delivers so many messages to members who may refuse them.
+    pub(crate) fn deliver_unchecked(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(message) = self.messages.pop_front() else {
+                return;
+            };
+            let (from, to) = (message.from, message.to);
+            let is_snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
+            if self.machines.contains_key(&to) && self.is_up(to) {
+                self.with_unchecked(to, |member| {
+                    let _ = member.receive(message);
+                });
+            }
+            if is_snapshot && self.is_up(from) {
+                self.with_unchecked(from, |member| member.snapshot_sent(to, true));
+            }
+        }
     }
 
     /// Takes what the member tells.
@@ -303,7 +370,13 @@ impl Cluster {
 
     pub(crate) fn deliver(&mut self, message: Message) {
         let (from, to) = (message.from, message.to);
-        let arrives = !self.cuts.contains(&(from, to)) && self.machines.contains_key(&to) && self.is_up(to);
+        let asks = matches!(
+            message.get_msg_type(),
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
+        );
+        let may_ask = self.candidate.is_none_or(|candidate| candidate == from);
+        let arrives =
+            (!asks || may_ask) && !self.cuts.contains(&(from, to)) && self.machines.contains_key(&to) && self.is_up(to);
         let is_snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
         if arrives {
             // Its receiver may have been removed; nothing else can be wrong with it.
@@ -353,16 +426,27 @@ impl Cluster {
         }
     }
 
-    /// A member's own election timeout passes, and nobody else's.
+    /// A member is elected: time passes for all but the present leaders, and nobody else is heard asking for votes.
     pub(crate) fn elect(&mut self, id: u64) {
+        self.stand(id);
+        assert_eq!(self.status(id).role, Role::Leader, "{:?}", self.status(id));
+    }
+
+    /// A member stands for election until it leads or is removed.
+    pub(crate) fn stand(&mut self, id: u64) {
+        self.candidate = Some(id);
         for _ in 0..60 {
-            self.with(id, Member::tick);
+            for other in self.up() {
+                if other == id || self.status(other).role != Role::Leader {
+                    self.with(other, Member::tick);
+                }
+            }
             self.settle();
-            if self.status(id).role == Role::Leader {
-                return;
+            if matches!(self.status(id).role, Role::Leader | Role::Removed) {
+                break;
             }
         }
-        panic!("member {id} is not elected: {:?}", self.status(id));
+        self.candidate = None;
     }
 
     /// Waits until somebody leads whom the others follow.
@@ -385,6 +469,25 @@ impl Cluster {
 
     pub(crate) fn propose(&mut self, id: u64, proposal: u64, data: &str) -> bool {
         self.with(id, |member| member.propose(proposal, data.as_bytes().to_vec()))
+    }
+
+    /// Proposes a run of entries and lets them commit.
+    pub(crate) fn fill(&mut self, id: u64, count: u64) {
+        for number in 0..count {
+            assert!(self.propose(id, number, &format!("f{number}")));
+        }
+        self.settle();
+    }
+
+    /// How many messages of a kind a member sent to another.
+    pub(crate) fn count(&self, from: u64, to: u64, kind: MessageType) -> usize {
+        self.sent.iter().filter(|sent| **sent == (from, to, kind)).count()
+    }
+
+    /// A change of the group, which must not be refused.
+    pub(crate) fn change(&mut self, id: u64, number: u64, what: crate::GroupChange) {
+        self.with(id, |member| member.change_group(number, what))
+            .expect("a change that is begun");
     }
 
     /// Cuts a member off, both ways.

@@ -1,5 +1,14 @@
 //! Members in one thread: scripted, and with histories drawn by chance.
 
-mod cluster;
+pub(crate) mod cluster;
 mod elections;
+mod garbage;
+mod histories;
+mod membership;
+mod persistence;
+mod pitfalls;
+#[cfg(feature = "planted-bugs")]
+mod planted;
+mod reads;
 mod replication;
+mod snapshots;

@@ -26,3 +26,75 @@ fn a_group_of_one_tells_again_what_was_committed_before_it_leads() {
     cluster.restart(1);
     assert_eq!(cluster.told(1), ["leader 1", "committed a", "led"]);
 }
+
+#[test]
+fn proposals_of_a_lost_leader_are_told_as_dropped() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(1);
+    assert!(cluster.propose(1, 10, "a"));
+    cluster.elect(2);
+    cluster.told(1);
+    cluster.heal();
+    cluster.ticks(20);
+    let told = cluster.told(1);
+    assert_eq!(told[..2], ["lost", "dropped 10"]);
+    assert!(cluster.data(1).is_empty());
+}
+
+#[test]
+fn what_another_leader_committed_is_told_after_the_loss_of_the_leadership() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(1);
+    assert!(cluster.propose(1, 10, "a"));
+    cluster.elect(2);
+    assert!(cluster.propose(2, 11, "b"));
+    cluster.settle();
+    cluster.told(1);
+    cluster.heal();
+    cluster.elect(2);
+    cluster.ticks(5);
+    let told = cluster.told(1);
+    let dropped = told.iter().position(|told| told == "dropped 10");
+    let foreign = told.iter().position(|told| told == "committed b");
+    assert!(dropped.is_some() && dropped < foreign, "{told:?}");
+}
+
+#[test]
+fn empty_data_is_not_proposed() {
+    let mut cluster = Cluster::new(1);
+    assert!(!cluster.propose(1, 1, ""));
+}
+
+#[test]
+fn proposals_are_refused_while_too_much_waits() {
+    let mut cluster = Cluster::with_settings(3, |settings| {
+        settings.message_bytes_max = 1000;
+        settings.uncommitted_bytes_max = 1000;
+    });
+    cluster.elect(1);
+    cluster.cuts.extend([(1, 2), (1, 3)]);
+    let data = "x".repeat(300);
+    let taken = (0..10).filter(|number| cluster.propose(1, *number, &data)).count();
+    assert!((3..=4).contains(&taken), "{taken}");
+    cluster.heal();
+    cluster.ticks(3);
+    assert!(cluster.propose(1, 20, &data));
+}
+
+#[test]
+fn proposals_of_one_drive_share_a_message() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.settle();
+    let kind = raft::eraftpb::MessageType::MsgAppend;
+    let before = cluster.count(1, 2, kind);
+    for number in 0..100 {
+        assert!(cluster.member(1).propose(number, vec![b'x']));
+    }
+    cluster.drive(1);
+    assert_eq!(cluster.count(1, 2, kind), before + 1);
+    cluster.settle();
+    assert_eq!(cluster.data(2).len(), 100);
+}
