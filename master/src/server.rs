@@ -54,15 +54,6 @@ impl Server {
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {}", config.listen))?;
-        Self::start_on(listener, config).await
-    }
-
-    /// As [`Server::start`], on a socket that listens already: so that the masters of a group can know each other's addresses
-    /// before the first of them starts.
-    ///
-    /// # Errors
-    /// The work directory cannot be used.
-    pub async fn start_on(listener: TcpListener, config: Config) -> anyhow::Result<Self> {
         let address = listener.local_addr().context("cannot tell the listening address")?;
         let advertise = config.advertise.clone().unwrap_or_else(|| advertised(address));
         check_peers(&config.begin, &advertise)?;

@@ -11,7 +11,7 @@ use proffer_proto::raft::{
 };
 use proffer_replication::bootstrap;
 use proffer_replication::eraftpb::Entry;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -201,6 +201,9 @@ async fn a_connection_comes_back_and_each_loss_is_told_once() {
     one.know(&[(2, &two.address)]);
     let mut numbers = 0;
     until_heard(&one, &mut two, (1, 2), &mut numbers).await;
+    // Held so that nobody else gets the port in between.
+    let held = TcpSocket::new_v4().unwrap();
+    held.set_reuseaddr(true).unwrap();
     for _ in 0..2 {
         let listen = two.stop().await;
         assert!(matches!(one.event().await, Event::Unreachable(2)));

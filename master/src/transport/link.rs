@@ -13,19 +13,25 @@ use proffer_proto::link::{AgentMessage, MasterMessage};
 use tokio::sync::{Semaphore, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::PeerAddress;
+use super::{PeerAddress, status};
 use crate::driver::{self, Ended, Handle};
 use crate::outbox::{Bounds, Outbox, Reader, outbox};
 
 #[derive(Debug)]
 pub(super) struct Service {
     handle: Handle,
+    /// Where this master is reached.
+    address: String,
     bounds: Bounds,
 }
 
 impl Service {
-    pub(super) fn new(handle: Handle, bounds: Bounds) -> Self {
-        Self { handle, bounds }
+    pub(super) fn new(handle: Handle, address: String, bounds: Bounds) -> Self {
+        Self {
+            handle,
+            address,
+            bounds,
+        }
     }
 }
 
@@ -37,6 +43,11 @@ impl AgentLink for Service {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Reader<MasterMessage>>, Status> {
+        // The core closes the stream of an agent that it does not want without a word; here is the word.
+        let leader = self.handle.leader();
+        if leader.as_ref() != Some(&self.address) {
+            return Err(status::not_leader(leader));
+        }
         let peer = request.extensions().get::<PeerAddress>();
         let address = peer.map_or_else(String::new, |peer| peer.0.to_string());
         let connection = self.handle.new_connection();

@@ -60,10 +60,10 @@ struct PeerAddress(std::net::SocketAddr);
 pub fn router(handle: Handle, incoming: Incoming, founders: Founders, about: About, bounds: Bounds) -> Router {
     let scheduler = SchedulerServer::new(scheduler::Service::new(handle.clone(), bounds));
     let operator = OperatorServer::new(operator::Service::new(handle.clone()));
-    let link = AgentLinkServer::new(link::Service::new(handle.clone(), bounds));
+    let me = incoming.me().clone();
+    let link = AgentLinkServer::new(link::Service::new(handle.clone(), me.address.clone(), bounds));
     let state = StateServer::new(state::Service::new(handle.clone(), bounds));
     let masters = MastersServer::new(masters::Service::new(handle.clone()));
-    let me = incoming.me().clone();
     let raft = RaftServer::new(raft::Service::new(handle.clone(), incoming, founders));
     Routes::new(scheduler.max_decoding_message_size(CALL_BYTES_MAX))
         .add_service(operator.max_decoding_message_size(CALL_BYTES_MAX))

@@ -3,6 +3,7 @@
 mod agent_link;
 mod common;
 mod durability;
+mod formation;
 mod pages;
 mod program;
 mod scheduler_api;
