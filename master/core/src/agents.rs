@@ -157,6 +157,9 @@ pub(crate) fn recover(leading: &mut Leading, step: &mut Step<'_>) {
             .insert(Agent::new(id.clone(), known.info.clone(), phase, admitted));
         leading.agent_ids.insert(id.clone(), slot);
         if away {
+            // It counts in what the cluster has, so that shares do not change with every agent that comes back.
+            leading.allocator.put_agent(slot, &leading.agents[slot].total);
+            books::refresh(leading, slot);
             let at = step.now.plus(step.config.agent_reregister_timeout);
             leading.timers.set(Timer::AgentAway(slot), at);
         }

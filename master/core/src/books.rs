@@ -12,9 +12,7 @@ use crate::slots::AgentSlot;
 
 /// Counts resources of the agent as in use.
 pub(crate) fn hold(leading: &mut Leading, slot: AgentSlot, resources: &Resources) {
-    let agent = &mut leading.agents[slot];
-    agent.tangled |= agent.used.overlaps(resources);
-    agent.used += resources;
+    leading.agents[slot].hold(resources);
     refresh(leading, slot);
 }
 
@@ -63,6 +61,12 @@ pub(crate) fn count(leading: &Leading, slot: AgentSlot) -> (Resources, bool) {
 }
 
 impl Agent {
+    /// Counts resources as in use. The allocator is to be told.
+    pub(crate) fn hold(&mut self, resources: &Resources) {
+        self.tangled |= self.used.overlaps(resources);
+        self.used += resources;
+    }
+
     /// What is neither offered nor allocated.
     pub(crate) fn free(&self) -> Resources {
         if let Some(free) = self.total.checked_sub(&self.used) {

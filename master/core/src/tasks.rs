@@ -102,7 +102,8 @@ impl Task {
 /// A task is launched on an agent. Its resources are no longer the offer's.
 pub(crate) fn launch(leading: &mut Leading, slot: FrameworkSlot, agent: AgentSlot, claim: ClaimSlot, wire: v1::Task) {
     let resources = Resources::from_wire(&wire.resources).unwrap_or_default().unallocate();
-    insert(leading, slot, agent, claim, resources, wire, false);
+    let task = insert(leading, slot, agent, claim, resources, wire, false);
+    hold(leading, agent, &[task]);
 }
 
 fn insert(
@@ -129,22 +130,21 @@ fn insert(
     });
     leading.frameworks[framework].tasks.insert(id, task);
     leading.agents[agent].tasks.insert(task);
-    if !is_terminal(leading.tasks[task].state()) {
-        hold(leading, task);
-    }
     task
 }
 
-/// Counts the resources of a task as in use.
-fn hold(leading: &mut Leading, slot: TaskSlot) {
-    let task = &mut leading.tasks[slot];
-    if task.held {
-        return;
+/// Counts the resources of an agent's tasks that have not ended as in use.
+fn hold(leading: &mut Leading, agent: AgentSlot, tasks: &[TaskSlot]) {
+    for slot in tasks {
+        let task = &mut leading.tasks[*slot];
+        if task.held || is_terminal(task.state()) {
+            continue;
+        }
+        task.held = true;
+        leading.allocator.charge(task.claim, &task.resources);
+        leading.agents[agent].hold(&task.resources);
     }
-    task.held = true;
-    let (agent, resources) = (task.agent, task.resources.clone());
-    leading.allocator.charge(task.claim, &resources);
-    books::hold(leading, agent, &resources);
+    books::refresh(leading, agent);
 }
 
 /// Counts the resources of a task as free.
@@ -241,6 +241,7 @@ pub(crate) fn relist(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlo
     remnants::forget(leading, agent);
     let mut unlisted = leading.agents[agent].tasks.clone();
     let mut shut_down = BTreeSet::new();
+    let mut held = Vec::new();
     for wire in listed {
         let Some(&framework) = leading.framework_ids.get(&wire.framework_id) else {
             shut_down.insert(wire.framework_id.clone());
@@ -253,14 +254,16 @@ pub(crate) fn relist(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlo
             Some(slot) if leading.tasks[slot].agent == agent => {
                 unlisted.remove(&slot);
                 resume(leading, step, slot, wire);
+                held.push(slot);
             }
-            None if !former => adopt(leading, framework, agent, wire),
+            None if !former => held.push(adopt(leading, framework, agent, wire)),
             _ => {
                 kill_remnant(leading, step, agent, &wire);
                 remnants::list(leading, agent, wire);
             }
         }
     }
+    hold(leading, agent, &held);
     for id in shut_down {
         frameworks::shut_down(leading, step, agent, &id);
     }
@@ -294,7 +297,6 @@ fn resume(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, wire: v1::
         release(leading, slot);
         return;
     }
-    hold(leading, slot);
     if was_unreachable {
         let task = &mut leading.tasks[slot];
         let reason = Some(Reason::AgentReregistered);
@@ -312,14 +314,14 @@ pub(crate) fn allocation_role(resources: &Resources) -> Option<String> {
 }
 
 /// The agent listed a task that this master did not know: it is a new leader.
-fn adopt(leading: &mut Leading, framework: FrameworkSlot, agent: AgentSlot, mut wire: v1::Task) {
+fn adopt(leading: &mut Leading, framework: FrameworkSlot, agent: AgentSlot, mut wire: v1::Task) -> TaskSlot {
     let resources = Resources::from_wire(&wire.resources).unwrap_or_default();
     let role = allocation_role(&resources);
     let role = role.or_else(|| frameworks::roles_of(&leading.frameworks[framework].info).pop_first());
     let role = role.unwrap_or_else(|| proffer_proto::roles::ANY.to_owned());
     let claim = frameworks::claim(leading, framework, &role);
     wire.agent_id = leading.agents[agent].id.clone();
-    insert(leading, framework, agent, claim, resources.unallocate(), wire, true);
+    insert(leading, framework, agent, claim, resources.unallocate(), wire, true)
 }
 
 /// The same task id is known on another agent, or ended with the agent's former id: what is listed here has to go.

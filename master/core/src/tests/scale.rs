@@ -1,5 +1,6 @@
-//! How long steps take with 1,000 agents and 100 frameworks:
-//! `cargo test --release -p proffer-master-core scale -- --ignored --nocapture`.
+//! How long steps take with 1,000 agents and 100 frameworks, after an election with 10,000 agents and 100,000 tasks, and with
+//! many calls about the frameworks' state:
+//! `cargo test --release -p proffer-master-core scale -- --ignored --nocapture --test-threads 1`.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -23,9 +24,22 @@ struct Timed {
     now: u64,
     index: u64,
     requests: u64,
+    /// How many changes were proposed.
+    proposed: u64,
 }
 
 impl Timed {
+    fn new(master: Master) -> Self {
+        Timed {
+            master,
+            effects: Effects::new(),
+            now: 0,
+            index: 0,
+            requests: 0,
+            proposed: 0,
+        }
+    }
+
     /// How long the input takes, with the changes that it proposes, and what was sent to schedulers and agents.
     fn step(&mut self, input: Input) -> (Duration, Vec<Effect>) {
         let mut done = Vec::new();
@@ -38,11 +52,14 @@ impl Timed {
             for effect in self.effects.drain() {
                 if let Effect::Propose { id, change } = effect {
                     self.index += 1;
+                    self.proposed += 1;
                     inputs.push(Input::Committed {
                         index: self.index,
                         proposal: Some(id),
                         change: *change,
                     });
+                } else if let Effect::Read { read } = effect {
+                    inputs.push(Input::Readable { read });
                 } else {
                     done.push(effect);
                 }
@@ -52,8 +69,18 @@ impl Timed {
     }
 
     fn subscribe(&mut self, number: u64) -> (Duration, Vec<Effect>) {
+        self.subscribe_as(number, None)
+    }
+
+    /// A framework of another master.
+    fn resubscribe(&mut self, number: u64) -> (Duration, Vec<Effect>) {
+        self.subscribe_as(number, Some(format!("m1-F{number:04}").into()))
+    }
+
+    fn subscribe_as(&mut self, number: u64, id: Option<v1::FrameworkId>) -> (Duration, Vec<Effect>) {
         let subscribe = call::Subscribe {
             framework_info: v1::FrameworkInfo {
+                id: id.clone(),
                 user: "nobody".to_owned(),
                 name: format!("f{number}"),
                 failover_timeout: Some(3600.0),
@@ -68,6 +95,7 @@ impl Timed {
         let call = Call {
             r#type: Some(call::Type::Subscribe as i32),
             subscribe: Some(subscribe),
+            framework_id: id,
             ..Call::default()
         };
         self.requests += 1;
@@ -195,13 +223,7 @@ fn finished(framework: u64, offer: &v1::Offer, task: &str) -> Input {
 #[test]
 #[ignore = "a measurement"]
 fn steps_of_a_thousand_agents_and_a_hundred_frameworks() {
-    let mut timed = Timed {
-        master: Master::new(Config::default()),
-        effects: Effects::new(),
-        now: 0,
-        index: 0,
-        requests: 0,
-    };
+    let mut timed = Timed::new(Master::new(Config::default()));
     let incarnation = "m1".to_owned();
     timed.step(Input::BecameLeader { incarnation });
     for agent in 1..=AGENTS {
@@ -268,4 +290,161 @@ fn steps_of_a_thousand_agents_and_a_hundred_frameworks() {
         "the refusals of a framework end, {} offers: {spent:?}",
         offers(&effects).len()
     );
+}
+
+/// How long this thread has been on a processor: other threads make steps look long.
+fn on_processor() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or_default())
+}
+
+/// An agent as it registers at a new leader, with what it runs.
+fn registration(known: &v1::AgentInfo, number: u64, tasks: u64, frameworks: u64) -> Input {
+    let agent_id = known.id.clone().expect("an id");
+    let task = |task: u64| v1::Task {
+        name: "task".to_owned(),
+        task_id: format!("t{number}-{task}").into(),
+        framework_id: format!("m1-F{:04}", task % frameworks + 1).into(),
+        agent_id: agent_id.clone(),
+        state: TaskState::TaskRunning as i32,
+        resources: Resources::parse(&format!("cpus:1;mem:32;ports:[{0}-{0}]", 31000 + task))
+            .expect("resources")
+            .allocate("role-1")
+            .to_wire(),
+        ..v1::Task::default()
+    };
+    Input::AgentRegister {
+        connection: ConnectionId(number),
+        register: Box::new(link::Register {
+            protocol: 1,
+            agent: known.clone(),
+            version: "1".to_owned(),
+            tasks: (0..tasks).map(task).collect(),
+            ..link::Register::default()
+        }),
+        address: String::new(),
+    }
+}
+
+/// A new leader takes over a cluster: every agent comes back with its tasks, and nothing has to be written for it.
+fn take_over(agents: u64, tasks: u64, frameworks: u64) -> Timed {
+    let mut old = Timed::new(Master::new(Config::default()));
+    let incarnation = "m1".to_owned();
+    old.step(Input::BecameLeader { incarnation });
+    for agent in 1..=agents {
+        old.register(agent);
+    }
+    for framework in 1..=frameworks {
+        old.subscribe(framework);
+    }
+    let mut timed = Timed::new(Master::new(Config::default()));
+    let began = on_processor();
+    let registry = old.master.registry();
+    timed.master.restore(registry.clone());
+    println!(
+        "the registry of {agents} agents is copied in {:?}",
+        on_processor() - began
+    );
+    let incarnation = "m2".to_owned();
+    let began = on_processor();
+    timed.step(Input::BecameLeader { incarnation });
+    println!("the new leader is ready after {:?}", on_processor() - began);
+    for framework in 1..=frameworks {
+        timed.resubscribe(framework);
+    }
+    timed.proposed = 0;
+    let inputs = (1..).zip(&registry.agents);
+    let inputs: Vec<_> = inputs
+        .map(|(number, agent)| registration(&agent.info, number, tasks, frameworks))
+        .collect();
+    let mut all = Vec::new();
+    let began = on_processor();
+    for input in inputs {
+        all.push(timed.step(input).1);
+    }
+    let spent = on_processor() - began;
+    let made: usize = all.iter().map(|effects| offers(effects).len()).sum();
+    println!("{agents} agents with {tasks} tasks each are back: {spent:?}, {made} offers");
+    assert_eq!(timed.proposed, 0, "agents that the registry knows need no write");
+    assert_eq!(made as u64, agents, "an agent is offered when it is back");
+    timed
+}
+
+#[test]
+fn agents_come_back_to_a_new_leader_without_a_write() {
+    let timed = take_over(20, 3, 2);
+    assert_eq!(crate::invariants::check(&timed.master), Ok(()));
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn ten_thousand_agents_come_back_to_a_new_leader() {
+    for frameworks in [1, 10, 100] {
+        take_over(10_000, 10, frameworks);
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn calls_about_the_state_beside_a_large_cluster() {
+    let mut timed = take_over(10_000, 10, 100);
+    timed.index += 1;
+    let level = proffer_proto::registry::RaiseLevel { level: 2 };
+    timed.master.step(
+        Timestamp(0),
+        Input::Committed {
+            index: timed.index,
+            proposal: None,
+            change: proffer_proto::registry::Change {
+                body: Some(proffer_proto::registry::change::Body::RaiseLevel(level)),
+            },
+        },
+        &mut timed.effects,
+    );
+    timed.effects.drain();
+    let value = bytes::Bytes::from(vec![7; 256]);
+    let call = |body| {
+        Box::new(proffer_proto::state::Call {
+            namespace: "framework/m1-F0001".to_owned(),
+            body: Some(body),
+        })
+    };
+    let count = 100_000u64;
+    let began = on_processor();
+    for number in 0..count {
+        let put = proffer_proto::state::Put {
+            key: format!("key-{}", number * 7919 % 50_000),
+            value: value.clone(),
+            expected_version: None,
+        };
+        let call = call(proffer_proto::state::call::Body::Put(put));
+        timed.step(Input::State {
+            request: RequestId(number),
+            call,
+        });
+    }
+    println!("{count} writes: {:?} each", (on_processor() - began) / count as u32);
+    let began = on_processor();
+    for number in 0..count {
+        let get = proffer_proto::state::Get {
+            key: format!("key-{}", number * 7919 % 50_000),
+        };
+        let call = call(proffer_proto::state::call::Body::Get(get));
+        timed.step(Input::State {
+            request: RequestId(number),
+            call,
+        });
+    }
+    println!("{count} reads: {:?} each", (on_processor() - began) / count as u32);
+    let began = on_processor();
+    let registry = timed.master.registry();
+    println!(
+        "{} entries are copied for a snapshot in {:?}",
+        registry.state.len(),
+        on_processor() - began
+    );
+    let began = on_processor();
+    timed.master.restore(registry);
+    println!("and taken over from one in {:?}", on_processor() - began);
 }
