@@ -1,10 +1,11 @@
 //! The thread that keeps the applied registry up with the log.
 //!
-//! Nothing waits for it: committed changes are gathered for a moment and written together. It never gets ahead of what is durable
-//! in the log, because only what is committed and durable is told. What fails, or cannot keep up, is thrown away and made
-//! anew from the whole registry; where that does not help, the next start does it.
+//! Nothing waits for it: committed changes are gathered and written together, the longer the more there are, so that it takes a
+//! small part of a processor however much is written. It never gets ahead of what is durable in the log, because only what is
+//! committed and durable is told; what it lacks when the master stops is replayed from the log. What fails is made anew from
+//! the whole registry; so is, after a while, what cannot keep up; where that does not help, the next start does it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -12,18 +13,22 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use proffer_proto::registry::Registry;
 use tokio::sync::Notify;
 
 use super::entry;
 use crate::applied::{self, AppliedRegistry};
 use crate::fatal;
 
-/// How long changes are gathered.
-const GATHERED: Duration = Duration::from_millis(100);
+/// How long changes are gathered at least and at most.
+const GATHERED_MIN: Duration = Duration::from_millis(100);
+const GATHERED_MAX: Duration = Duration::from_secs(10);
+/// How much longer they are gathered than it took to write the last ones.
+const GATHERED_RATIO: u32 = 10;
 const FLUSH_AFTER: Duration = Duration::from_secs(1);
-/// Beyond so many bytes of changes that wait, they are dropped, and the registry is made anew at the next snapshot.
+/// Beyond so many bytes of changes that wait, all are dropped.
 const WAITING_BYTES_MAX: usize = 64 << 20;
+/// After so long, what could not keep up is made anew at the next snapshot.
+const BEHIND_MIN: Duration = Duration::from_secs(60);
 /// How often a failed applied registry is made anew while running. Each costs what sled held in memory.
 const REBUILDS: u32 = 3;
 
@@ -60,8 +65,8 @@ pub(super) struct Keeper {
     gathered: Vec<(u64, Bytes)>,
     gathered_bytes: usize,
     rebuilds_left: u32,
-    /// It could not keep up.
-    is_behind: bool,
+    /// Since when it does not keep up.
+    behind_since: Option<Instant>,
 }
 
 impl Keeper {
@@ -97,13 +102,13 @@ impl Keeper {
             gathered: Vec::new(),
             gathered_bytes: 0,
             rebuilds_left: REBUILDS,
-            is_behind: false,
+            behind_since: None,
         })
     }
 
     /// Takes a committed change.
     pub(super) fn apply(&mut self, index: u64, data: Bytes) {
-        if self.is_behind {
+        if self.behind_since.is_some() {
             return;
         }
         self.gathered_bytes += data.len();
@@ -119,9 +124,11 @@ impl Keeper {
         let bytes = std::mem::take(&mut self.gathered_bytes);
         let waiting = self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         if waiting > WAITING_BYTES_MAX {
-            tracing::warn!("the applied registry does not keep up with the log; it is made anew at the next snapshot");
+            tracing::info!(
+                "the applied registry does not keep up with the log and is thrown away; it is made anew later"
+            );
             self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.is_behind = true;
+            self.behind_since = Some(Instant::now());
             self.send(Job::Discard);
             return;
         }
@@ -146,13 +153,13 @@ impl Keeper {
     pub(super) fn rebuild(&mut self, index: u64, registry: Bytes) {
         self.gathered.clear();
         self.gathered_bytes = 0;
-        self.is_behind = false;
+        self.behind_since = None;
         self.send(Job::Rebuild { index, registry });
     }
 
-    /// True where it could not keep up, and is to be made anew.
+    /// True where it could not keep up, and is to be made anew by now.
     pub(super) fn is_behind(&self) -> bool {
-        self.is_behind
+        self.behind_since.is_some_and(|since| since.elapsed() >= BEHIND_MIN)
     }
 
     /// Waits until everything that was handed over is written back, and ends the thread.
@@ -181,6 +188,9 @@ impl Keeper {
         self.send(Job::Look(Box::new(move |registry| {
             answer.send(look(registry)).unwrap()
         })));
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
         answered.recv().unwrap()
     }
 }
@@ -206,10 +216,12 @@ struct Worker {
 impl Worker {
     fn run(&mut self) {
         let mut changes = Vec::new();
+        let mut gathered = GATHERED_MIN;
         while let Some(first) = self.receive() {
             if matches!(first, Job::Apply(_)) {
-                thread::park_timeout(GATHERED);
+                thread::park_timeout(gathered);
             }
+            let began = Instant::now();
             let mut next = Some(first);
             while let Some(job) = next {
                 match job {
@@ -239,6 +251,7 @@ impl Worker {
             if self.unflushed.is_some_and(|since| since.elapsed() >= FLUSH_AFTER) {
                 self.flush();
             }
+            gathered = (began.elapsed() * GATHERED_RATIO).clamp(GATHERED_MIN, GATHERED_MAX);
         }
     }
 
@@ -288,9 +301,12 @@ impl Worker {
         let Ok(registry) = entry::decode_registry(registry) else {
             return;
         };
-        self.registry = rebuild(&self.path, &registry, index);
-        if self.registry.is_some() {
-            tracing::info!(index, "the applied registry is made anew");
+        match AppliedRegistry::rebuild(&self.path, &registry, index) {
+            Ok(rebuilt) => {
+                self.registry = Some(rebuilt);
+                tracing::info!(index, "the applied registry is made anew");
+            }
+            Err(error) => tracing::warn!(%error, "the applied registry cannot be written; the master runs without"),
         }
     }
 
@@ -317,11 +333,4 @@ impl Worker {
             tracing::warn!(%error, "the applied registry cannot be removed");
         }
     }
-}
-
-/// Writes the registry anew.
-pub(super) fn rebuild(path: &Path, registry: &Registry, index: u64) -> Option<AppliedRegistry> {
-    AppliedRegistry::rebuild(path, registry, index)
-        .inspect_err(|error| tracing::warn!(%error, "the applied registry cannot be written; the master runs without"))
-        .ok()
 }

@@ -100,13 +100,13 @@ impl Driver {
         self.stop()
     }
 
-    /// Settles until a group of one has its leader.
+    /// Settles until a group of one has its leader, and in the registry what belongs there.
     pub(super) async fn begin(&mut self) -> Result<(), Error> {
         self.check_level()?;
         self.peers.leader(None);
         self.group_changed();
         self.settle()?;
-        while self.member.is_alone() && !self.master.is_leader() {
+        while self.member.is_alone() && (!self.master.is_leader() || self.group.is_tending()) {
             self.bell.notified().await;
             self.hear_writer()?;
             self.settle()?;

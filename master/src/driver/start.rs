@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::handle::PEER_EVENTS_LENGTH;
 use super::run::Inbox;
 use super::snapshots::SnapshotPolicy;
-use super::{Driver, Error, Group, Handle, Keeper, QUEUE_LENGTH, Settings, entry, keeper};
+use super::{Driver, Error, Group, Handle, Keeper, QUEUE_LENGTH, Settings, entry};
 use crate::applied::AppliedRegistry;
 use crate::clock::Clock;
 use crate::home::Home;
@@ -113,13 +113,13 @@ impl Driver {
                 )
             }
         };
-        let applied = applied.or_else(|| keeper::rebuild(&home.registry, &registry, restored));
         master.restore(registry);
         let snapshots = SnapshotPolicy {
             entries: settings.snapshot_entries,
             last_bytes: home.snapshot.data.len() as u64,
             is_wanted: false,
         };
+        let data = home.snapshot.data.clone();
         let start = Start {
             hard_state: home.recovered.hard_state,
             snapshot: home.snapshot,
@@ -131,7 +131,11 @@ impl Driver {
         let bell = Arc::new(Notify::new());
         let newest = home.recovered.snapshot;
         let writer = Writer::start(Box::new(home.wal), home.snapshots, newest, bell.clone()).map_err(Error::Thread)?;
-        let keeper = Keeper::start(home.registry, applied, restored, bell.clone()).map_err(Error::Thread)?;
+        let is_missing = applied.is_none();
+        let mut keeper = Keeper::start(home.registry, applied, restored, bell.clone()).map_err(Error::Thread)?;
+        if is_missing {
+            keeper.rebuild(restored, data);
+        }
         Ok(Self {
             master,
             member,

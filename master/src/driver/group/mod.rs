@@ -103,7 +103,12 @@ enum Reached {
 impl Group {
     /// True while ticks are needed.
     pub(super) fn is_busy(&self) -> bool {
-        !self.operations.is_empty() || self.upkeep.is_busy()
+        !self.operations.is_empty() || self.upkeep.is_due()
+    }
+
+    /// True while what the registry should say of the members is on its way.
+    pub(super) fn is_tending(&self) -> bool {
+        self.upkeep.is_busy()
     }
 
     fn next_number(&mut self) -> u64 {

@@ -40,7 +40,7 @@ impl Upkeep {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.is_due
+        !self.proposed.is_empty()
     }
 }
 
