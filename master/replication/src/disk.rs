@@ -63,8 +63,8 @@ impl Disk {
         }
     }
 
-    /// The write that a `Ready` asks for; its entries stay in it.
-    pub(crate) fn write(&mut self, ready: &Ready) -> Option<Write> {
+    /// The write that a `Ready` asks for, with its entries.
+    pub(crate) fn write(&mut self, ready: &mut Ready) -> Option<Write> {
         if let Some(state) = ready.hs() {
             if (state.term, state.vote) != (self.hard_state.term, self.hard_state.vote) {
                 self.election = self.handed + 1;
@@ -90,7 +90,7 @@ impl Disk {
         Some(Write {
             number: self.handed,
             snapshot,
-            entries: ready.entries().clone(),
+            entries: ready.take_entries(),
             hard_state: self.kept.take().map(|_| self.hard_state.clone()),
             must_sync: true,
         })

@@ -45,7 +45,7 @@ impl Member {
     }
 
     fn carry_out(&mut self, mut ready: Ready, outcomes: &mut Vec<Outcome>) {
-        let write = self.disk.write(&ready);
+        let write = self.disk.write(&mut ready);
         let leads = self.node.raft.state == StateRole::Leader;
         let mut messages = ready.take_messages();
         messages.append(&mut ready.take_persisted_messages());
