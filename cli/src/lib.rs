@@ -84,6 +84,12 @@ enum Command {
         #[command(flatten)]
         args: commands::kill::KillArgs,
     },
+    /// List the masters, add and remove some, let another one lead.
+    #[command(subcommand)]
+    Masters(commands::masters::MastersCommand),
+    /// Look into the replicated state of frameworks.
+    #[command(subcommand)]
+    State(commands::state::StateCommand),
     /// Run streaming jobs.
     #[command(subcommand)]
     Stream(commands::stream::StreamCommand),
@@ -149,6 +155,8 @@ fn ask(command: Command) -> Result<(), Failure> {
             Command::Offers { cluster, output } => commands::offers::run(&cluster, &output).await,
             Command::Logs { cluster, args } => commands::logs::run(&cluster, &args).await,
             Command::Kill { cluster, args } => commands::kill::run(&cluster, &args).await,
+            Command::Masters(command) => commands::masters::run(command).await,
+            Command::State(command) => commands::state::run(command).await,
             Command::Stream(command) => commands::stream::run(command).await,
             _ => unreachable!("dispatched before"),
         }

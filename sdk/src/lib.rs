@@ -84,6 +84,7 @@ mod connection;
 mod driver;
 mod finder;
 mod framework;
+mod group;
 mod leader;
 mod masters;
 pub mod offers;

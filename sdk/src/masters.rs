@@ -13,9 +13,9 @@ pub const LEADER_METADATA: &str = "proffer-leader";
 pub const DEFAULT_PORT: u16 = 5050;
 
 /// A connection on which nothing came for so long is asked for a sign of life.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the sign may take: a peer that is gone, or stands still, is left after six seconds.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The configured masters of one cluster, at least one, as `host:port`.
 ///
@@ -106,6 +106,7 @@ pub(crate) async fn channel(address: &str, timeout: Duration) -> Result<Channel,
     let failed = |error: tonic::transport::Error| format!("{address}: {}", cause_of(&error));
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(failed)?;
     let endpoint = endpoint
+        .connect_timeout(timeout)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)

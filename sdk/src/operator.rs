@@ -13,6 +13,8 @@ use crate::finder::Failed;
 use crate::leader::{Connection, Leader};
 use crate::masters::{Masters, channel, leader_of};
 
+pub use crate::group::{GroupClient, GroupError};
+
 /// How long a connection to an agent may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -4,7 +4,9 @@ pub(crate) mod agents;
 pub(crate) mod frameworks;
 pub(crate) mod kill;
 pub(crate) mod logs;
+pub(crate) mod masters;
 pub(crate) mod offers;
+pub(crate) mod state;
 pub(crate) mod stream;
 pub(crate) mod tasks;
 
@@ -52,14 +54,19 @@ impl ClusterArgs {
     pub(crate) fn failure(&self, error: CallError) -> Failure {
         match error {
             CallError::Rejected(text) => Failure::new(FailureKind::Rejected, text),
-            other => Failure::new(
-                FailureKind::Unreachable,
-                format!(
-                    "no leading master answered at {} within {} s ({other}); is one running there? `proffer dev` starts one",
-                    self.master, self.timeout
-                ),
-            ),
+            other => self.unreachable(other),
         }
+    }
+
+    /// Nobody answered who could.
+    pub(crate) fn unreachable(&self, why: impl std::fmt::Display) -> Failure {
+        Failure::new(
+            FailureKind::Unreachable,
+            format!(
+                "no leading master answered at {} within {} s ({why}); is one running there? `proffer dev` starts one",
+                self.master, self.timeout
+            ),
+        )
     }
 }
 
