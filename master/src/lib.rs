@@ -14,7 +14,6 @@ pub mod home;
 pub mod log;
 pub mod outbox;
 pub mod peers;
-pub mod raft;
 pub mod server;
 pub mod snapshots;
 pub mod transport;

@@ -140,6 +140,14 @@ enum Stream {
     Watch(Outbox<state::Event>),
 }
 
+/// A stop that is under way.
+struct Stopping {
+    /// Another master is to lead first.
+    hands_over: bool,
+    /// When it stops in any case.
+    at: Instant,
+}
+
 struct Driver {
     master: Master,
     member: Member,
@@ -168,8 +176,8 @@ struct Driver {
     stream_ids: HashMap<String, StreamId>,
     /// Rung by the threads that write.
     bell: Arc<Notify>,
-    /// While it stops: how long another master may take to lead.
-    stop_at: Option<Instant>,
+    /// While it stops.
+    stopping: Option<Stopping>,
     /// Held as long as the work directory is used; the last to be dropped.
     _lock: std::fs::File,
 }

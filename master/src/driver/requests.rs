@@ -6,8 +6,11 @@ use super::handle::Reply;
 use super::{Driver, Ended, Request, Stream, Waiting};
 
 impl Driver {
-    /// Takes a request over.
+    /// Takes a request over. Where the master stops, the request is dropped, and its caller hears that.
     pub(super) fn accept(&mut self, request: Request) {
+        if self.stopping.is_some() {
+            return;
+        }
         match request {
             Request::Subscribe {
                 stream,

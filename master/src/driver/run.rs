@@ -7,7 +7,7 @@ use proffer_master_core::Input;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::{Driver, Ended, Error, Request};
+use super::{Driver, Ended, Error, Request, Stopping};
 use crate::fatal;
 use crate::peers::Event;
 
@@ -15,8 +15,8 @@ use crate::peers::Event;
 const TAKEN_AT_ONCE: usize = 512;
 /// An election timeout is ten to twenty of these.
 const RAFT_TICK: Duration = Duration::from_millis(50);
-/// How long a master that stops waits for another to lead.
-const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+/// How long a leader that stops waits for another to lead, or for what was proposed.
+const STOP_MAX: Duration = Duration::from_secs(2);
 
 /// Where everything comes from.
 pub(super) struct Inbox {
@@ -42,7 +42,7 @@ impl Driver {
         let _ = ready.send(());
         loop {
             let wake = self.wake.map(|at| self.clock.until(at));
-            let must_tick = !self.member.is_alone() || self.group.is_busy();
+            let must_tick = !self.member.is_alone() || self.group.is_busy() || self.stopping.is_some();
             let mut has_ticked = false;
             tokio::select! {
                 count = inbox.requests.recv_many(&mut taken, TAKEN_AT_ONCE) => {
@@ -93,7 +93,7 @@ impl Driver {
                 self.inputs.push_back(Input::Tick);
             }
             self.settle()?;
-            if self.has_handed_over() {
+            if self.may_stop() {
                 break;
             }
         }
@@ -178,22 +178,27 @@ impl Driver {
         self.effects = effects;
     }
 
-    /// Begins to stop: another master leads first, if there is one.
+    /// Begins to stop: another master leads first, if there is one; else what was proposed is committed first.
     pub(super) fn begin_to_stop(&mut self) {
-        if self.stop_at.is_some() {
-            return;
-        }
         let hands_over = self.member.transfer_leadership(None);
         if hands_over {
             tracing::info!("the leadership is handed over before the master stops");
         }
-        let patience = if hands_over { HAND_OVER_MAX } else { Duration::ZERO };
-        self.stop_at = Some(Instant::now() + patience);
+        self.stopping = Some(Stopping {
+            hands_over,
+            at: Instant::now() + STOP_MAX,
+        });
     }
 
-    fn has_handed_over(&self) -> bool {
-        self.stop_at
-            .is_some_and(|at| self.leader != Some(self.me.member) || Instant::now() >= at)
+    fn may_stop(&self) -> bool {
+        let Some(stopping) = &self.stopping else { return false };
+        let leads = self.leader == Some(self.me.member);
+        let is_late = Instant::now() >= stopping.at;
+        let has_committed = || {
+            let status = self.member.status();
+            status.committed == status.last
+        };
+        is_late || !leads || (!stopping.hands_over && has_committed())
     }
 
     pub(super) fn stop(&mut self) -> Result<(), Error> {

@@ -160,7 +160,7 @@ impl Driver {
             streams: HashMap::new(),
             stream_ids: HashMap::new(),
             bell,
-            stop_at: None,
+            stopping: None,
             _lock: home.lock,
         })
     }
