@@ -164,7 +164,9 @@ fn check_snapshot(raft: &Raft<Memory>, term: u64, snapshot: &Snapshot) -> Result
     let sets = ids.len() == count && outgoing.len() == state.voters_outgoing.len();
     let learners = state.learners.iter().all(|id| !outgoing.contains(id));
     let named = !ids.contains(&0) && !outgoing.contains(&0) && !state.voters.is_empty();
-    if !(sets && learners && named) || !state.learners_next.is_empty() || state.auto_leave {
+    // Nobody here is demoted, and joint configurations are left explicitly.
+    let ours = state.learners_next.is_empty() && !state.auto_leave;
+    if !(sets && learners && named && ours) {
         return Err(wrong("its snapshot has an impossible configuration"));
     }
     // Raft would ignore it, and this member would wait for ever.

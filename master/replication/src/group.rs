@@ -3,7 +3,8 @@
 /// A change of who is in the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupChange {
-    /// A newcomer gets the log and does not vote.
+    /// A newcomer gets the log and does not vote. Its id must be new: a member that was removed finds that in the log, and
+    /// does nothing any more.
     AddLearner(u64),
     /// A learner that has caught up votes. Where it replaces a voter, that one leaves in the same step.
     Promote {

@@ -344,7 +344,8 @@ impl Member {
     /// Whether raft may begin an election. While the disk has a snapshot of the leader to write, raft would look for entries
     /// that it replaced; and who votes alone would lead with a log that is not durable.
     pub(crate) fn may_stand(&self) -> bool {
-        !self.disk.is_restoring() && !(self.node.raft.prs().is_singleton() && self.disk.is_busy())
+        let unready_alone = self.node.raft.prs().is_singleton() && self.disk.is_busy();
+        !(unready_alone || self.disk.is_restoring())
     }
 
     /// To be called after everything that may change raft's term or role: it drew another election timeout then.

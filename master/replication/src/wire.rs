@@ -94,8 +94,11 @@ mod tests {
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgAppend);
         (message.from, message.to, message.term) = (1, u64::MAX, 300);
-        let mut entry = Entry::default();
-        entry.data = vec![7; 1000].into();
+        let data = vec![7; 1000].into();
+        let entry = Entry {
+            data,
+            ..Entry::default()
+        };
         message.set_entries(vec![entry.clone(), entry].into());
         message.set_snapshot(crate::bootstrap(&[1, 2, 3], b"state".to_vec()));
         assert_eq!(decode(&encode(&message))?, message);

@@ -1,4 +1,5 @@
-//! The dependency tree of the member holds no runtime, no socket and no store. It has `rand`, which raft-rs brings: what it draws is replaced (see `chance`).
+//! The dependency tree of the member holds no runtime, no socket and no store. It has `rand`, which raft-rs brings: what that
+//! draws is replaced (see `chance`).
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 

@@ -68,7 +68,7 @@ struct History {
     numbers: u64,
     /// The reads that wait, with the newest index that anyone was told when they were asked for.
     reads: Vec<(u64, u64)>,
-    /// Who was in the group and is not any more.
+    /// Who was to leave the group.
     gone: BTreeSet<u64>,
 }
 
@@ -166,9 +166,13 @@ impl History {
                     _ if cluster.status(at(here)).voters.len() > 3 => GroupChange::Remove(old),
                     _ => return,
                 };
-                // Who was removed does not come back.
-                if !self.gone.contains(&id) {
-                    let _ = cluster.with(at(here), |member| member.change_group(number, what));
+                // Who was removed does not come back: it would find its removal in the log.
+                if self.gone.contains(&id) {
+                    return;
+                }
+                let begun = cluster.with(at(here), |member| member.change_group(number, what));
+                if begun.is_ok() && kind >= 2 {
+                    self.gone.insert(old);
                 }
             }
             Step::Crash(id) => cluster.crash(at(id)),
@@ -205,9 +209,6 @@ impl History {
         }
         for id in 1..=5 {
             for told in self.cluster.told(id) {
-                if told == "removed" {
-                    self.gone.insert(id);
-                }
                 let Some(read) = told.strip_prefix("readable ") else {
                     continue;
                 };
