@@ -2,57 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use raft::eraftpb::{Entry, HardState, Message, MessageType, Snapshot};
+use raft::eraftpb::{Entry, HardState, Message, MessageType};
 
-use crate::{Error, Member, Outcome, Role, Settings, Start, Status, Write, bootstrap};
-
-/// The disk of a member.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Disk {
-    pub(crate) start: Start,
-    /// Handed out and not written.
-    pub(crate) pending: VecDeque<Pending>,
-    /// Writes are done as they come.
-    pub(crate) is_fast: bool,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum Pending {
-    Write(Write),
-    Compact(Snapshot),
-}
-
-impl Disk {
-    fn done(&mut self, pending: Pending) -> Option<u64> {
-        match pending {
-            Pending::Write(write) => {
-                let number = write.number;
-                self.write(write);
-                Some(number)
-            }
-            Pending::Compact(snapshot) => {
-                // The entries are left: how many of them go is the disk's business.
-                self.start.snapshot = snapshot;
-                None
-            }
-        }
-    }
-
-    fn write(&mut self, write: Write) {
-        if let Some(snapshot) = write.snapshot {
-            self.start.snapshot = snapshot;
-            self.start.entries.clear();
-        }
-        if let Some(first) = write.entries.first() {
-            let from = first.index;
-            self.start.entries.retain(|entry| entry.index < from);
-        }
-        self.start.entries.extend(write.entries);
-        if let Some(state) = write.hard_state {
-            self.start.hard_state = state;
-        }
-    }
-}
+use super::disk::{Disk, Pending};
+use crate::{Error, Member, Outcome, Role, Settings, Start, Status, bootstrap};
 
 /// What a member told, in words.
 pub(crate) type Told = Vec<String>;
@@ -205,56 +158,6 @@ impl Cluster {
         let result = call(self.member(id));
         self.drive(id);
         result
-    }
-
-    /// Calls a member, and takes only its messages and writes: what it tells may be nonsense.
-    pub(crate) fn with_unchecked(&mut self, id: u64, call: impl FnOnce(&mut Member)) {
-        let Self {
-            machines,
-            sent,
-            messages,
-            ..
-        } = self;
-        let Some(member) = machines.get_mut(&id).and_then(|machine| machine.member.as_mut()) else {
-            return;
-        };
-        call(member);
-        let mut outcomes = Vec::new();
-        while member.drive(&mut outcomes).is_ok() {
-            if outcomes.is_empty() {
-                return;
-            }
-            for outcome in outcomes.drain(..) {
-                match outcome {
-                    Outcome::Send(message) => {
-                        sent.push((id, message.to, message.get_msg_type()));
-                        messages.push_back(*message);
-                    }
-                    Outcome::Write(write) => member.written(write.number),
-                    _ => {}
-                }
-            }
-        }
-        self.machine(id).member = None;
-    }
-
-    /// Delivers so many messages to members who may refuse them.
-    pub(crate) fn deliver_unchecked(&mut self, count: usize) {
-        for _ in 0..count {
-            let Some(message) = self.messages.pop_front() else {
-                return;
-            };
-            let (from, to) = (message.from, message.to);
-            let is_snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
-            if self.machines.contains_key(&to) && self.is_up(to) {
-                self.with_unchecked(to, |member| {
-                    let _ = member.receive(message);
-                });
-            }
-            if is_snapshot && self.is_up(from) {
-                self.with_unchecked(from, |member| member.snapshot_sent(to, true));
-            }
-        }
     }
 
     /// Takes what the member tells.

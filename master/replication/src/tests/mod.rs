@@ -1,6 +1,7 @@
 //! Members in one thread: scripted, and with histories drawn by chance.
 
 pub(crate) mod cluster;
+mod disk;
 mod elections;
 mod garbage;
 mod histories;
@@ -12,3 +13,4 @@ mod planted;
 mod reads;
 mod replication;
 mod snapshots;
+mod unchecked;

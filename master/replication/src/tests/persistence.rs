@@ -2,7 +2,8 @@
 
 use raft::eraftpb::MessageType;
 
-use super::cluster::{Cluster, Pending};
+use super::cluster::Cluster;
+use super::disk::Pending;
 use crate::{GroupChange, Member, Role};
 
 #[test]
