@@ -49,7 +49,9 @@ impl Member {
         let leads = self.node.raft.state == StateRole::Leader;
         let mut messages = ready.take_messages();
         messages.append(&mut ready.take_persisted_messages());
-        let messages = self.hold(messages, leads);
+        if !self.sends_early() {
+            messages = self.disk.hold(messages, leads);
+        }
         self.send(messages);
         outcomes.append(&mut self.outbox);
         if let Some(write) = write {
@@ -205,14 +207,6 @@ impl Member {
             self.snapshot_asked = self.settings.election_ticks;
             outcomes.push(Outcome::SnapshotWanted);
         }
-    }
-
-    fn hold(&mut self, messages: Vec<Message>, leads: bool) -> Vec<Message> {
-        #[cfg(feature = "planted-bugs")]
-        if self.settings.plants(crate::config::PlantedBug::VoteBeforeDurable) {
-            return messages;
-        }
-        self.disk.hold(messages, leads)
     }
 
     pub(crate) fn send(&mut self, messages: Vec<Message>) {

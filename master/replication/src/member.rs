@@ -175,7 +175,7 @@ impl Member {
         let unwanted = match message.get_msg_type() {
             MessageType::MsgTimeoutNow => !self.may_stand(),
             // Nobody can have answered a request that was not sent yet.
-            MessageType::MsgRequestVoteResponse => self.disk.is_busy(),
+            MessageType::MsgRequestVoteResponse => self.disk.is_busy() && !self.sends_early(),
             MessageType::MsgRequestPreVoteResponse => self.disk.log_waits(),
             _ => false,
         };
@@ -330,6 +330,17 @@ impl Member {
     /// This member's view of the group.
     pub fn status(&self) -> Status {
         status::of(self)
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn sends_early(&self) -> bool {
+        self.settings.plants(crate::config::PlantedBug::VoteBeforeDurable)
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    #[allow(clippy::unused_self)]
+    pub(crate) fn sends_early(&self) -> bool {
+        false
     }
 
     pub(crate) fn leads(&self) -> bool {

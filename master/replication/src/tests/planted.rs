@@ -37,6 +37,20 @@ fn votes_leave_before_they_are_durable() {
 }
 
 #[test]
+#[should_panic(expected = "two leaders in term")]
+fn a_vote_is_given_twice_in_one_term() {
+    let mut cluster = with_bug(3, PlantedBug::VoteBeforeDurable);
+    cluster.slow_disk(2);
+    cluster.cuts.extend([(3, 1), (1, 3), (3, 2), (2, 3)]);
+    cluster.elect(1);
+    cluster.crash(2);
+    cluster.isolate(1);
+    cluster.cuts.retain(|cut| *cut != (3, 2) && *cut != (2, 3));
+    cluster.restart(2);
+    cluster.elect(3);
+}
+
+#[test]
 fn a_snapshot_is_handed_out_that_its_receiver_does_not_take() {
     let mut cluster = with_bug(3, PlantedBug::SnapshotIgnored);
     cluster.elect(1);
