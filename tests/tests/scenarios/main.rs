@@ -7,14 +7,18 @@ mod agent_recovery;
 mod bad_calls;
 mod cgroup_v2;
 mod command;
+mod failover;
 mod framework_failover;
 mod isolation;
 mod kill;
 mod launch;
 mod master_restart;
+mod masters;
 mod reconciliation;
 mod services;
 mod sleeper;
+mod state;
+mod upgrade;
 
 use proffer_proto::v1::{DurationInfo, KillPolicy};
 use proffer_sdk::Task;
