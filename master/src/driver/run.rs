@@ -4,6 +4,7 @@ use std::sync::mpsc as blocking;
 use std::time::Duration;
 
 use proffer_master_core::Input;
+use proffer_replication::Role;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -192,13 +193,13 @@ impl Driver {
 
     fn may_stop(&self) -> bool {
         let Some(stopping) = &self.stopping else { return false };
-        let leads = self.leader == Some(self.me.member);
-        let is_late = Instant::now() >= stopping.at;
-        let has_committed = || {
+        let is_over = if stopping.hands_over {
+            self.leader.is_some_and(|leader| leader != self.me.member)
+        } else {
             let status = self.member.status();
-            status.committed == status.last
+            status.role != Role::Leader || status.committed == status.last
         };
-        is_late || !leads || (!stopping.hands_over && has_committed())
+        is_over || Instant::now() >= stopping.at
     }
 
     pub(super) fn stop(&mut self) -> Result<(), Error> {

@@ -23,16 +23,16 @@ use tonic::transport::Channel;
 use crate::common::{PATIENCE, framework, subscribe, subscribed};
 
 /// Where one master is, whether it runs or not.
-struct Place {
-    directory: TempDir,
-    address: SocketAddr,
-    server: Option<Server>,
+pub(crate) struct Place {
+    pub(crate) directory: TempDir,
+    pub(crate) address: SocketAddr,
+    pub(crate) server: Option<Server>,
     /// Bound without being listened on, so that nobody else gets the port while the master is down.
     _port: TcpSocket,
 }
 
 impl Place {
-    fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let port = TcpSocket::new_v4()?;
         port.set_reuseaddr(true)?;
         port.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
@@ -44,11 +44,11 @@ impl Place {
         })
     }
 
-    fn work_dir(&self) -> PathBuf {
+    pub(crate) fn work_dir(&self) -> PathBuf {
         self.directory.path().join("work")
     }
 
-    async fn start(&mut self, begin: Begin) -> anyhow::Result<()> {
+    pub(crate) async fn start(&mut self, begin: Begin) -> anyhow::Result<()> {
         let config = Config {
             listen: self.address,
             begin,
@@ -58,34 +58,34 @@ impl Place {
         Ok(())
     }
 
-    async fn stop(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
         match self.server.take() {
             Some(server) => server.stop().await,
             None => Ok(()),
         }
     }
 
-    fn wipe(&self) -> anyhow::Result<()> {
+    pub(crate) fn wipe(&self) -> anyhow::Result<()> {
         Ok(std::fs::remove_dir_all(self.work_dir())?)
     }
 
-    async fn channel(&self) -> anyhow::Result<Channel> {
+    pub(crate) async fn channel(&self) -> anyhow::Result<Channel> {
         Ok(Channel::from_shared(format!("http://{}", self.address))?
             .connect()
             .await?)
     }
 
-    async fn masters(&self) -> anyhow::Result<MastersClient<Channel>> {
+    pub(crate) async fn masters(&self) -> anyhow::Result<MastersClient<Channel>> {
         Ok(MastersClient::new(self.channel().await?))
     }
 
     /// The group as this master knows it.
-    async fn list(&self) -> anyhow::Result<MastersList> {
+    pub(crate) async fn list(&self) -> anyhow::Result<MastersList> {
         Ok(self.masters().await?.list(ListMasters {}).await?.into_inner())
     }
 
     /// Waits until the group is as it should be to this master.
-    async fn wait_for(&self, what: &str, is: impl Fn(&MastersList) -> bool) -> anyhow::Result<MastersList> {
+    pub(crate) async fn wait_for(&self, what: &str, is: impl Fn(&MastersList) -> bool) -> anyhow::Result<MastersList> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let list = self.list().await;
@@ -98,7 +98,7 @@ impl Place {
     }
 
     /// Waits until this master leads, with everything applied that was committed before.
-    async fn leads(&self) -> anyhow::Result<()> {
+    pub(crate) async fn leads(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let (_, _, health) = self.get("/health").await?;
@@ -136,7 +136,7 @@ impl Place {
     }
 }
 
-struct Group(Vec<Place>);
+pub(crate) struct Group(pub(crate) Vec<Place>);
 
 impl Group {
     fn new(size: usize) -> anyhow::Result<Self> {
@@ -146,16 +146,16 @@ impl Group {
         Ok(Self(places))
     }
 
-    fn peers(&self) -> Begin {
+    pub(crate) fn peers(&self) -> Begin {
         Begin::Peers(self.0.iter().map(|place| place.address.to_string()).collect())
     }
 
-    fn join(&self) -> Begin {
+    pub(crate) fn join(&self) -> Begin {
         Begin::Join(self.0.iter().map(|place| place.address.to_string()).collect())
     }
 
     /// Starts all of them and waits until every one knows the leader.
-    async fn formed(size: usize) -> anyhow::Result<Self> {
+    pub(crate) async fn formed(size: usize) -> anyhow::Result<Self> {
         let mut group = Self::new(size)?;
         let peers = group.peers();
         for place in &mut group.0 {
@@ -169,7 +169,7 @@ impl Group {
     }
 
     /// The place of the leader, once all that run agree.
-    async fn leader(&self) -> anyhow::Result<usize> {
+    pub(crate) async fn leader(&self) -> anyhow::Result<usize> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut leaders = Vec::new();
@@ -190,7 +190,7 @@ impl Group {
         }
     }
 
-    async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         for place in &mut self.0 {
             place.stop().await?;
         }
@@ -198,7 +198,7 @@ impl Group {
     }
 }
 
-fn voters(list: &MastersList) -> Vec<&Master> {
+pub(crate) fn voters(list: &MastersList) -> Vec<&Master> {
     let masters = list.masters.iter();
     masters.filter(|master| master.role() == Role::Voter).collect()
 }
@@ -209,7 +209,7 @@ fn leader(list: &MastersList) -> Option<String> {
     leader.filter(|address| !address.is_empty())
 }
 
-fn role(list: &MastersList, address: SocketAddr) -> Vec<Role> {
+pub(crate) fn role(list: &MastersList, address: SocketAddr) -> Vec<Role> {
     let at = list
         .masters
         .iter()

@@ -4,6 +4,7 @@ mod agent_link;
 mod common;
 mod durability;
 mod formation;
+mod group;
 mod pages;
 mod program;
 mod scheduler_api;
