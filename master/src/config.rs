@@ -31,10 +31,10 @@ pub struct Args {
     /// Where this master keeps what it must not forget [default: /var/lib/proffer/master]
     #[arg(long, env = "PROFFER_MASTER_WORK_DIR", value_name = "PATH")]
     pub work_dir: Option<PathBuf>,
-    /// Forms a group with these masters, itself among them; the same list at each of them. Ignored once it is formed
+    /// Forms a group with these masters, itself among them; the same list at each of them. Once it is formed, only where to look
     #[arg(long, env = "PROFFER_MASTER_PEERS", value_name = "HOST:PORT,...")]
     pub peers: Option<String>,
-    /// Joins the group of these masters as a learner. Ignored once it has joined
+    /// Joins the group of these masters as a learner. Once it has joined, only where to look
     #[arg(long, env = "PROFFER_MASTER_JOIN", value_name = "HOST:PORT,...")]
     pub join: Option<String>,
     /// Takes part in no newer format of the registry than this [default: the newest that this version knows]

@@ -56,7 +56,7 @@ impl Server {
             .with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr().context("cannot tell the listening address")?;
         let advertise = config.advertise.clone().unwrap_or_else(|| advertised(address));
-        check_peers(&config.begin, &advertise)?;
+        check_begin(&config.begin, &advertise)?;
         let path = config.work_dir.clone();
         let directory = blocking(move || WorkDirectory::open(&path)).await??;
         let (end_life, ended) = watch::channel(false);
@@ -219,6 +219,12 @@ impl Plan {
         let founders = transport::Founders::new(identity.founders.clone(), self.dial.clone());
         let (routers, advertise) = (self.routers, self.advertise);
         let (config, address) = (self.config, self.address);
+        let elsewhere = match &config.begin {
+            Begin::Alone => Vec::new(),
+            Begin::Peers(others) | Begin::Join(others) => {
+                others.iter().filter(|other| **other != advertise).cloned().collect()
+            }
+        };
         let running = blocking(move || start(home, &config, address, advertise)).await??;
         let router = transport::router(
             running.handle.clone(),
@@ -228,6 +234,9 @@ impl Plan {
             bounds,
         );
         drop(routers.send_replace(router));
+        if !elsewhere.is_empty() {
+            running.incoming.seek(elsewhere);
+        }
         if let Some(founding) = founded {
             for (id, address) in founders.others(identity.member) {
                 founders.tell(id, address, founding.cluster_id.clone(), founding.cluster.clone());
@@ -312,9 +321,20 @@ fn start(
     driver::start(home, core, settings)
 }
 
-/// A list of initial members has this master in it; only here is its own address known for sure.
-fn check_peers(begin: &Begin, advertise: &str) -> Result<(), config::Error> {
-    let Begin::Peers(peers) = begin else { return Ok(()) };
+/// A list of initial members has this master in it, and one to join has another; only here is its own address known for sure.
+fn check_begin(begin: &Begin, advertise: &str) -> Result<(), config::Error> {
+    let peers = match begin {
+        Begin::Alone => return Ok(()),
+        Begin::Peers(peers) => peers,
+        Begin::Join(others) if others.iter().any(|other| other != advertise) => return Ok(()),
+        Begin::Join(others) => {
+            return Err(config::Error::Value {
+                setting: "join".to_owned(),
+                value: others.join(","),
+                problem: format!("a list with another master than this one, {advertise}, is accepted"),
+            });
+        }
+    };
     if !peers.iter().any(|peer| peer == advertise) {
         return Err(config::Error::Value {
             setting: "peers".to_owned(),

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{Effect, Exchange, Input};
 use crate::home::{self, WorkDirectory};
-use crate::peers::{Dial, reason};
+use crate::peers::{Dial, reason_of};
 
 /// How often a master asks the others who they are.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -64,6 +64,8 @@ pub async fn form(
     let mut remind = tokio::time::interval(REMIND_EVERY);
     loop {
         let input = tokio::select! {
+            biased;
+            _ = remind.tick() => Input::Remind,
             Some(input) = inputs.recv() => input,
             Some(asked) = asked.recv() => match asked {
                 Asked::Introduced(introduction) => Input::Heard { asked: None, introduction },
@@ -73,7 +75,6 @@ pub async fn form(
                     Input::Founding { founding, ticket: tickets }
                 }
             },
-            _ = remind.tick() => Input::Remind,
         };
         let mut effects = Vec::new();
         let mut formed = None;
@@ -147,8 +148,10 @@ async fn ask(dial: Dial, peer: String, introduction: Introduction, heard: mpsc::
                     answer: status.message().to_owned(),
                 },
                 failed => {
-                    let problem =
-                        failed.map_or_else(|_| "no answer".to_owned(), |result| reason_of(result.err().as_ref()));
+                    let problem = match failed {
+                        Ok(Err(status)) => reason_of(&status),
+                        _ => "it does not answer".to_owned(),
+                    };
                     tracing::debug!(peer, problem, "a master cannot be asked who it is");
                     client = None;
                     Input::Silent { peer: peer.clone() }
@@ -162,10 +165,6 @@ async fn ask(dial: Dial, peer: String, introduction: Introduction, heard: mpsc::
     }
 }
 
-fn reason_of(status: Option<&tonic::Status>) -> String {
-    status.map_or_else(String::new, |status| reason(status))
-}
-
 /// Tells one master that the group is founded; once, because it asks again as long as it has not heard.
 ///
 /// # Errors
@@ -174,6 +173,6 @@ pub async fn tell(dial: &Dial, address: &str, founding: Founding) -> Result<(), 
     let mut client = dial.connect(address).await?;
     let call = tokio::time::timeout(2 * ANSWER_WITHIN, client.found(founding));
     let answer = call.await.map_err(|_| "it does not answer".to_owned())?;
-    let answer = answer.map_err(|status| reason(&status))?.into_inner();
+    let answer = answer.map_err(|status| reason_of(&status))?.into_inner();
     answer.refusal.map_or(Ok(()), Err)
 }

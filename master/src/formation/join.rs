@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::PROTOCOL;
 use crate::home::{self, WorkDirectory};
-use crate::peers::{Dial, Pause, reason};
+use crate::peers::{Dial, Pause, reason_of};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
@@ -26,7 +26,8 @@ pub async fn join(
     waits_for: watch::Sender<Vec<String>>,
 ) -> Result<WorkDirectory, home::Error> {
     let mut pause = Pause::new(PAUSE_FIRST, PAUSE_LAST, me.member);
-    let mut search = Search::new(addresses);
+    let others: Vec<String> = addresses.into_iter().filter(|address| *address != me.address).collect();
+    let mut search = Search::new(others);
     let joined = loop {
         let address = search.next();
         let problem = match ask(&dial, &address, &me).await {
@@ -76,7 +77,7 @@ async fn ask(dial: &Dial, address: &str, me: &Introduction) -> Result<join_answe
     let request = JoinRequest { newcomer: me.clone() };
     let answer = tokio::time::timeout(ANSWER_WITHIN, client.join(request)).await;
     let answer = answer.map_err(|_| "it does not answer".to_owned())?;
-    let JoinAnswer { body } = answer.map_err(|status| reason(&status))?.into_inner();
+    let JoinAnswer { body } = answer.map_err(|status| reason_of(&status))?.into_inner();
     body.ok_or_else(|| "its answer is empty".to_owned())
 }
 

@@ -16,8 +16,6 @@ use tonic::transport::{Channel, Endpoint};
 /// A master that does not answer a ping for so long is taken for dead; pings are as far apart.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
-/// Of messages on one stream, and on one connection, that are on their way: what a fast network with some delay holds.
-const WINDOW_BYTES: u32 = 8 << 20;
 
 /// An open connection.
 pub trait Duplex: Read + Write + Send + Unpin {}
@@ -72,9 +70,7 @@ impl Dial {
             .connect_timeout(CONNECT_WITHIN)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES);
+            .keep_alive_while_idle(true);
         // A host may resolve slowly, or answer without speaking HTTP/2.
         let connecting = tokio::time::timeout(2 * CONNECT_WITHIN, endpoint.connect_with_connector(connector));
         match connecting.await {
@@ -86,9 +82,16 @@ impl Dial {
 }
 
 /// An error with its causes: the outermost of tonic says little.
-pub(crate) fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+fn reason(error: &dyn std::error::Error) -> String {
+    with_causes(error.to_string(), error.source())
+}
+
+/// Why a call failed, for people.
+pub(crate) fn reason_of(status: &tonic::Status) -> String {
+    with_causes(status.message().to_owned(), std::error::Error::source(status))
+}
+
+fn with_causes(mut text: String, mut cause: Option<&dyn std::error::Error>) -> String {
     while let Some(next) = cause {
         let more = next.to_string();
         if !text.ends_with(&more) {

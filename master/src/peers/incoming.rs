@@ -9,7 +9,7 @@ use proffer_replication::eraftpb::{Message, MessageType};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
-use super::{Event, Me, Shared};
+use super::{Event, Me, Shared, introduce};
 use crate::formation::PROTOCOL;
 
 /// The receiving side.
@@ -40,6 +40,21 @@ impl Incoming {
     /// Who this master is.
     pub fn me(&self) -> &Me {
         &self.shared.me
+    }
+
+    /// Looks for others of the group at these addresses as well, until the leader is known.
+    pub fn seek(&self, addresses: Vec<String>) {
+        tokio::spawn(introduce::at_addresses(self.shared.clone(), addresses));
+    }
+
+    /// A member of this cluster says where it is.
+    ///
+    /// # Errors
+    /// It was removed.
+    pub fn heard(&self, member: u64, address: &str) -> Result<(), String> {
+        self.check_member(member)?;
+        self.shared.book.heard(member, address);
+        Ok(())
     }
 
     /// Tells people, once, of a master of another cluster.
@@ -212,13 +227,17 @@ impl Incoming {
         if head.from == 0 || head.from == me.member {
             return Err(format!("from: {} cannot be another member's id", head.from));
         }
-        if self.shared.book.is_removed(head.from) {
+        self.check_member(head.from)?;
+        crate::config::host_and_port(head.from_address).map_err(|accepted| format!("from_address: {accepted}"))?;
+        Ok(())
+    }
+
+    fn check_member(&self, member: u64) -> Result<(), String> {
+        if self.shared.book.is_removed(member) {
             return Err(format!(
-                "member {} was removed from the group; to come back, it starts with an empty work directory and --join",
-                head.from
+                "member {member} was removed from the group; to come back, it starts with an empty work directory and --join"
             ));
         }
-        crate::config::host_and_port(head.from_address).map_err(|accepted| format!("from_address: {accepted}"))?;
         Ok(())
     }
 

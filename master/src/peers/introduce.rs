@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proffer_proto::raft::Introduction;
-use tokio::sync::watch;
 
 use super::pause::Pause;
 use super::{Me, Shared, dial};
@@ -32,7 +31,8 @@ impl Me {
 }
 
 /// Introduces this master to each new leader for as long as this is polled.
-pub(super) async fn to_leaders(shared: Arc<Shared>, mut leader: watch::Receiver<Option<u64>>) {
+pub(super) async fn to_leaders(shared: Arc<Shared>) {
+    let mut leader = shared.leader.subscribe();
     loop {
         let id = *leader.borrow_and_update();
         let introduced = async {
@@ -41,13 +41,35 @@ pub(super) async fn to_leaders(shared: Arc<Shared>, mut leader: watch::Receiver<
             }
             std::future::pending().await
         };
-        let changed = tokio::select! {
-            changed = leader.changed() => changed,
-            changed = introduced => changed,
-        };
-        if changed.is_err() {
-            return;
+        tokio::select! {
+            _ = leader.changed() => {}
+            () = introduced => {}
         }
+    }
+}
+
+/// Introduces this master at addresses where others may be, until the leader is known: where every master has
+/// another address than the registry says, none would find another.
+pub(super) async fn at_addresses(shared: Arc<Shared>, addresses: Vec<String>) {
+    let mut leader = shared.leader.subscribe();
+    let ask_all = async {
+        let mut pause = Pause::new(PAUSE_FIRST, PAUSE_LAST, shared.me.member);
+        loop {
+            for address in &addresses {
+                match ask(&shared, address).await {
+                    Ok(there) if there.member != shared.me.member => drop(shared.book.heard(there.member, address)),
+                    Ok(_) => {}
+                    Err(reason) => tracing::debug!(address, reason, "nobody of the group is known to be there"),
+                }
+            }
+            tokio::time::sleep(pause.next()).await;
+        }
+    };
+    tokio::select! {
+        // An error means that the master stops.
+        _ = leader.wait_for(Option::is_some) => {}
+        () = shared.events.closed() => {}
+        () = ask_all => {}
     }
 }
 
@@ -61,13 +83,26 @@ async fn to(shared: &Shared, id: u64) {
 
 async fn attempt(shared: &Shared, id: u64) -> Result<(), String> {
     let address = shared.book.address(id).ok_or("its address is not known yet")?;
-    let mut client = shared.dial.connect(&address).await?;
+    let there = ask(shared, &address).await?;
+    if there.member != id {
+        return Err(format!("member {} is there", there.member));
+    }
+    // Until it has committed something in its term it takes note of nothing.
+    if there.leader.as_ref() != Some(&there.address) {
+        return Err("it does not lead yet".to_owned());
+    }
+    Ok(())
+}
+
+/// Introduces this master, and returns who is there.
+async fn ask(shared: &Shared, address: &str) -> Result<Introduction, String> {
+    let mut client = shared.dial.connect(address).await?;
     let call = client.introduce(shared.me.introduction(None));
     let answer = tokio::time::timeout(ANSWER_WITHIN, call).await;
     let answer = answer.map_err(|_| "it does not answer")?;
-    let answer = answer.map_err(|status| dial::reason(&status))?.into_inner();
-    if answer.member != id {
-        return Err(format!("member {} is there", answer.member));
+    let answer = answer.map_err(|status| dial::reason_of(&status))?.into_inner();
+    if answer.cluster_id.as_ref() != Some(&shared.me.cluster_id) {
+        return Err("a master that is not of this cluster is there".to_owned());
     }
-    Ok(())
+    Ok(answer)
 }

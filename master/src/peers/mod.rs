@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use book::Book;
 use queue::{Bounds, Queue};
 
-pub(crate) use dial::reason;
+pub(crate) use dial::reason_of;
 pub use dial::{Dial, Duplex};
 pub use incoming::Incoming;
 pub(crate) use pause::Pause;
@@ -84,6 +84,7 @@ struct Shared {
     dial: Dial,
     book: Book,
     events: mpsc::Sender<Event>,
+    leader: watch::Sender<Option<u64>>,
     patience: Patience,
     snapshot_bytes_max: u64,
 }
@@ -95,7 +96,6 @@ pub struct Peers {
     /// None where there can be no connections.
     runtime: Option<runtime::Handle>,
     peers: Mutex<BTreeMap<u64, Peer>>,
-    leader: watch::Sender<Option<u64>>,
     _introducing: Option<Task>,
 }
 
@@ -135,6 +135,7 @@ impl Peers {
             dial,
             book: Book::default(),
             events,
+            leader: watch::Sender::new(None),
             patience,
             snapshot_bytes_max: SNAPSHOT_BYTES_MAX,
         })
@@ -142,16 +143,14 @@ impl Peers {
 
     fn with(shared: Shared) -> Self {
         let shared = Arc::new(shared);
-        let (leader, of_introduction) = watch::channel(None);
         let runtime = runtime::Handle::try_current().ok();
         let introducing = runtime
             .as_ref()
-            .map(|runtime| Task(runtime.spawn(introduce::to_leaders(shared.clone(), of_introduction))));
+            .map(|runtime| Task(runtime.spawn(introduce::to_leaders(shared.clone()))));
         Self {
             shared,
             runtime,
             peers: Mutex::default(),
-            leader,
             _introducing: introducing,
         }
     }
@@ -181,7 +180,7 @@ impl Peers {
 
     /// Who leads, as far as is known: this master introduces itself there. To be called at start and whenever it changes.
     pub fn leader(&self, leader: Option<u64>) {
-        self.leader.send_replace(leader);
+        self.shared.leader.send_replace(leader);
     }
 
     /// Queues a message for the member that it is for, or drops it. Never waits.

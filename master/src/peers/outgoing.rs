@@ -17,6 +17,8 @@ use crate::formation::PROTOCOL;
 
 /// Messages of about so many bytes travel in one envelope.
 const ENVELOPE_BYTES: usize = 512 << 10;
+/// A stream that lasts so long is taken for accepted: the other says something only when it ends it.
+const SETTLED_AFTER: Duration = Duration::from_millis(250);
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_LAST: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,7 @@ pub(super) async fn keep(shared: Arc<Shared>, id: u64, queue: Arc<Queue>) {
         id,
         queue,
         lost: false,
+        said: false,
     };
     loop {
         let stirred = stream.shared.book.stirred(id);
@@ -66,6 +69,8 @@ struct Outgoing {
     queue: Arc<Queue>,
     /// The driver was told that messages are lost, and there was no connection since.
     lost: bool,
+    /// People were told, and no stream was accepted since.
+    said: bool,
 }
 
 impl Outgoing {
@@ -75,7 +80,6 @@ impl Outgoing {
             Ok(client) => client,
             Err(reason) => return End::Broken(reason),
         };
-        tracing::info!(member = self.id, address, "connected to a master");
         self.lost = false;
         let envelopes = Envelopes {
             head: Envelope {
@@ -92,9 +96,16 @@ impl Outgoing {
         let stirred = self.shared.book.stirred(self.id);
         let call = client.deliver(envelopes);
         tokio::pin!(call);
+        let settled = tokio::time::sleep(SETTLED_AFTER);
+        tokio::pin!(settled);
+        let mut is_settled = false;
         loop {
             tokio::select! {
                 answer = &mut call => return end(answer.map(|answer| answer.into_inner().refusal)),
+                () = &mut settled, if !is_settled => {
+                    tracing::info!(member = self.id, address, "connected to a master");
+                    (is_settled, self.said) = (true, false);
+                }
                 () = self.queue.overflowed() => {
                     tracing::warn!(member = self.id, address, "a master takes messages too slowly, and some are dropped");
                     self.shared.tell(Event::Unreachable(self.id)).await;
@@ -108,7 +119,7 @@ impl Outgoing {
         }
     }
 
-    /// Tells people and the driver of the end, once for each time that there was a connection.
+    /// Tells the driver of the end, once for each time that there was a connection, and people, once for each time that it lasted.
     async fn tell(&mut self, address: &str, end: End) {
         let member = self.id;
         match &end {
@@ -116,7 +127,10 @@ impl Outgoing {
             End::Refused(reason) if self.shared.book.is_news(reason) => {
                 tracing::error!(member, address, reason, "a master refuses what this one sends");
             }
-            End::Broken(reason) if !self.lost => tracing::warn!(member, address, reason, "a master cannot be reached"),
+            End::Broken(reason) if !self.said => {
+                tracing::warn!(member, address, reason, "a master cannot be reached");
+                self.said = true;
+            }
             End::Refused(reason) | End::Broken(reason) => {
                 tracing::debug!(member, address, reason, "still not connected")
             }
@@ -132,7 +146,7 @@ fn end(answer: Result<Option<String>, Status>) -> End {
         Ok(Some(refusal)) => End::Refused(refusal),
         Ok(None) => End::Broken("it ended the stream".to_owned()),
         Err(status) if status.code() == tonic::Code::InvalidArgument => End::Refused(status.message().to_owned()),
-        Err(status) => End::Broken(dial::reason(&status)),
+        Err(status) => End::Broken(dial::reason_of(&status)),
     }
 }
 

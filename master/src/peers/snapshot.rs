@@ -78,6 +78,6 @@ async fn send(shared: &Shared, id: u64, message: &Message, data: &[u8]) -> Resul
 fn end(answer: Result<Response<proffer_proto::raft::StreamEnd>, Status>) -> Result<(), String> {
     match answer {
         Ok(answer) => answer.into_inner().refusal.map_or(Ok(()), Err),
-        Err(status) => Err(dial::reason(&status)),
+        Err(status) => Err(dial::reason_of(&status)),
     }
 }

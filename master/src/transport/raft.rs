@@ -123,7 +123,10 @@ impl Raft for Service {
         let me = self.incoming.me();
         match &who.cluster_id {
             None => return self.greet(&who).map(Response::new),
-            Some(theirs) if *theirs == me.cluster_id => {}
+            Some(theirs) if *theirs == me.cluster_id => {
+                let heard = self.incoming.heard(who.member, &who.address);
+                heard.map_err(Status::failed_precondition)?;
+            }
             Some(theirs) => {
                 self.incoming.tell_stranger(&who.address, theirs);
                 let text = format!("this master is of cluster {}, not {theirs}", me.cluster_id);

@@ -28,19 +28,17 @@ pub(crate) struct Place {
     pub(crate) address: SocketAddr,
     pub(crate) server: Option<Server>,
     /// Bound without being listened on, so that nobody else gets the port while the master is down.
-    _port: TcpSocket,
+    port: TcpSocket,
 }
 
 impl Place {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let port = TcpSocket::new_v4()?;
-        port.set_reuseaddr(true)?;
-        port.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let (port, address) = reserved()?;
         Ok(Self {
             directory: tempfile::tempdir()?,
-            address: port.local_addr()?,
+            address,
             server: None,
-            _port: port,
+            port,
         })
     }
 
@@ -63,6 +61,12 @@ impl Place {
             Some(server) => server.stop().await,
             None => Ok(()),
         }
+    }
+
+    /// Takes another port.
+    fn move_away(&mut self) -> anyhow::Result<()> {
+        (self.port, self.address) = reserved()?;
+        Ok(())
     }
 
     pub(crate) fn wipe(&self) -> anyhow::Result<()> {
@@ -136,6 +140,15 @@ impl Place {
     }
 }
 
+/// A port of the kernel's choice that nobody else gets.
+fn reserved() -> anyhow::Result<(TcpSocket, SocketAddr)> {
+    let port = TcpSocket::new_v4()?;
+    port.set_reuseaddr(true)?;
+    port.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let address = port.local_addr()?;
+    Ok((port, address))
+}
+
 pub(crate) struct Group(pub(crate) Vec<Place>);
 
 impl Group {
@@ -188,6 +201,16 @@ impl Group {
             anyhow::ensure!(Instant::now() < deadline, "they do not agree on a leader: {leaders:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Waits until the registry of every master that runs says where this one is.
+    async fn registered(&self, place: usize) -> anyhow::Result<()> {
+        let address = self.0[place].address;
+        for place in &self.0 {
+            let is_there = |list: &MastersList| role(list, address) == [Role::Voter];
+            place.wait_for(&format!("at {address}"), is_there).await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
@@ -408,6 +431,30 @@ async fn a_master_that_waits_says_so_and_stops_at_once() -> anyhow::Result<()> {
     );
     assert_eq!(id(&group.0[1])?, waited);
     Ok(())
+}
+
+#[tokio::test]
+async fn masters_that_moved_find_each_other() -> anyhow::Result<()> {
+    let mut group = Group::formed(3).await?;
+    let moved = (group.leader().await? + 1) % 3;
+    // One alone is heard by the others, who are where it knows them.
+    group.0[moved].stop().await?;
+    group.0[moved].move_away()?;
+    group.0[moved].start(Begin::Alone).await?;
+    group.registered(moved).await?;
+    // All of them: where to look is told by the flag.
+    for place in &mut group.0 {
+        place.stop().await?;
+        place.move_away()?;
+    }
+    let peers = group.peers();
+    for place in &mut group.0 {
+        place.start(peers.clone()).await?;
+    }
+    for index in 0..3 {
+        group.registered(index).await?;
+    }
+    group.stop().await
 }
 
 #[tokio::test]
