@@ -9,6 +9,9 @@ use proffer_proto::v1::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, Task, Ta
 use super::rng::Rng;
 use super::wire::{self, TaskKey};
 
+/// The processors of every model agent.
+pub(crate) const AGENT_CPUS: f64 = 4.0;
+
 /// What an agent wants done after a step.
 #[derive(Debug)]
 pub(crate) enum AgentAction {
@@ -43,12 +46,18 @@ pub(crate) struct ModelAgent {
     pub(crate) up: bool,
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) registered: bool,
+    /// The machine whose master it believes to lead.
+    pub(crate) target: usize,
+    /// A planted bug: an update is forgotten when it is sent, not when it is acknowledged.
+    forgets: bool,
 }
 
 impl ModelAgent {
-    pub(crate) fn new(index: usize) -> Self {
+    pub(crate) fn new(index: usize, forgets: bool) -> Self {
         ModelAgent {
             index,
+            target: index,
+            forgets,
             id: None,
             tasks: BTreeMap::new(),
             frameworks: BTreeMap::new(),
@@ -66,7 +75,7 @@ impl ModelAgent {
             agent: AgentInfo {
                 hostname: format!("host-{}", self.index),
                 resources: vec![
-                    wire::scalar("cpus", 4.0),
+                    wire::scalar("cpus", AGENT_CPUS),
                     wire::scalar("mem", 1024.0),
                     wire::ports(31000, 31019),
                 ],
@@ -141,7 +150,7 @@ impl ModelAgent {
             };
             self.tasks.insert(key.clone(), task);
             self.update(now, &key, TaskState::TaskRunning, actions);
-            actions.push(AgentAction::EndsAt(key, now + rng.range(1, 8_000)));
+            actions.push(AgentAction::EndsAt(key, now + rng.range(1, 4_000)));
         }
     }
 
@@ -225,6 +234,9 @@ impl ModelAgent {
         // A new latest state is told at once, with the head that is in flight already.
         if self.registered && (is_head || state.is_terminal()) {
             actions.push(AgentAction::Send(head_message(key, task)));
+            if self.forgets {
+                task.updates.clear();
+            }
         }
     }
 
@@ -255,6 +267,10 @@ impl ModelAgent {
 
     pub(crate) fn unacknowledged(&self) -> usize {
         self.tasks.values().map(|task| task.updates.len()).sum()
+    }
+
+    pub(crate) fn runs(&self, key: &TaskKey) -> bool {
+        self.tasks.get(key).is_some_and(|task| !task.state.is_terminal())
     }
 
     pub(crate) fn running(&self) -> impl Iterator<Item = &TaskKey> {

@@ -2,9 +2,10 @@
 
 use proffer_master_core::Input;
 use proffer_proto::link::{agent_message, master_message};
+use proffer_proto::registry::{Change, change};
 use proffer_proto::v1::scheduler::Event as SchedulerEvent;
 
-pub(super) fn brief(body: &master_message::Body) -> String {
+pub(crate) fn brief(body: &master_message::Body) -> String {
     use master_message::Body;
     match body {
         Body::Registered(registered) => format!("registered {}", registered.agent_id),
@@ -23,7 +24,7 @@ pub(super) fn brief(body: &master_message::Body) -> String {
     }
 }
 
-pub(super) fn brief_event(event: &SchedulerEvent) -> String {
+pub(crate) fn brief_event(event: &SchedulerEvent) -> String {
     if let Some(update) = &event.update {
         return format!(
             "UPDATE {} {:?} {:?}",
@@ -42,7 +43,7 @@ pub(super) fn brief_event(event: &SchedulerEvent) -> String {
     format!("{:?}", event.r#type())
 }
 
-pub(super) fn brief_input(input: &Input) -> String {
+pub(crate) fn brief_input(input: &Input) -> String {
     match input {
         Input::AgentRegister {
             connection, register, ..
@@ -73,5 +74,14 @@ pub(super) fn brief_input(input: &Input) -> String {
         }
         Input::Tick => "tick".to_owned(),
         other => format!("{other:?}").chars().take(80).collect(),
+    }
+}
+
+pub(crate) fn brief_change(change: &Change) -> String {
+    match &change.body {
+        Some(change::Body::AdmitAgent(admit)) => format!("admit {:?}", admit.agent.id),
+        Some(change::Body::UpdateAgent(update)) => format!("update {:?}", update.agent.id),
+        Some(change::Body::PutFramework(put)) => format!("put {:?}", put.framework.id),
+        other => format!("{other:?}").chars().take(160).collect(),
     }
 }

@@ -9,6 +9,9 @@ use proffer_proto::v1::{AgentId, Filters, FrameworkId, Offer, TaskId, TaskInfo, 
 use super::rng::Rng;
 use super::wire;
 
+/// A task that was said to be unreachable so often is given up.
+const UNREACHABLE_MAX: u32 = 4;
+
 /// What a framework wants done after a step.
 #[derive(Debug)]
 pub(crate) enum FrameworkAction {
@@ -24,6 +27,8 @@ pub(crate) enum FrameworkAction {
 pub(crate) struct KnownTask {
     agent: AgentId,
     pub(crate) state: TaskState,
+    /// How often in a row it was said to be unreachable.
+    unreachable: u32,
 }
 
 /// A model framework. `id`, `tasks` and the counters are written down before they are acted on and survive a crash.
@@ -40,6 +45,8 @@ pub(crate) struct ModelFramework {
     pub(crate) up: bool,
     pub(crate) stream: Option<StreamId>,
     pub(crate) subscribed: bool,
+    /// The machine whose master it believes to lead.
+    pub(crate) target: usize,
 }
 
 impl ModelFramework {
@@ -55,6 +62,7 @@ impl ModelFramework {
             up: true,
             stream: None,
             subscribed: false,
+            target: index,
         }
     }
 
@@ -155,6 +163,7 @@ impl ModelFramework {
             KnownTask {
                 agent: offer.agent_id.clone(),
                 state: TaskState::TaskStaging,
+                unreachable: 0,
             },
         );
         Some(TaskInfo {
@@ -177,7 +186,13 @@ impl ModelFramework {
             task.state = match status.state() {
                 // A task that the master never heard of: the ACCEPT was lost.
                 TaskState::TaskUnknown => TaskState::TaskDropped,
+                // Its agent may never come back: one that stopped before it heard its own id comes back as another.
+                TaskState::TaskUnreachable if task.unreachable == UNREACHABLE_MAX => TaskState::TaskLost,
                 state => state,
+            };
+            task.unreachable = match task.state {
+                TaskState::TaskUnreachable => task.unreachable + 1,
+                _ => 0,
             };
             self.finished += u64::from(task.state == TaskState::TaskFinished);
         }

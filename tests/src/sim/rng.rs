@@ -22,6 +22,16 @@ impl Rng {
         low + self.next() % (high - low + 1)
     }
 
+    /// A number below `length`, which must not be 0.
+    pub(crate) fn index(&mut self, length: usize) -> usize {
+        self.range(0, length as u64 - 1) as usize
+    }
+
+    /// One of them; none of none.
+    pub(crate) fn pick<T: Copy>(&mut self, list: &[T]) -> Option<T> {
+        (!list.is_empty()).then(|| list[self.index(list.len())])
+    }
+
     /// True once in `n` times.
     pub(crate) fn one_in(&mut self, n: u64) -> bool {
         self.next().is_multiple_of(n)

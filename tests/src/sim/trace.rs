@@ -23,12 +23,10 @@ impl Trace {
         }
     }
 
+    /// A line that is kept.
     pub(crate) fn line(&mut self, now: u64, text: fmt::Arguments<'_>) {
         let line = format!("{now:>8} {text}");
-        for byte in line.bytes() {
-            // FNV-1a.
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        self.mix(line.as_bytes());
         if self.print {
             eprintln!("{line}");
         }
@@ -36,6 +34,21 @@ impl Trace {
             self.lines.pop_front();
         }
         self.lines.push_back(line);
+    }
+
+    /// A line of which there are too many to keep: it is made only where it is printed.
+    pub(crate) fn detail(&self, now: u64, text: impl FnOnce() -> String) {
+        if self.print {
+            eprintln!("{now:>8}   {}", text());
+        }
+    }
+
+    /// What must be the same in every run of a seed.
+    pub(crate) fn mix(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            // FNV-1a.
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
     }
 
     /// Equal for two runs of one seed, or something is not deterministic.

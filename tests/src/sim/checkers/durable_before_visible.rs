@@ -1,31 +1,34 @@
-//! Nobody hears of a registry change that is not on the master's disk.
+//! Nobody hears of a registry change that is not committed.
 
 use std::collections::BTreeSet;
 
-use proffer_master_core::Master;
+use proffer_proto::registry::Change;
+use proffer_proto::registry::change::Body;
 use proffer_proto::v1::{AgentId, FrameworkId};
 
 use super::Violation;
 
 const NAME: &str = "durable_before_visible";
 
-/// Looks at the disk, and only when something was told.
+/// Reads the committed changes as they are told for the first time.
 #[derive(Debug, Default)]
 pub(crate) struct DurableBeforeVisible {
     agents: BTreeSet<AgentId>,
     frameworks: BTreeSet<FrameworkId>,
+    removed: BTreeSet<FrameworkId>,
 }
 
 impl DurableBeforeVisible {
-    /// The disk changed.
-    pub(crate) fn read(&mut self, disk: &Master) {
-        let registry = disk.registry();
-        self.agents = registry.agents.into_iter().filter_map(|agent| agent.info.id).collect();
-        self.frameworks = registry
-            .frameworks
-            .into_iter()
-            .filter_map(|framework| framework.info.id)
-            .collect();
+    /// A change is committed.
+    pub(crate) fn committed(&mut self, change: &Change) {
+        match &change.body {
+            Some(Body::AdmitAgent(admit)) => self.agents.extend(admit.agent.id.clone()),
+            Some(Body::PutFramework(put)) => self.frameworks.extend(put.framework.id.clone()),
+            Some(Body::RemoveFramework(remove)) => {
+                self.removed.insert(remove.framework_id.clone());
+            }
+            _ => {}
+        }
     }
 
     pub(crate) fn agent_told(&self, id: &AgentId) -> Result<(), Violation> {
@@ -34,7 +37,7 @@ impl DurableBeforeVisible {
         }
         Err(Violation::new(
             NAME,
-            format!("agent {id} was told that it is registered, the disk does not have it"),
+            format!("agent {id} was told that it is registered, which is not committed"),
         ))
     }
 
@@ -44,17 +47,17 @@ impl DurableBeforeVisible {
         }
         Err(Violation::new(
             NAME,
-            format!("framework {id} was told that it is subscribed, the disk does not have it"),
+            format!("framework {id} was told that it is subscribed, which is not committed"),
         ))
     }
 
     pub(crate) fn framework_shut_down(&self, id: &FrameworkId) -> Result<(), Violation> {
-        if !self.frameworks.contains(id) {
+        if self.removed.contains(id) {
             return Ok(());
         }
         Err(Violation::new(
             NAME,
-            format!("the tasks of {id} are killed while the disk still has the framework"),
+            format!("the tasks of {id} are killed, and its removal is not committed"),
         ))
     }
 }

@@ -1,4 +1,7 @@
-//! An offer belongs to one framework and ends in one way; what is offered of an agent is never more than the agent has.
+//! An offer belongs to one framework and ends in one way; what a master offers of an agent is never more than the agent has.
+//!
+//! A master that was deposed and has not noticed may still have offers open; they are worth nothing, so each master's
+//! offers are counted by themselves. No two masters ever make the same id.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +15,7 @@ const NAME: &str = "offers_exclusive";
 
 #[derive(Debug)]
 struct Outstanding {
+    machine: usize,
     stream: StreamId,
     agent: AgentId,
     cpus: f64,
@@ -24,7 +28,13 @@ pub(crate) struct OffersExclusive {
 }
 
 impl OffersExclusive {
-    pub(crate) fn offered(&mut self, stream: StreamId, offer: &Offer, agent_cpus: f64) -> Result<(), Violation> {
+    pub(crate) fn offered(
+        &mut self,
+        machine: usize,
+        stream: StreamId,
+        offer: &Offer,
+        agent_cpus: f64,
+    ) -> Result<(), Violation> {
         if !self.ever.insert(offer.id.clone()) {
             return Err(Violation::new(NAME, format!("offer {} was made twice", offer.id)));
         }
@@ -33,7 +43,7 @@ impl OffersExclusive {
         let sum: f64 = self
             .outstanding
             .values()
-            .filter(|other| other.agent == agent)
+            .filter(|other| other.machine == machine && other.agent == agent)
             .map(|other| other.cpus)
             .sum::<f64>()
             + cpus;
@@ -43,8 +53,13 @@ impl OffersExclusive {
                 format!("{sum} of {agent_cpus} cpus of agent {agent} are on offer"),
             ));
         }
-        self.outstanding
-            .insert(offer.id.clone(), Outstanding { stream, agent, cpus });
+        let outstanding = Outstanding {
+            machine,
+            stream,
+            agent,
+            cpus,
+        };
+        self.outstanding.insert(offer.id.clone(), outstanding);
         Ok(())
     }
 
@@ -56,7 +71,7 @@ impl OffersExclusive {
         self.outstanding.retain(|_, offer| offer.stream != stream);
     }
 
-    pub(crate) fn master_ended(&mut self) {
-        self.outstanding.clear();
+    pub(crate) fn master_ended(&mut self, machine: usize) {
+        self.outstanding.retain(|_, offer| offer.machine != machine);
     }
 }

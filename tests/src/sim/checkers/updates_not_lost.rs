@@ -58,6 +58,11 @@ impl UpdatesNotLost {
         }
     }
 
+    /// How many updates reached their frameworks.
+    pub(crate) fn count(&self) -> u64 {
+        self.tasks.values().map(|history| history.seen as u64).sum()
+    }
+
     /// At the end, after everything healed; `alive` says whether a framework still exists.
     pub(crate) fn finish(&self, alive: impl Fn(&TaskKey) -> bool) -> Result<(), Violation> {
         for (key, history) in &self.tasks {

@@ -1,37 +1,41 @@
 //! What happens between the world and its model agents.
 
 use proffer_master_core::{ConnectionId, Input};
-use proffer_proto::link::{AgentMessage, MasterMessage, Register};
+use proffer_proto::link::{AgentMessage, MasterMessage, master_message};
+use proffer_proto::v1::TaskState;
 
-use super::brief::brief;
-use super::{Event, LinkEnd, Step, World};
+use super::links::LinkEnd;
+use super::*;
 use crate::sim::agent::AgentAction;
+use crate::sim::brief::brief;
+use crate::sim::wire::TaskKey;
 
 impl World {
-    pub(super) fn agent_connect(&mut self, agent: usize) -> Step {
+    pub(super) fn agent_connect(&mut self, agent: usize) {
         let model = &self.agents[agent];
         if !model.up || model.connection.is_some() {
-            return Ok(());
+            return;
         }
-        if self.master.core.is_none() {
-            let delay = self.rng.range(50, 500);
+        let target = model.target;
+        if let Some((next, delay)) = self.look_on(target) {
+            self.agents[agent].target = next;
             self.after(delay, Event::AgentConnect { agent });
-            return Ok(());
+            return;
         }
-        let register: Register = model.register();
-        let connection = ConnectionId(self.open_link(LinkEnd::Agent(agent)));
-        self.agents[agent].connection = Some(connection);
-        self.agents[agent].registered = false;
+        let connection = ConnectionId(self.open_link(LinkEnd::Agent(agent), target));
+        let model = &mut self.agents[agent];
+        model.connection = Some(connection);
+        model.registered = false;
+        let register = Box::new(model.register());
         let address = format!("10.0.0.{agent}:5051");
         self.send_to_master(
             connection.0,
             Input::AgentRegister {
                 connection,
-                register: Box::new(register),
+                register,
                 address,
             },
         );
-        Ok(())
     }
 
     pub(super) fn agent_notices(&mut self, agent: usize, connection: ConnectionId) {
@@ -39,31 +43,67 @@ impl World {
             self.note(format_args!("agent {agent} lost {connection}"));
             self.agents[agent].connection = None;
             self.agents[agent].registered = false;
-            let delay = self.rng.range(10, 1_000);
+            let delay = self.rng.range(10, 500);
             self.after(delay, Event::AgentConnect { agent });
         }
+    }
+
+    pub(super) fn agent_retry(&mut self, agent: usize) -> Step {
+        self.after(1_000, Event::AgentRetry { agent });
+        let mut actions = Vec::new();
+        if self.agents[agent].up {
+            self.agents[agent].resend(&mut actions);
+        }
+        self.agent_actions(agent, actions)
+    }
+
+    pub(super) fn agent_start(&mut self, agent: usize) {
+        self.note(format_args!("agent {agent} starts again"));
+        self.agents[agent].up = true;
+        self.agent_connect(agent);
+    }
+
+    pub(super) fn task_ends(&mut self, agent: usize, key: &TaskKey) -> Step {
+        let state = if self.rng.one_in(8) {
+            TaskState::TaskFailed
+        } else {
+            TaskState::TaskFinished
+        };
+        let mut actions = Vec::new();
+        self.agents[agent].end(self.now, key, state, &mut actions);
+        self.agent_actions(agent, actions)
     }
 
     pub(super) fn deliver_to_agent(&mut self, agent: usize, connection: ConnectionId, message: MasterMessage) -> Step {
         if !self.agents[agent].up || self.agents[agent].connection != Some(connection) {
             return Ok(());
         }
-        if self.links.get(&connection.0).is_some_and(|link| link.broken) {
+        if self
+            .links
+            .get(&connection.0)
+            .is_none_or(|link| link.phase == links::Phase::Broken)
+        {
             return Ok(());
         }
         let Some(body) = message.body else { return Ok(()) };
         self.note(format_args!("agent {agent} <- {}", brief(&body)));
+        if let master_message::Body::Kill(kill) = &body {
+            let key = (kill.framework_id.clone(), kill.task_id.clone());
+            self.no_task_lost.kill_told(&key)?;
+        }
         let mut actions = Vec::new();
-        let now = self.now;
-        self.agents[agent].handle(now, body, &mut self.rng, &mut actions);
+        self.agents[agent].handle(self.now, body, &mut self.rng, &mut actions);
         self.agent_actions(agent, actions)
     }
 
-    pub(super) fn agent_actions(&mut self, agent: usize, actions: Vec<AgentAction>) -> Step {
+    fn agent_actions(&mut self, agent: usize, actions: Vec<AgentAction>) -> Step {
         for action in actions {
             match action {
                 AgentAction::Send(message) => self.agent_sends(agent, message),
-                AgentAction::Started(key) => self.no_task_twice.started(&key)?,
+                AgentAction::Started(key) => {
+                    self.no_task_twice.started(&key)?;
+                    self.no_task_lost.started(&key)?;
+                }
                 AgentAction::Generated(key, status) => self.updates.generated(&key, &status),
                 AgentAction::Forgot(key) => self.updates.forgot(&key),
                 AgentAction::EndsAt(key, at) => self.at(at, Event::TaskEnds { agent, key }),
@@ -72,7 +112,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn agent_sends(&mut self, agent: usize, message: AgentMessage) {
+    fn agent_sends(&mut self, agent: usize, message: AgentMessage) {
         let Some(connection) = self.agents[agent].connection.filter(|_| self.agents[agent].up) else {
             return;
         };

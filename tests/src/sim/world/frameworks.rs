@@ -1,32 +1,34 @@
 //! What happens between the world and its model frameworks.
 
-use proffer_master_core::{Input, RequestId, StreamId};
+use proffer_master_core::{Answer, Input, RequestId, StreamId};
 use proffer_proto::v1::TaskStatus;
 use proffer_proto::v1::scheduler::{Call, Event as SchedulerEvent};
 
-use super::brief::brief_event;
-use super::{Event, LinkEnd, Step, World};
+use super::links::{LinkEnd, Phase};
+use super::*;
+use crate::sim::brief::brief_event;
 use crate::sim::framework::FrameworkAction;
 
 impl World {
-    pub(super) fn framework_connect(&mut self, framework: usize) -> Step {
+    pub(super) fn framework_connect(&mut self, framework: usize) {
         let model = &self.frameworks[framework];
         if !model.up || model.stream.is_some() {
-            return Ok(());
+            return;
         }
-        if self.master.core.is_none() {
-            let delay = self.rng.range(50, 500);
+        let target = model.target;
+        if let Some((next, delay)) = self.look_on(target) {
+            self.frameworks[framework].target = next;
             self.after(delay, Event::FrameworkConnect { framework });
-            return Ok(());
+            return;
         }
+        let stream = StreamId(self.open_link(LinkEnd::Framework(framework), target));
+        let model = &mut self.frameworks[framework];
+        model.stream = Some(stream);
+        model.subscribed = false;
         let call = Box::new(model.subscribe());
-        let stream = StreamId(self.open_link(LinkEnd::Framework(framework)));
-        self.frameworks[framework].stream = Some(stream);
-        self.frameworks[framework].subscribed = false;
         let request = self.request();
         self.subscribing.insert(request, (framework, stream));
         self.send_to_master(stream.0, Input::Subscribe { request, stream, call });
-        Ok(())
     }
 
     pub(super) fn request(&mut self) -> RequestId {
@@ -34,11 +36,30 @@ impl World {
         RequestId(self.next_request)
     }
 
+    pub(super) fn subscription_answer(&mut self, framework: usize, stream: StreamId, answer: &Answer) -> Step {
+        match answer {
+            Answer::Accepted => {
+                self.open_streams.insert(stream);
+            }
+            Answer::Rejected(rejection) => {
+                let model = &mut self.frameworks[framework];
+                self.kept.refused(model.id.as_ref(), &rejection.to_string())?;
+                // Its failover timeout ran out while it was away: it starts again as a new framework.
+                model.id = None;
+                model.tasks.clear();
+                self.note(format_args!("framework {framework} is refused: {rejection}"));
+                self.close(stream.0);
+            }
+            _ => self.close(stream.0),
+        }
+        Ok(())
+    }
+
     pub(super) fn framework_notices(&mut self, framework: usize, stream: StreamId) {
         if self.frameworks[framework].stream == Some(stream) {
             self.note(format_args!("framework {framework} lost {stream}"));
             self.drop_stream(framework);
-            let delay = self.rng.range(10, 1_000);
+            let delay = self.rng.range(10, 500);
             self.after(delay, Event::FrameworkConnect { framework });
         }
     }
@@ -48,12 +69,18 @@ impl World {
         self.frameworks[framework].subscribed = false;
     }
 
+    pub(super) fn framework_start(&mut self, framework: usize) {
+        self.note(format_args!("framework {framework} starts again"));
+        self.frameworks[framework].up = true;
+        self.framework_connect(framework);
+    }
+
     pub(super) fn deliver_to_framework(&mut self, framework: usize, stream: StreamId, event: SchedulerEvent) -> Step {
         let model = &mut self.frameworks[framework];
         if !model.up || model.stream != Some(stream) {
             return Ok(());
         }
-        if self.links.get(&stream.0).is_some_and(|link| link.broken) {
+        if self.links.get(&stream.0).is_none_or(|link| link.phase == Phase::Broken) {
             return Ok(());
         }
         let mut actions = Vec::new();
@@ -79,22 +106,38 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn saw(&mut self, framework: usize, status: &TaskStatus) -> Step {
+    fn saw(&mut self, framework: usize, status: &TaskStatus) -> Step {
         let Some(id) = self.frameworks[framework].id.clone() else {
             return Ok(());
         };
-        self.updates.saw(&(id, status.task_id.clone()), status)
+        let key = (id, status.task_id.clone());
+        let runs = self.agents.iter().any(|agent| agent.runs(&key));
+        self.no_task_lost.told(&key, status, runs)?;
+        self.updates.saw(&key, status)
     }
 
-    pub(super) fn send_call(&mut self, framework: usize, call: Box<Call>) {
+    /// Calls go over connections of their own to the master that the stream comes from.
+    fn send_call(&mut self, framework: usize, call: Box<Call>) {
         let Some(stream) = self.frameworks[framework].stream else {
             return;
         };
-        let at = (self.now + self.delay()).max(self.call_free_at[framework]);
+        if let (Some(kill), Some(id)) = (&call.kill, &call.framework_id) {
+            self.no_task_lost.kill_asked((id.clone(), kill.task_id.clone()));
+        }
+        let Some(machine) = self.links.get(&stream.0).map(|link| link.machine) else {
+            return;
+        };
+        let cut = self.machines[machine].cut_from_clients_until;
+        let at = (self.now + self.delay()).max(self.call_free_at[framework]).max(cut);
         self.call_free_at[framework] = at;
-        self.at(
-            at,
-            Event::Call {
+        if !self.healed && self.rng.one_in(100) {
+            return;
+        }
+        let delay = at - self.now;
+        self.master_after(
+            delay,
+            machine,
+            ToMaster::Call {
                 framework,
                 stream,
                 call,
@@ -102,11 +145,8 @@ impl World {
         );
     }
 
-    pub(super) fn call_arrives(&mut self, framework: usize, stream: StreamId, call: Box<Call>) -> Step {
-        // Calls go over connections of their own: only the master's end of the stream counts.
-        if self.master.core.is_none() || self.rng.one_in(if self.healed { u64::MAX } else { 100 }) {
-            return Ok(());
-        }
+    /// Only the master's end of the stream counts.
+    pub(super) fn call_arrives(&mut self, machine: usize, framework: usize, stream: StreamId, call: Box<Call>) {
         let open = self.open_streams.contains(&stream).then_some(stream);
         if open.is_some() {
             let accepted = call.accept.iter().flat_map(|accept| &accept.offer_ids);
@@ -116,25 +156,24 @@ impl World {
             }
         }
         let request = self.request();
-        self.note(format_args!("master <- framework {framework} {:?}", call.r#type()));
-        let now = self.now;
-        let effects = self.master.step(
-            now,
-            Input::SchedulerCall {
-                request,
-                stream: open,
-                call,
-            },
-        );
-        self.effects(effects)
+        self.note(format_args!(
+            "master {machine} <- framework {framework} {:?}",
+            call.r#type()
+        ));
+        let input = Input::SchedulerCall {
+            request,
+            stream: open,
+            call,
+        };
+        self.process(machine).input(input);
     }
 
-    pub(super) fn framework_timer(&mut self, framework: usize) -> Step {
-        let delay = self.rng.range(500, 4_000);
+    pub(super) fn framework_timer(&mut self, framework: usize) {
+        let delay = self.rng.range(500, 3_000);
         self.after(delay, Event::FrameworkTimer { framework });
         let model = &self.frameworks[framework];
         if !model.up || !model.subscribed {
-            return Ok(());
+            return;
         }
         let call = if self.healed || self.rng.one_in(2) {
             model.reconcile()
@@ -148,6 +187,5 @@ impl World {
         if let Some(call) = call {
             self.send_call(framework, Box::new(call));
         }
-        Ok(())
     }
 }
