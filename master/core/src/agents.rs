@@ -42,6 +42,8 @@ pub(crate) struct Agent {
     pub(crate) id: v1::AgentId,
     pub(crate) info: v1::AgentInfo,
     pub(crate) phase: Phase,
+    /// It was unreachable until it began to come back.
+    was_unreachable: bool,
     /// A change of it is proposed; what comes meanwhile waits in the queue.
     pub(crate) in_flight: bool,
     pub(crate) queue: VecDeque<Deferred>,
@@ -115,6 +117,7 @@ impl Agent {
             id,
             info,
             phase,
+            was_unreachable: false,
             in_flight: false,
             queue: VecDeque::new(),
             total,
@@ -343,6 +346,7 @@ pub(crate) fn returned(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSl
         agent.info = known.info.clone();
         if known.unreachable_ms.is_none() && unreachable_since(agent).is_some() {
             agent.phase = Phase::Disconnected;
+            agent.was_unreachable = true;
         }
     }
     if leading.connections.contains_key(&registration.connection) {
@@ -385,6 +389,7 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
     if agent.registered != step.now {
         agent.reregistered = Some(step.now);
     }
+    let was_unreachable = std::mem::take(&mut agent.was_unreachable);
     agent.phase = Phase::Attached(Link {
         connection,
         sequence: 0,
@@ -401,7 +406,7 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
     };
     step.effects
         .send_agent(connection, link::master_message::Body::Registered(registered));
-    tasks::relist(leading, step, slot, register.tasks);
+    tasks::relist(leading, step, slot, register.tasks, was_unreachable);
     books::refresh(leading, slot);
     leading.allocator.set_agent_active(slot, true);
 }

@@ -25,8 +25,16 @@ use crate::{events, frameworks, updates};
 /// A scheduler's RECONCILE: of the tasks it names, or of all that have not ended.
 pub(crate) fn reconcile(leading: &Leading, step: &mut Step<'_>, slot: FrameworkSlot, call: &Reconcile) {
     if !call.tasks.is_empty() {
+        let mut recovering = None;
         for task in &call.tasks {
-            one(leading, step, slot, &task.task_id, task.agent_id.as_ref());
+            each(
+                leading,
+                step,
+                slot,
+                &task.task_id,
+                task.agent_id.as_ref(),
+                &mut recovering,
+            );
         }
         return;
     }
@@ -50,13 +58,25 @@ pub(crate) fn one(
     task_id: &v1::TaskId,
     agent_id: Option<&v1::AgentId>,
 ) {
+    each(leading, step, slot, task_id, agent_id, &mut None);
+}
+
+/// `recovering` remembers whether some agent is not back since the election, for a call that names many tasks.
+fn each(
+    leading: &Leading,
+    step: &mut Step<'_>,
+    slot: FrameworkSlot,
+    task_id: &v1::TaskId,
+    agent_id: Option<&v1::AgentId>,
+    recovering: &mut Option<bool>,
+) {
     let framework = &leading.frameworks[slot];
     let status = if let Some(task) = framework.tasks.get(task_id) {
         Some(known(leading, step, *task))
     } else if let Some(ended) = framework.completed.iter().rev().find(|task| task.task_id == *task_id) {
         Some(of_wire(step, ended, ended.state()))
     } else {
-        unknown(leading, step, slot, task_id, agent_id)
+        unknown(leading, step, slot, task_id, agent_id, recovering)
     };
     if let Some(status) = status {
         frameworks::send(leading, step, slot, events::update(status));
@@ -101,6 +121,7 @@ fn unknown(
     slot: FrameworkSlot,
     task_id: &v1::TaskId,
     agent_id: Option<&v1::AgentId>,
+    recovering: &mut Option<bool>,
 ) -> Option<TaskStatus> {
     let agent = agent_id.and_then(|id| leading.agent_ids.get(id));
     let agent = agent.map(|agent| &leading.agents[*agent]);
@@ -120,8 +141,8 @@ fn unknown(
         ),
         (Some(_), None) => (TaskState::TaskUnknown, "neither the task nor the agent is known"),
         (None, None) => {
-            let waiting = leading.agents.iter().any(|(_, agent)| agent.phase == Phase::Recovered);
-            if waiting {
+            let find = || leading.agents.iter().any(|(_, agent)| agent.phase == Phase::Recovered);
+            if *recovering.get_or_insert_with(find) {
                 return None;
             }
             (TaskState::TaskUnknown, "the task is not known")

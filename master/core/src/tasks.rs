@@ -236,8 +236,15 @@ pub(crate) fn unreachable_status(leading: &Leading, now: Timestamp, slot: TaskSl
     }
 }
 
-/// An agent listed its tasks: the whole truth about them.
-pub(crate) fn relist(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, listed: Vec<v1::Task>) {
+/// An agent listed its tasks: the whole truth about them. Frameworks may take tasks for unreachable that this master does
+/// not know, where the agent was unreachable before an election.
+pub(crate) fn relist(
+    leading: &mut Leading,
+    step: &mut Step<'_>,
+    agent: AgentSlot,
+    listed: Vec<v1::Task>,
+    was_unreachable: bool,
+) {
     remnants::forget(leading, agent);
     let mut unlisted = leading.agents[agent].tasks.clone();
     let mut shut_down = BTreeSet::new();
@@ -256,7 +263,13 @@ pub(crate) fn relist(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlo
                 resume(leading, step, slot, wire);
                 held.push(slot);
             }
-            None if !former => held.push(adopt(leading, framework, agent, wire)),
+            None if !former => {
+                let slot = adopt(leading, framework, agent, wire);
+                if was_unreachable && !is_terminal(leading.tasks[slot].state()) {
+                    tell_back(leading, step, slot);
+                }
+                held.push(slot);
+            }
             _ => {
                 kill_remnant(leading, step, agent, &wire);
                 remnants::list(leading, agent, wire);
@@ -292,19 +305,24 @@ fn resume(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, wire: v1::
     task.reported = true;
     task.wire.status_update_state = wire.status_update_state;
     task.wire.status_update_uuid = wire.status_update_uuid;
-    let framework = task.framework;
     if is_terminal(task.state()) {
         release(leading, slot);
         return;
     }
     if was_unreachable {
-        let task = &mut leading.tasks[slot];
-        let reason = Some(Reason::AgentReregistered);
-        let mut status = updates::by_master(step.now, &task.wire.task_id, state, reason, "the agent is back");
-        status.agent_id = Some(task.wire.agent_id.clone());
-        task.record(&status);
-        frameworks::send(leading, step, framework, events::update(status));
+        tell_back(leading, step, slot);
     }
+}
+
+/// Tells a framework that a task's agent is back.
+fn tell_back(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot) {
+    let task = &mut leading.tasks[slot];
+    let reason = Some(Reason::AgentReregistered);
+    let mut status = updates::by_master(step.now, &task.wire.task_id, task.state(), reason, "the agent is back");
+    status.agent_id = Some(task.wire.agent_id.clone());
+    task.record(&status);
+    let framework = task.framework;
+    frameworks::send(leading, step, framework, events::update(status));
 }
 
 /// The role that resources are allocated to.

@@ -8,6 +8,7 @@
 mod accept;
 mod agents;
 mod allocate;
+mod failover;
 mod frameworks;
 mod malformed;
 mod operator;

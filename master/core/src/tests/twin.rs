@@ -12,6 +12,8 @@ use crate::{Answer, Effect, StreamId};
 
 /// Namespace, key; value, version.
 type Kept = BTreeMap<(String, String), (Vec<u8>, u64)>;
+/// Of one namespace: key; value, version.
+type Keys = BTreeMap<String, (Vec<u8>, u64)>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -29,12 +31,13 @@ pub(super) struct Twin {
     outcomes: BTreeMap<u64, Outcome>,
     applied: usize,
     /// By stream: whether `current` came, and what is there by what was told.
-    told: BTreeMap<StreamId, (bool, BTreeMap<String, (Vec<u8>, u64)>)>,
+    told: BTreeMap<StreamId, (bool, Keys)>,
 }
 
 impl Twin {
     /// Follows a step of the world.
     pub(super) fn follow(&mut self, world: &World, effects: &[Effect]) {
+        let before = self.applied;
         while let Some(change) = world.committed.get(self.applied) {
             self.applied += 1;
             self.apply(self.applied as u64, change);
@@ -42,7 +45,10 @@ impl Twin {
         for effect in effects {
             self.judge(world, effect);
         }
-        let state = world.master.registry().state.into_iter();
+        if before == self.applied && effects.is_empty() {
+            return;
+        }
+        let state = world.master.registry.state.to_wire().into_iter();
         let state: Kept = state
             .map(|entry| ((entry.namespace, entry.key), (entry.value.to_vec(), entry.version)))
             .collect();
@@ -60,7 +66,7 @@ impl Twin {
         self.told.remove(&stream);
     }
 
-    fn under(&self, namespace: &str, prefix: &str) -> BTreeMap<String, (Vec<u8>, u64)> {
+    fn under(&self, namespace: &str, prefix: &str) -> Keys {
         let kept = self.kept.iter();
         kept.filter(|((of, key), _)| of == namespace && key.starts_with(prefix))
             .map(|((_, key), entry)| (key.clone(), entry.clone()))
