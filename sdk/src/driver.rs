@@ -106,11 +106,12 @@ impl<S: Scheduler> Driver<S> {
     pub async fn run(mut self) -> Result<S, RunError> {
         let mut connector = Connector::new(self.options.masters.clone());
         loop {
-            let Some((events, calls)) = self.subscribe(&mut connector).await? else {
+            let Some((mut events, calls)) = self.subscribe(&mut connector).await? else {
                 return Ok(self.scheduler);
             };
             let (lanes, outcomes) = Lanes::start(calls.clone());
-            let disconnected = match self.serve(events, &lanes, outcomes).await? {
+            // The stream is kept until the farewell is over: a framework without one is away, and perhaps removed for it.
+            let disconnected = match self.serve(&mut events, &lanes, outcomes).await? {
                 ControlFlow::Break(ending) => match farewell(lanes, &calls, ending).await {
                     Ok(()) => return Ok(self.scheduler),
                     Err(disconnected) => disconnected,
@@ -139,7 +140,15 @@ impl<S: Scheduler> Driver<S> {
                 _ => {}
             }
             tokio::select! {
-                subscription = &mut connecting => return Ok(Some(subscription?)),
+                subscription = &mut connecting => return match (subscription, self.context.ending) {
+                    (Ok(subscription), _) => Ok(Some(subscription)),
+                    // Perhaps an earlier TEARDOWN was carried out and its answer lost: nobody takes the framework for alive.
+                    (Err(rejected), Some(Ending::Teardown)) => {
+                        tracing::warn!(reason = rejected.0, "the framework to be torn down is not accepted any more");
+                        Ok(None)
+                    }
+                    (Err(rejected), _) => Err(rejected.into()),
+                },
                 Some(message) = self.messages.recv() => self.scheduler.message(&mut self.context, message).await,
                 () = tick(&mut self.ticks) => self.scheduler.tick(&mut self.context).await,
                 Some(call) = self.outbox.recv() => self.keep(call),
@@ -151,7 +160,7 @@ impl<S: Scheduler> Driver<S> {
     /// Serves one subscription until it breaks or the scheduler wants to end.
     async fn serve(
         &mut self,
-        mut events: Events,
+        events: &mut Events,
         lanes: &Lanes,
         mut outcomes: mpsc::UnboundedReceiver<(Call, CallError)>,
     ) -> Result<ControlFlow<Ending, Disconnected>, RunError> {

@@ -393,7 +393,8 @@ impl Scheduler for Shared {
             .metadata()
             .get(STREAM_ID_METADATA)
             .and_then(|id| id.to_str().ok());
-        let current = state.stream.as_ref().map(|(id, _)| id.as_str());
+        let open = state.stream.as_ref().filter(|(_, events)| !events.is_closed());
+        let current = open.map(|(id, _)| id.as_str());
         if current.is_none() || stream_id != current {
             return Err(Status::failed_precondition(format!(
                 "`{STREAM_ID_METADATA}` is not that of a subscription"

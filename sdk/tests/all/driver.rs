@@ -509,6 +509,29 @@ async fn a_teardown_is_repeated_until_the_leader_takes_it() {
 }
 
 #[tokio::test]
+async fn a_teardown_that_was_carried_out_without_an_answer_ends_the_run() {
+    let (mut master, mut running) = registered().await;
+    master.refuse(call::Type::Teardown, tonic::Status::unavailable("resigning"));
+    let reason = "Framework has been removed";
+    master.refuse(call::Type::Subscribe, tonic::Status::invalid_argument(reason));
+    running.tell(Do::Teardown);
+    master.call(call::Type::Teardown).await;
+    running.hears("disconnected").await;
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_stream_outlives_the_teardown() {
+    let (mut master, running) = registered().await;
+    running.tell(Do::Teardown);
+    // A master that had seen the end of the stream would refuse it.
+    master.call(call::Type::Teardown).await;
+    let Running { mut heard, task, .. } = running;
+    task.await.unwrap().unwrap();
+    assert_eq!(heard.recv().await, None, "it was never disconnected");
+}
+
+#[tokio::test]
 async fn calls_of_a_former_subscription_are_refused() {
     let master = FakeMaster::start().await;
     let (mut events, former) = connect(&master.masters(), Framework::new("f")).await.unwrap();
