@@ -162,3 +162,13 @@ fn ask(command: Command) -> Result<(), Failure> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_command_names_two_arguments_alike() {
+        Cli::command().debug_assert();
+    }
+}

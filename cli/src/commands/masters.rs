@@ -28,6 +28,7 @@ pub(crate) enum MastersCommand {
         #[command(flatten)]
         wait: WaitArgs,
         /// Its `host:port` or id.
+        #[arg(id = "member", value_name = "MASTER")]
         master: String,
         /// The master that leaves in the same step, by `host:port` or id; not the leading one.
         #[arg(long, value_name = "MASTER")]
@@ -42,6 +43,7 @@ pub(crate) enum MastersCommand {
         #[command(flatten)]
         wait: WaitArgs,
         /// Its `host:port` or id.
+        #[arg(id = "member", value_name = "MASTER")]
         master: String,
     },
     /// Let another master lead.
@@ -53,6 +55,7 @@ pub(crate) enum MastersCommand {
         #[command(flatten)]
         wait: WaitArgs,
         /// Its `host:port` or id; the leader chooses if unset.
+        #[arg(id = "member", value_name = "MASTER")]
         master: Option<String>,
     },
 }

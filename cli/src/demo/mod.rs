@@ -1,12 +1,15 @@
 //! `proffer demo`: a whole cluster at work on real input, with failures, checked to the last request.
 //!
-//! The acts: a cluster starts; the service framework deploys a web service; the streaming engine follows the service's
-//! access logs; requests flow; an instance is killed; a forbidden port is tried; everything is counted and compared.
+//! The acts: a cluster of three masters starts; the service framework deploys a web service; the streaming engine follows
+//! the service's access logs; requests flow; the leading master is killed; an instance is killed; a forbidden port is tried;
+//! everything is counted and compared.
 
 mod burst;
+mod failover;
 mod http;
 mod stage;
 mod summary;
+mod witness;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -80,9 +83,11 @@ async fn play(stage: &mut Stage, args: &DemoArgs) -> Result<Summary, Failure> {
     config.rate = Some((args.requests as f64 / 10.0).min(5_000.0));
     let load = Load::start(config, web.addresses.clone());
 
-    progress_until(&load, &job, args.requests / 3).await?;
+    progress_until(&load, &job, args.requests / 4).await?;
+    let gap = failover::kill_the_leader(stage, &load).await?;
+    progress_until(&load, &job, args.requests / 2).await?;
     let victim = kill_an_instance(stage).await?;
-    progress_until(&load, &job, args.requests * 2 / 3).await?;
+    progress_until(&load, &job, args.requests * 3 / 4).await?;
     let replacement_ms = replaced(stage, &victim).await?;
     let denied = try_forbidden_ports(stage).await?;
     progress_until(&load, &job, args.requests).await?;
@@ -109,7 +114,16 @@ async fn play(stage: &mut Stage, args: &DemoArgs) -> Result<Summary, Failure> {
         windows: proffer_streaming::scheduler::distinct_windows(&rows) as u64,
         job_outcome: format!("{:?}", ended.outcome),
         job_drained: totals.drained,
-        tasks_launched: BURST_TASKS as u64 + catalogue.counts.launched + ended.workers.len() as u64,
+        masters: stage::MASTERS as u64,
+        leader_gap_ms: gap.calls_ms,
+        gap_requests_answered: gap.requests_answered,
+        gap_requests_failed: gap.requests_failed,
+        gap_tasks_lost: gap.tasks_lost,
+        gap_updates_lost: gap.updates_lost,
+        master_back_ms: gap.back_ms,
+        tasks_launched: (BURST_TASKS + failover::WITNESSES) as u64
+            + catalogue.counts.launched
+            + ended.workers.len() as u64,
         launch_p50_ms: summary::percentile(&mut launch_us, 0.50) as f64 / 1e3,
         launch_p99_ms: summary::percentile(&mut launch_us, 0.99) as f64 / 1e3,
         restarts: catalogue.counts.restarts,

@@ -16,6 +16,7 @@ use super::{failed, say, with_deadline};
 use crate::exit::{Failure, FailureKind};
 use crate::local::{AgentOptions, ClusterOptions, LocalCluster, cgroups_left};
 
+pub(crate) const MASTERS: usize = 3;
 const AGENTS: u16 = 2;
 const INSTANCES: u32 = 3;
 const WORKERS: usize = 2;
@@ -29,7 +30,6 @@ pub(crate) struct Stage {
     directory: PathBuf,
     program: PathBuf,
     cluster: LocalCluster,
-    masters: Masters,
     services: Option<proffer_services::Handle>,
 }
 
@@ -60,7 +60,7 @@ impl Stage {
         let cluster = LocalCluster::start(ClusterOptions {
             program: program.clone(),
             directory: directory.clone(),
-            masters: 1,
+            masters: MASTERS,
             master_listen: "127.0.0.1:0".to_owned(),
             master_args: Vec::new(),
             agents,
@@ -68,25 +68,24 @@ impl Stage {
         })
         .await?;
         say(format!(
-            "a master and {AGENTS} agents are up after {} ms; their files are in {}",
+            "{MASTERS} masters and {AGENTS} agents are up after {} ms; their files are in {}",
             began.elapsed().as_millis(),
             directory.display()
         ));
-        let masters = cluster
-            .master_address()
-            .parse()
-            .map_err(|error| failed("read the master's address", error))?;
         Ok(Stage {
             directory,
             program,
             cluster,
-            masters,
             services: None,
         })
     }
 
     pub(crate) fn masters(&self) -> Masters {
-        self.masters.clone()
+        self.cluster.masters()
+    }
+
+    pub(crate) fn cluster(&mut self) -> &mut LocalCluster {
+        &mut self.cluster
     }
 
     pub(crate) fn agent_addresses(&self) -> Vec<String> {

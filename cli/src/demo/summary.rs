@@ -27,6 +27,17 @@ pub(crate) struct Summary {
     pub(crate) windows: u64,
     pub(crate) job_outcome: String,
     pub(crate) job_drained: bool,
+    pub(crate) masters: u64,
+    /// From the kill of the leading master until another one answered a call.
+    pub(crate) leader_gap_ms: f64,
+    /// Requests that the service answered meanwhile, and those whose answer was lost.
+    pub(crate) gap_requests_answered: u64,
+    pub(crate) gap_requests_failed: u64,
+    /// Tasks that did not survive the leader, and ends of tasks that were never told.
+    pub(crate) gap_tasks_lost: u64,
+    pub(crate) gap_updates_lost: u64,
+    /// From the start of the killed master until it served again.
+    pub(crate) master_back_ms: f64,
     pub(crate) tasks_launched: u64,
     /// From ACCEPT to the news that the task runs.
     pub(crate) launch_p50_ms: f64,
@@ -67,6 +78,9 @@ impl Summary {
                 self.job_drained,
                 "the streaming job did not read its sources to their end",
             ),
+            (self.gap_requests_failed == 0, "a request failed while no master led"),
+            (self.gap_tasks_lost == 0, "a task was lost with the leading master"),
+            (self.gap_updates_lost == 0, "the end of a task was never told"),
             (self.restarts >= 1, "the killed instance was not replaced"),
             (
                 self.tried_binds > 0 && self.denied_binds == self.tried_binds,
@@ -102,6 +116,21 @@ impl Summary {
             out,
             "tasks launched          {}, ACCEPT to running p50 {:.1} ms, p99 {:.1} ms",
             self.tasks_launched, self.launch_p50_ms, self.launch_p99_ms
+        )?;
+        writeln!(
+            out,
+            "leader killed           another of {} masters accepts calls after {:.0} ms; back after {:.0} ms",
+            self.masters, self.leader_gap_ms, self.master_back_ms
+        )?;
+        writeln!(
+            out,
+            "  meanwhile             {} requests answered, {} failed",
+            self.gap_requests_answered, self.gap_requests_failed
+        )?;
+        writeln!(
+            out,
+            "  tasks lost            {}, updates lost {}",
+            self.gap_tasks_lost, self.gap_updates_lost
         )?;
         writeln!(
             out,

@@ -58,7 +58,7 @@ pub struct LocalCluster {
 }
 
 impl LocalCluster {
-    /// Starts the masters and the agents, side by side, and waits until all serve and a master leads.
+    /// Starts the masters, waits until one leads, starts the agents, and waits until all serve.
     ///
     /// # Errors
     /// A port is taken, a process could not be started, ended early, or did not serve in time (the error holds the end of its
@@ -71,26 +71,27 @@ impl LocalCluster {
         for index in 0..options.masters {
             masters.push(LocalProcess::start(master_spec(&options, index, &master_addresses))?);
         }
-        let mut agents = Vec::new();
-        for index in 0..options.agents.len() {
-            agents.push(LocalProcess::start(agent_spec(&options, index, &master_addresses))?);
-        }
         let mut cluster = LocalCluster {
             options,
             masters,
             ports,
             master_addresses,
-            agents,
+            agents: Vec::new(),
             agent_addresses: Vec::new(),
         };
-        cluster.serves().await?;
+        for master in &mut cluster.masters {
+            master.address(READY_DEADLINE).await?;
+        }
+        cluster.leader(READY_DEADLINE).await?;
+        cluster.start_agents().await?;
         Ok(cluster)
     }
 
-    /// Waits until every process serves and a master leads.
-    async fn serves(&mut self) -> Result<(), LocalError> {
-        for master in &mut self.masters {
-            master.address(READY_DEADLINE).await?;
+    /// Agents find a leader at their first attempt, so they are started when there is one.
+    async fn start_agents(&mut self) -> Result<(), LocalError> {
+        for index in 0..self.options.agents.len() {
+            let spec = agent_spec(&self.options, index, &self.master_addresses);
+            self.agents.push(LocalProcess::start(spec)?);
         }
         for (index, agent) in self.agents.iter_mut().enumerate() {
             let address = agent.address(READY_DEADLINE).await?;
@@ -98,7 +99,7 @@ impl LocalCluster {
             agent.spec_mut().args = agent_args(&self.options, index, &self.master_addresses, &address);
             self.agent_addresses.push(address);
         }
-        self.leader(READY_DEADLINE).await.map(drop)
+        Ok(())
     }
 
     /// Where the masters listen, `host:port`.
