@@ -32,6 +32,9 @@ const BEHIND_MIN: Duration = Duration::from_secs(60);
 /// How often a failed applied registry is made anew while running. Each costs what sled held in memory.
 const REBUILDS: u32 = 3;
 
+#[cfg(test)]
+type Look = Box<dyn FnOnce(Option<&mut AppliedRegistry>) + Send>;
+
 enum Job {
     /// Changes by their indexes, as they are in the log.
     Apply(Vec<(u64, Bytes)>),
@@ -44,7 +47,7 @@ enum Job {
     Discard,
     /// Runs something on the thread.
     #[cfg(test)]
-    Look(Box<dyn FnOnce(Option<&mut AppliedRegistry>) + Send>),
+    Look(Look),
     Stop,
 }
 

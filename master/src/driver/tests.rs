@@ -9,7 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::*;
 use crate::applied::AppliedRegistry;
 use crate::home::Home;
+use crate::log::{self, Batch, LogStore, Position};
 use crate::outbox::{Bounds, outbox};
+use crate::snapshots::Snapshots;
 
 fn subscribe() -> Call {
     Call {
@@ -100,6 +102,45 @@ async fn an_applied_registry_that_fails_is_made_anew_and_the_master_goes_on() {
     drop(driver);
     let (_, on_disk, index) = AppliedRegistry::open(&path).unwrap();
     assert_eq!((on_disk, index), (registry, applied));
+}
+
+/// A log whose disk is full.
+struct Full;
+
+impl LogStore for Full {
+    fn append(&mut self, _: &[Batch<'_>]) -> Result<(), log::Error> {
+        Err(log::Error::Io {
+            action: "write",
+            name: "a segment".to_owned(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        })
+    }
+
+    fn compact(&mut self, _: Position) -> Result<(), log::Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_the_master_and_nothing_is_acknowledged_after() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut driver = driver(directory.path(), 2).await.unwrap();
+    let snapshots = Snapshots::create(directory.path().join("other")).unwrap();
+    driver.writer = Writer::start(Box::new(Full), snapshots, Position::default(), driver.bell.clone()).unwrap();
+    let (outbox, _reader) = outbox(Bounds::default(), || {});
+    let (reply, mut answer) = oneshot::channel();
+    driver.accept(Request::Subscribe {
+        stream: StreamId(1),
+        text: "text".to_owned(),
+        call: Box::new(subscribe()),
+        outbox,
+        reply,
+    });
+    let failure = settled(&mut driver).await.unwrap_err();
+    assert!(failure.to_string().contains("has room"), "{failure}");
+    assert!(answer.try_recv().is_err());
+    drop(driver);
+    assert!(answer.try_recv().is_err());
 }
 
 #[tokio::test]

@@ -109,7 +109,9 @@ impl Driver {
     fn level_of_all(&self) -> u32 {
         let status = self.member.status();
         let records = self.master.members();
-        let level_of = |id: &u64| match records.get(id) {
+        // At the first level nothing that a member says of itself is recorded: what it said last counts.
+        let announced = &self.group.upkeep.announced;
+        let level_of = |id: &u64| match announced.get(id).or_else(|| records.get(id)) {
             _ if *id == self.me.member => self.me.level,
             Some(member) => member.level,
             None => LEVEL_MIN,
