@@ -153,7 +153,7 @@ fn state_line(world: &World, verb: u8, who: u8, what: u16) -> String {
         11 | 12 => format!("state lists {namespace}{prefix} limit={} after={key}", what % 4 + 1),
         13 | 14 if world.stream(&watch).is_none() => format!("{watch} watches {namespace}{prefix}"),
         15 if world.stream(&watch).is_some() => format!("{watch} ends"),
-        16 if world.reads_waiting() > 0 && what % 4 == 0 => "unreadable".to_owned(),
+        16 if world.reads_waiting() > 0 && what.is_multiple_of(4) => "unreadable".to_owned(),
         _ if world.reads_waiting() > 0 => "readable".to_owned(),
         _ if world.proposals() > 0 => "commit".to_owned(),
         _ => "tick".to_owned(),
