@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
     }
     bench::print_machine(BENCH);
     let (singles, floods): (usize, &[usize]) = if bench::is_quick() {
-        (200, &[500])
+        (200, &[1_000])
     } else {
         (1_000, &[1_000, 10_000])
     };

@@ -87,7 +87,7 @@ pub fn monotonic_nanos() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// A static program whose first act is to send the time to a UDP port of the loopback: `stamp PORT ID [STAY_SECONDS]`.
+/// A static program (x86-64) whose first act is to send the time to a UDP port of the loopback: `stamp PORT ID [STAY_SECONDS]`.
 /// It sends `ID first-nanos last-nanos`: the second just before it ends, where it does not stay.
 #[derive(Debug)]
 pub struct Stamp {
@@ -100,25 +100,60 @@ pub struct Stamp {
 /// How long a stamp is waited for.
 const STAMP_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Without a C library, whose start takes longer than a launch where a virtual machine traps CPUID.
 const STAMP_SOURCE: &str = r#"
-use std::net::UdpSocket;
-#[repr(C)]
-struct Timespec { sec: i64, nsec: i64 }
-unsafe extern "C" { fn clock_gettime(clock: i32, time: *mut Timespec) -> i32; }
-fn now() -> u64 {
-    let mut time = Timespec { sec: 0, nsec: 0 };
-    unsafe { clock_gettime(1, &mut time) };
-    time.sec as u64 * 1_000_000_000 + time.nsec as u64
+#![no_std]
+#![no_main]
+use core::arch::{asm, global_asm};
+global_asm!(".globl _start", "_start: mov rdi, rsp", "and rsp, -16", "call start");
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }
+unsafe fn call(number: usize, a: [usize; 6]) -> isize {
+    let result;
+    unsafe { asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a[0], in("rsi") a[1], in("rdx") a[2],
+        in("r10") a[3], in("r8") a[4], in("r9") a[5], out("rcx") _, out("r11") _) };
+    result
 }
-fn main() {
+fn now() -> u64 {
+    let mut time = [0u64; 2];
+    unsafe { call(228, [1, time.as_mut_ptr() as usize, 0, 0, 0, 0]) };
+    time[0] * 1_000_000_000 + time[1]
+}
+struct Text { bytes: &'static mut [u8; 512], length: usize }
+static mut BYTES: [u8; 512] = [0; 512];
+impl Text {
+    fn put(&mut self, byte: u8) { if let Some(place) = self.bytes.get_mut(self.length) { *place = byte; self.length += 1; } }
+    fn number(&mut self, value: u64) {
+        if value > 9 { self.number(value / 10); }
+        self.put(b'0' + (value % 10) as u8);
+    }
+}
+unsafe fn number(mut text: *const u8) -> u64 {
+    let mut value = 0;
+    unsafe { while *text != 0 { value = value * 10 + u64::from(*text - b'0'); text = text.add(1); } }
+    value
+}
+#[unsafe(no_mangle)]
+unsafe extern "C" fn start(stack: *const usize) -> ! {
     let first = now();
-    let mut args = std::env::args().skip(1);
-    let port: u16 = args.next().unwrap().parse().unwrap();
-    let id = args.next().unwrap();
-    let stay: u64 = args.next().map_or(0, |text| text.parse().unwrap());
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.send_to(format!("{id} {first} {}", now()).as_bytes(), ("127.0.0.1", port)).unwrap();
-    if stay > 0 { std::thread::sleep(std::time::Duration::from_secs(stay)); }
+    unsafe {
+        let count = *stack;
+        let argument = |index: usize| *stack.add(1 + index) as *const u8;
+        let (port, mut id) = (number(argument(1)) as u16, argument(2));
+        let stay = if count > 3 { number(argument(3)) } else { 0 };
+        let mut text = Text { bytes: &mut *(&raw mut BYTES), length: 0 };
+        while *id != 0 { text.put(*id); id = id.add(1); }
+        text.put(b' ');
+        text.number(first);
+        text.put(b' ');
+        let socket = call(41, [2, 2, 0, 0, 0, 0]) as usize;
+        let port = port.to_be_bytes();
+        let to = [2u8, 0, port[0], port[1], 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+        text.number(now());
+        call(44, [socket, text.bytes.as_ptr() as usize, text.length, 0, to.as_ptr() as usize, to.len()]);
+        if stay > 0 { call(35, [[stay, 0].as_ptr() as usize, 0, 0, 0, 0, 0]); }
+        loop { call(231, [0; 6]); }
+    }
 }
 "#;
 
@@ -126,7 +161,7 @@ impl Stamp {
     /// Compiles the program into `directory`, which every user must be able to read.
     ///
     /// # Errors
-    /// No `rustc`, or no libc to link statically with.
+    /// No `rustc`, or another processor.
     pub fn build(directory: &Path) -> anyhow::Result<Self> {
         let source = directory.join("stamp.rs");
         let program = directory.join("stamp");
@@ -138,6 +173,8 @@ impl Stamp {
                 "-Cpanic=abort",
                 "-Ctarget-feature=+crt-static",
                 "-Crelocation-model=static",
+                "-Clink-arg=-nostartfiles",
+                "-Clink-arg=-nostdlib",
                 "-o",
             ])
             .args([&program, &source])

@@ -16,6 +16,9 @@ use crate::system::{self, Descriptor, Errno, check};
 const PATH_BYTES: usize = 4096;
 const PATH_DEFAULT: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The mount that all containers share, if there is one; the program's standard error takes its place.
+const SHARED: Descriptor = Descriptor(2);
+
 /// What the child leaves behind, in memory shared by both. Written by the child while the supervisor stands still.
 #[derive(Default)]
 struct Outcome {
@@ -184,6 +187,7 @@ fn apply(step: &Step<'_>, held: &mut Option<Descriptor>) -> Result<(), Errno> {
         }
         // SAFETY: both are C strings.
         Step::Symlink { text, path } => check(unsafe { libc::symlink(text.as_ptr(), path.as_ptr()) }).map(drop),
+        Step::AttachShared(path) => copy(SHARED, c"", libc::AT_EMPTY_PATH).and_then(|tree| attach(tree, path)),
         Step::Hold(path) => hold(path).map(|tree| *held = Some(tree)),
         Step::Attach(path) => attach(held.take().ok_or(libc::EBADF)?, path),
         Step::DropCapabilities => drop_capabilities(),
@@ -234,9 +238,14 @@ fn read_only(path: &CStr) -> Result<(), Errno> {
 }
 
 fn hold(path: &CStr) -> Result<Descriptor, Errno> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as libc::c_uint;
+    copy(Descriptor(libc::AT_FDCWD), path, libc::AT_RECURSIVE)
+}
+
+/// A copy of a mount, attached nowhere.
+fn copy(directory: Descriptor, path: &CStr, flags: libc::c_int) -> Result<Descriptor, Errno> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | flags as libc::c_uint;
     // SAFETY: the path is a C string.
-    let tree = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    let tree = check(unsafe { libc::syscall(libc::SYS_open_tree, directory.0, path.as_ptr(), flags) })?;
     Ok(Descriptor(tree as libc::c_int))
 }
 
@@ -305,7 +314,7 @@ fn redirect(descriptor: u32, path: &CStr) -> Result<(), Errno> {
     let file = system::open(
         path,
         flags | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY,
-        0o644,
+        0o640,
     )?;
     // SAFETY: plain system calls with numbers.
     unsafe {

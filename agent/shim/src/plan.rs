@@ -118,6 +118,8 @@ pub enum Step<'a> {
     Hold(&'a CStr),
     /// Attaches the directory in hand.
     Attach(&'a CStr),
+    /// Attaches a copy of the mount that the launcher was started with.
+    AttachShared(&'a CStr),
     /// Empties the capability bounding set, the inheritable and the ambient set.
     DropCapabilities,
     /// No program gains privileges any more.
@@ -168,6 +170,7 @@ impl fmt::Display for Step<'_> {
             Step::Symlink { path, .. } => write!(formatter, "create link {}", text(path)),
             Step::Hold(path) => write!(formatter, "hold {}", text(path)),
             Step::Attach(path) => write!(formatter, "attach {}", text(path)),
+            Step::AttachShared(path) => write!(formatter, "attach the shared mount to {}", text(path)),
             Step::DropCapabilities => formatter.write_str("drop capabilities"),
             Step::NoNewPrivileges => formatter.write_str("set no_new_privs"),
             Step::Credentials { uid, gid, .. } => write!(formatter, "become uid {uid} gid {gid}"),
@@ -219,6 +222,7 @@ impl Steps {
             Step::Symlink { text, path } => tagged(bytes, 6, &[text, path]),
             Step::Hold(path) => tagged(bytes, 7, &[path]),
             Step::Attach(path) => tagged(bytes, 8, &[path]),
+            Step::AttachShared(path) => tagged(bytes, 15, &[path]),
             Step::DropCapabilities => bytes.push(9),
             Step::NoNewPrivileges => bytes.push(10),
             Step::Credentials { uid, gid, groups } => {
@@ -518,6 +522,7 @@ impl<'a> Reader<'a> {
             },
             7 => Step::Hold(self.text()?),
             8 => Step::Attach(self.text()?),
+            15 => Step::AttachShared(self.text()?),
             9 => Step::DropCapabilities,
             10 => Step::NoNewPrivileges,
             11 => {
@@ -573,6 +578,7 @@ mod tests {
         },
         Step::Hold(c"/h"),
         Step::Attach(c"/i"),
+        Step::AttachShared(c"/j"),
         Step::DropCapabilities,
         Step::NoNewPrivileges,
         Step::Credentials {

@@ -213,8 +213,8 @@ fn exit_record(plan: &Plan<'_>, status: i32, oom_seen: bool) -> Text<512> {
     }
     if oom_seen || kills.is_some_and(|count| count > 0) {
         text.push(b"oom\n");
+        text.line(b"limit", figure(plan.memory_limit(), b""));
     }
-    text.line(b"limit", figure(plan.memory_limit(), b""));
     text.line(b"peak", figure(plan.memory_peak(), b""));
     text.line(b"cpu", figure(plan.cpu_stat(), b"usage_usec"));
     text.push(b"end\n");

@@ -91,16 +91,6 @@ impl Layout {
     }
 }
 
-/// Where the standard output of a task goes.
-pub fn stdout(sandbox: &Path) -> PathBuf {
-    sandbox.join("stdout")
-}
-
-/// Where the standard error of a task goes.
-pub fn stderr(sandbox: &Path) -> PathBuf {
-    sandbox.join("stderr")
-}
-
 /// Checks that an id can name a directory.
 ///
 /// # Errors

@@ -44,7 +44,12 @@ impl Container {
         (shim, task): (Process, Process),
         says: Option<File>,
     ) -> io::Result<Option<Self>> {
-        let Some(shim) = hold(shim)? else { return Ok(None) };
+        let shim = match &says {
+            // Our own child, which keeps its pid until we reap it.
+            Some(_) => open(shim)?,
+            None => hold(shim)?,
+        };
+        let Some(shim) = shim else { return Ok(None) };
         let processes = Processes {
             shim,
             task: hold(task)?,
@@ -179,16 +184,20 @@ async fn hear_exit(says: &File) -> io::Result<Option<record::Exit>> {
     }
 }
 
-/// Opens a pidfd, and looks after that whether it is still the process that was meant.
-fn hold(process: Process) -> io::Result<Option<OwnedFd>> {
+fn open(process: Process) -> io::Result<Option<OwnedFd>> {
     let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else {
         return Ok(None);
     };
-    let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => pidfd,
-        Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
-        Err(errno) => return Err(errno.into()),
-    };
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Some(pidfd)),
+        Err(Errno::SRCH | Errno::INVAL) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Opens a pidfd, and looks after that whether it is still the process that was meant.
+fn hold(process: Process) -> io::Result<Option<OwnedFd>> {
+    let Some(pidfd) = open(process)? else { return Ok(None) };
     let mut stat = [0; 1024];
     // In one read: a file of `/proc` says no length, and whoever asks for all of it reads it in small pieces.
     match File::open(format!("/proc/{}/stat", process.pid)).and_then(|mut file| file.read(&mut stat)) {

@@ -153,8 +153,14 @@ impl Containerizer {
         let isolators = isolators::open(&config, &cgroups)?;
         let notes = notes(&isolators);
         let boot_id = boot_id.trim().to_owned();
-        let without_capabilities = isolators.iter().any(|isolator| isolator.name() == "user");
-        let starter = Starter::open(shim, without_capabilities).map_err(system("start the launcher"))?;
+        let shared_mount = isolators.iter().find_map(|isolator| isolator.shared_mount());
+        let shared_mount = shared_mount.map(|mount| mount.try_clone_to_owned()).transpose();
+        let settings = starter::Settings {
+            program: shim,
+            without_capabilities: isolators.iter().any(|isolator| isolator.name() == "user"),
+            shared_mount: shared_mount.map_err(system("keep the shared mount"))?,
+        };
+        let starter = Starter::open(settings).map_err(system("start the launcher"))?;
         let inner = Inner {
             starter,
             boot_id,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -17,23 +17,29 @@ use rustix::net::{
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 
+/// How the launcher is started.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// Its binary.
+    pub(super) program: PathBuf,
+    /// Whether the plans of all containers drop their capabilities.
+    pub(super) without_capabilities: bool,
+    /// The mount that plans may attach copies of.
+    pub(super) shared_mount: Option<OwnedFd>,
+}
+
 /// Gives orders to the launcher; starts it again should it have been killed.
 #[derive(Debug)]
 pub(super) struct Starter {
-    program: PathBuf,
-    without_capabilities: bool,
+    settings: Settings,
     running: Mutex<Running>,
 }
 
 impl Starter {
-    /// Starts the launcher; `without_capabilities` when the plans of all containers drop them.
-    pub(super) fn open(program: PathBuf, without_capabilities: bool) -> io::Result<Self> {
-        let running = Mutex::new(Running::start(&program, without_capabilities)?);
-        Ok(Starter {
-            program,
-            without_capabilities,
-            running,
-        })
+    /// Starts the launcher.
+    pub(super) fn open(settings: Settings) -> io::Result<Self> {
+        let running = Mutex::new(Running::start(&settings)?);
+        Ok(Starter { settings, running })
     }
 
     /// Orders a container; what its supervisor says can be read from the pipe that is returned. It keeps the other end open for
@@ -44,7 +50,7 @@ impl Starter {
         match send(running.orders.as_fd(), own_pids, plan.as_fd(), say.as_fd()) {
             Err(Errno::PIPE | Errno::CONNRESET) => {
                 tracing::warn!("the launcher was killed; it is started again");
-                *running = Running::start(&self.program, self.without_capabilities)?;
+                *running = Running::start(&self.settings)?;
                 send(running.orders.as_fd(), own_pids, plan.as_fd(), say.as_fd())?;
             }
             result => result?,
@@ -61,12 +67,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(program: &Path, without_capabilities: bool) -> io::Result<Self> {
+    fn start(settings: &Settings) -> io::Result<Self> {
         let kind = SocketType::SEQPACKET;
         let (orders, input) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
         Ok(Running {
             orders,
-            _process: Reaped(spawn(program, without_capabilities, &input)?),
+            _process: Reaped(spawn(settings, &input)?),
         })
     }
 }
@@ -89,26 +95,27 @@ fn send(orders: BorrowedFd<'_>, own_pids: bool, plan: BorrowedFd<'_>, say: Borro
     sendmsg(orders, &[IoSlice::new(&kind)], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
-fn spawn(program: &Path, without_capabilities: bool, input: &OwnedFd) -> io::Result<Child> {
+fn spawn(settings: &Settings, input: &OwnedFd) -> io::Result<Child> {
     // A program that another thread is just starting may hold the freshly written launcher open for writing.
     for _ in 0..100 {
-        match spawn_once(program, without_capabilities, input) {
+        match spawn_once(settings, input) {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
                 thread::sleep(Duration::from_millis(2));
             }
             result => return result,
         }
     }
-    spawn_once(program, without_capabilities, input)
+    spawn_once(settings, input)
 }
 
 /// Nothing is asked of `Command` for which it would fork: the size of the agent must not matter.
-fn spawn_once(program: &Path, without_capabilities: bool, input: &OwnedFd) -> io::Result<Child> {
-    Command::new(program)
-        .args(without_capabilities.then_some(WITHOUT_CAPABILITIES))
+fn spawn_once(settings: &Settings, input: &OwnedFd) -> io::Result<Child> {
+    let shared = settings.shared_mount.as_ref().map(OwnedFd::try_clone).transpose()?;
+    Command::new(&settings.program)
+        .args(settings.without_capabilities.then_some(WITHOUT_CAPABILITIES))
         .env_clear()
         .stdin(input.try_clone()?)
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(shared.map_or_else(Stdio::null, Stdio::from))
         .spawn()
 }

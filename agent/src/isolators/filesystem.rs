@@ -5,11 +5,13 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use proffer_shim::plan::Step;
 use rustix::fs::Mode;
 
+use super::devices::Devices;
 use super::{Error, Isolator, LaunchPlan, text};
 use crate::containerizer::{self, Config, ContainerSpec, EnforcementNote};
 
@@ -27,21 +29,6 @@ const SLAVE: u64 = 1 << 19;
 const COVERED: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// The name of the sandbox's directory that serves as `/tmp`.
 const TMP_NAME: &str = ".tmp";
-const DEVICES: [(&CStr, u32, u32); 6] = [
-    (c"/dev/null", 1, 3),
-    (c"/dev/zero", 1, 5),
-    (c"/dev/full", 1, 7),
-    (c"/dev/random", 1, 8),
-    (c"/dev/urandom", 1, 9),
-    (c"/dev/tty", 5, 0),
-];
-const LINKS: [(&CStr, &CStr); 5] = [
-    (c"/proc/self/fd", c"/dev/fd"),
-    (c"/proc/self/fd/0", c"/dev/stdin"),
-    (c"/proc/self/fd/1", c"/dev/stdout"),
-    (c"/proc/self/fd/2", c"/dev/stderr"),
-    (c"pts/ptmx", c"/dev/ptmx"),
-];
 /// What uid 0 could change in the host's kernel through a `/proc` of its own, even without a capability.
 const PROC_FOR_ROOT: [&CStr; 5] = [
     c"/proc/sys",
@@ -55,8 +42,7 @@ const PROC_FOR_ROOT: [&CStr; 5] = [
 #[derive(Debug)]
 pub(super) struct FilesystemIsolator {
     own_proc: bool,
-    /// Whether the kernel has POSIX message queues.
-    mqueue: bool,
+    devices: Devices,
     /// Those of [`PROC_FOR_ROOT`] that this kernel has.
     proc_for_root: Vec<&'static CStr>,
     /// `/sys`, and the cgroup mounts that lie elsewhere.
@@ -76,13 +62,11 @@ impl FilesystemIsolator {
         }
         // A fresh /proc shows the pid namespace that it is mounted from, so it belongs to one.
         let own_proc = config.isolation.iter().any(|name| name == "namespaces");
-        let kinds = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-        let mqueue = kinds.split_whitespace().any(|kind| kind == "mqueue");
         let exists = |path: &&CStr| path.to_str().is_ok_and(|path| Path::new(path).exists());
         let proc_for_root = PROC_FOR_ROOT.into_iter().filter(exists).collect();
         Ok(FilesystemIsolator {
             own_proc,
-            mqueue,
+            devices: Devices::new(),
             proc_for_root,
             read_only: control_mounts(&mounts),
         })
@@ -101,6 +85,10 @@ impl Isolator for FilesystemIsolator {
             text,
             enforced: true,
         }
+    }
+
+    fn shared_mount(&self) -> Option<BorrowedFd<'_>> {
+        self.devices.shared()
     }
 
     fn prepare(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
@@ -138,54 +126,8 @@ impl Isolator for FilesystemIsolator {
             plan.mounts
                 .push(&Step::ReadOnly(&text("mounts", path.as_os_str().as_encoded_bytes())?));
         }
-        private_dev(plan, self.mqueue);
+        self.devices.prepare(&mut plan.mounts);
         private_tmp(container, plan)
-    }
-}
-
-fn private_dev(plan: &mut LaunchPlan, mqueue: bool) {
-    let mut mount = |source: &CStr, target: &CStr, flags: u64, data: &CStr| {
-        plan.mounts.push(&Step::Mount {
-            source,
-            target,
-            kind: source,
-            flags,
-            data,
-        });
-    };
-    mount(c"tmpfs", c"/dev", NO_SUID | NO_EXEC, c"mode=755,size=64k");
-    for (path, major, minor) in DEVICES {
-        plan.mounts.push(&Step::Device {
-            path,
-            mode: 0o666,
-            major,
-            minor,
-        });
-    }
-    for (text, path) in LINKS {
-        plan.mounts.push(&Step::Symlink { text, path });
-    }
-    for path in [c"/dev/pts", c"/dev/shm", c"/dev/mqueue"] {
-        plan.mounts.push(&Step::Directory { path, mode: 0o755 });
-    }
-    let mut mount = |source: &CStr, target: &CStr, flags: u64, data: &CStr| {
-        plan.mounts.push(&Step::Mount {
-            source,
-            target,
-            kind: source,
-            flags,
-            data,
-        });
-    };
-    mount(
-        c"devpts",
-        c"/dev/pts",
-        NO_SUID | NO_EXEC,
-        c"newinstance,ptmxmode=0666,mode=0620,gid=5",
-    );
-    mount(c"tmpfs", c"/dev/shm", NO_SUID | NO_DEVICES, c"mode=1777");
-    if mqueue {
-        mount(c"mqueue", c"/dev/mqueue", NO_SUID | NO_DEVICES | NO_EXEC, c"");
     }
 }
 

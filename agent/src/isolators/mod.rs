@@ -2,6 +2,7 @@
 //! where they belong.
 
 mod cpu;
+mod devices;
 mod filesystem;
 mod memory;
 mod namespaces;
@@ -11,6 +12,7 @@ mod user;
 
 use std::ffi::CString;
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use proffer_shim::plan::Steps;
@@ -91,6 +93,11 @@ pub trait Isolator: Send + Sync + fmt::Debug {
 
     /// What enforces it on this host.
     fn note(&self) -> EnforcementNote;
+
+    /// The mount that the launcher is started with, for [`proffer_shim::plan::Step::AttachShared`]; at most one isolator has one.
+    fn shared_mount(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// Sets limits on the container's cgroups, which exist, and adds steps to the plan.
     fn prepare(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error>;

@@ -4,12 +4,11 @@ pub(crate) mod fetch;
 pub(crate) mod files;
 pub(crate) mod keep;
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::layout;
 use crate::containerizer::User;
 
 /// A step of making a sandbox failed.
@@ -21,8 +20,8 @@ pub(crate) struct Error {
     source: io::Error,
 }
 
-/// Makes the sandbox with empty stdout and stderr, owned by the user. A sandbox that is there already is an error: a
-/// container is launched once.
+/// Makes the sandbox, owned by the user; the launcher creates stdout and stderr in it as that user. A sandbox that is there already
+/// is an error: a container is launched once.
 ///
 /// # Errors
 /// The step that failed.
@@ -38,11 +37,6 @@ pub(crate) fn make(sandbox: &Path, user: &User) -> Result<(), Error> {
         .mode(0o750)
         .create(sandbox)
         .map_err(failed("make", sandbox))?;
-    for path in [layout::stdout(sandbox), layout::stderr(sandbox)] {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&path);
-        let file = file.map_err(failed("make", &path))?;
-        own(&file, user).map_err(failed("give away", &path))?;
-    }
     // Last, so that nobody but the agent can touch what is made in it.
     let directory = File::open(sandbox).map_err(failed("open", sandbox))?;
     own(&directory, user).map_err(failed("give away", sandbox))
