@@ -49,7 +49,7 @@ async fn state_outlives_the_leader_and_the_scheduler() -> anyhow::Result<()> {
     })
     .await?;
     let refused = state.put("target", "6").await;
-    ensure!(matches!(refused, Err(StateError::Refused(_))), "{refused:?}");
+    ensure!(matches!(refused, Err(StateError::Rejected(_))), "{refused:?}");
     cluster.stop().await
 }
 
@@ -142,7 +142,7 @@ async fn what_is_too_much_is_refused_and_what_was_there_stays() -> anyhow::Resul
         );
     }
     let nobody = State::of(cluster.masters(), "framework/nobody").put("a", "").await;
-    ensure!(matches!(nobody, Err(StateError::Refused(_))), "{nobody:?}");
+    ensure!(matches!(nobody, Err(StateError::Rejected(_))), "{nobody:?}");
 
     // The limits and the contents are the new leader's too.
     let killed = cluster.kill_leader().await?;
