@@ -12,6 +12,8 @@
 //! and the first snapshot are durable. What a crash left before the second is made anew.
 
 mod identity;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};

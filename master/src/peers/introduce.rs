@@ -12,6 +12,7 @@ use crate::formation::PROTOCOL;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LAST: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 impl Me {
     /// What this master says of itself.
@@ -35,15 +36,15 @@ pub(super) async fn to_leaders(shared: Arc<Shared>) {
     let mut leader = shared.leader.subscribe();
     loop {
         let id = *leader.borrow_and_update();
-        let introduced = async {
-            if let Some(id) = id.filter(|id| *id != shared.me.member) {
-                to(&shared, id).await;
+        let introduce = async {
+            match id.filter(|id| *id != shared.me.member) {
+                Some(id) => to(&shared, id).await,
+                None => std::future::pending().await,
             }
-            std::future::pending().await
         };
         tokio::select! {
             _ = leader.changed() => {}
-            () = introduced => {}
+            () = introduce => {}
         }
     }
 }
@@ -73,11 +74,18 @@ pub(super) async fn at_addresses(shared: Arc<Shared>, addresses: Vec<String>) {
     }
 }
 
+/// Again and again: a leader that lost its leadership and won it again has forgotten what it had not yet written down.
 async fn to(shared: &Shared, id: u64) {
     let mut pause = Pause::new(PAUSE_FIRST, PAUSE_LAST, shared.me.member ^ id);
-    while let Err(reason) = attempt(shared, id).await {
-        tracing::debug!(member = id, reason, "the leader did not hear who this master is");
-        tokio::time::sleep(pause.next()).await;
+    loop {
+        let wait = match attempt(shared, id).await {
+            Ok(()) => AGAIN_AFTER,
+            Err(reason) => {
+                tracing::debug!(member = id, reason, "the leader did not hear who this master is");
+                pause.next()
+            }
+        };
+        tokio::time::sleep(wait).await;
     }
 }
 

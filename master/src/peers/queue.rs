@@ -135,10 +135,14 @@ mod tests {
     use super::*;
 
     fn message(index: u64, bytes: usize) -> Message {
-        let mut entry = Entry::default();
-        entry.data = vec![0; bytes].into();
-        let mut message = Message::default();
-        message.index = index;
+        let entry = Entry {
+            data: vec![0; bytes].into(),
+            ..Entry::default()
+        };
+        let mut message = Message {
+            index,
+            ..Message::default()
+        };
         message.set_entries(vec![entry].into());
         message
     }

@@ -184,8 +184,10 @@ async fn messages_arrive_in_order_and_are_answered_by_a_master_that_knew_nobody(
     one.know(&[(1, &one.address), (2, &two.address)]);
     for index in 1..=100 {
         let mut message = message(1, 2, index);
-        let mut entry = Entry::default();
-        entry.data = vec![7; 50_000].into();
+        let entry = Entry {
+            data: vec![7; 50_000].into(),
+            ..Entry::default()
+        };
         message.set_entries(vec![entry].into());
         one.peers.send(message);
     }
@@ -357,7 +359,7 @@ async fn a_master_of_another_cluster_is_unreachable() {
 }
 
 fn snapshot(to: u64, bytes: usize) -> Message {
-    let data: Vec<u8> = (0..bytes).map(|index| (index * 31 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..bytes).map(|index| ((index * 31) >> 3) as u8).collect();
     let mut message = message(1, to, 0);
     message.set_msg_type(MessageType::MsgSnapshot);
     message.set_snapshot(bootstrap(&[1, 2], data));
