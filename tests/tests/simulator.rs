@@ -49,3 +49,95 @@ fn a_seed_replays_the_same_history() {
         assert_eq!(hash(), hash(), "seed {seed}");
     }
 }
+
+/// Shows that a bug, planted, is seen by one of the checkers within so many seeds, and that up to there nothing is seen
+/// without it.
+fn is_found(planted: Planted, checkers: &[&str], options: &Options) {
+    const SEEDS_MAX: u64 = 300;
+    let with = Options {
+        planted: Some(planted),
+        ..options.clone()
+    };
+    let found = (0..SEEDS_MAX).find_map(|seed| run(seed, &with).err());
+    let Some(failure) = found else {
+        panic!("none of {SEEDS_MAX} seeds shows {planted:?}");
+    };
+    let violation = &failure.violation;
+    println!(
+        "{planted:?} is seen with seed {} by {}: {}",
+        failure.seed, violation.checker, violation.what
+    );
+    assert!(checkers.contains(&violation.checker), "{failure}");
+    for seed in 0..=failure.seed {
+        if let Err(failure) = run(seed, options) {
+            panic!("without {planted:?}: {failure}");
+        }
+    }
+}
+
+/// Little beside the masters.
+fn bare() -> Options {
+    Options {
+        agents: 1,
+        frameworks: 1,
+        tasks: 2,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn a_removed_leader_that_stays_is_found() {
+    let planted = Planted::Member(PlantedBug::RemovedLeaderStays);
+    is_found(planted, &["no_removed_leader", "no_panic"], &bare());
+}
+
+/// The member's own guard sees it too: it stops when a leader knows that it held what its log lacks.
+#[test]
+fn votes_and_acknowledgements_before_they_are_durable_are_found() {
+    let planted = Planted::Member(PlantedBug::VoteBeforeDurable);
+    let checkers = [
+        "one_leader_a_term",
+        "committed_never_lost",
+        "state_linearizable",
+        "masters_run",
+    ];
+    is_found(planted, &checkers, &bare());
+}
+
+/// The receiver's own guard refuses the snapshot; without it, the newcomer would never catch up.
+#[test]
+fn a_snapshot_that_its_receiver_ignores_is_found() {
+    let planted = Planted::Member(PlantedBug::SnapshotIgnored);
+    is_found(planted, &["masters_run", "progress_after_heal"], &bare());
+}
+
+#[test]
+fn stale_reads_are_found() {
+    let options = Options {
+        state_clients: 6,
+        state_calls: 40,
+        ..bare()
+    };
+    is_found(
+        Planted::Member(PlantedBug::StaleRead),
+        &["state_linearizable"],
+        &options,
+    );
+}
+
+/// The master's own guard sees it too: it does not start with a log that is shorter than what it applied.
+#[test]
+fn a_disk_that_lies_about_its_syncs_is_found() {
+    let checkers = [
+        "one_leader_a_term",
+        "committed_never_lost",
+        "state_linearizable",
+        "masters_run",
+    ];
+    is_found(Planted::LyingDisk, &checkers, &bare());
+}
+
+#[test]
+fn a_lost_acknowledgement_is_found() {
+    is_found(Planted::LostAcknowledgement, &["updates_not_lost"], &Options::default());
+}

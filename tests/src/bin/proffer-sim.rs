@@ -46,6 +46,9 @@ struct Args {
     /// Clients of the frameworks' state.
     #[arg(long, default_value_t = Options::default().state_clients)]
     state_clients: usize,
+    /// Answered calls that each of them wants.
+    #[arg(long, default_value_t = Options::default().state_calls)]
+    state_calls: u64,
     /// Virtual milliseconds of faults.
     #[arg(long, default_value_t = Options::default().faults_ms)]
     faults_ms: u64,
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         frameworks: args.frameworks,
         tasks: args.tasks,
         state_clients: args.state_clients,
+        state_calls: args.state_calls,
         faults_ms: args.faults_ms,
         planted: args.planted,
         print: args.trace,

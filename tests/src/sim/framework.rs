@@ -47,6 +47,8 @@ pub(crate) struct ModelFramework {
     pub(crate) subscribed: bool,
     /// The machine whose master it believes to lead.
     pub(crate) target: usize,
+    /// It crashed and never comes back: the masters must remove it, and end its tasks.
+    pub(crate) dead: bool,
 }
 
 impl ModelFramework {
@@ -63,6 +65,7 @@ impl ModelFramework {
             stream: None,
             subscribed: false,
             target: index,
+            dead: false,
         }
     }
 

@@ -58,4 +58,15 @@ impl FrameworksKept {
         }
         Err(Violation::new(NAME, format!("framework {id:?} is refused: {why}")))
     }
+
+    /// At the end: a framework that never came back is gone.
+    pub(crate) fn finish(&self, dead: &FrameworkId) -> Result<(), Violation> {
+        match self.alive.get(dead) {
+            None => Ok(()),
+            Some(deadline) => {
+                let what = format!("framework {dead} never came back and stays; its failover deadline is {deadline:?}");
+                Err(Violation::new(NAME, what))
+            }
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub(crate) fn check(agents: &[ModelAgent], frameworks: &[ModelFramework]) -> Res
             ));
         }
     }
-    for framework in frameworks {
+    for framework in frameworks.iter().filter(|framework| !framework.dead) {
         if !framework.subscribed {
             return Err(Violation::new(
                 NAME,

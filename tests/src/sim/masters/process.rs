@@ -85,6 +85,8 @@ pub(crate) struct Process {
     leader: Option<u64>,
     /// The real driver stops then.
     removed: bool,
+    /// The core has taken a step since this was last asked.
+    stepped: bool,
     /// What the driver itself has proposed.
     own: BTreeMap<u64, Own>,
     changes: BTreeMap<u64, GroupChange>,
@@ -138,6 +140,7 @@ impl Process {
             leads: false,
             leader: None,
             removed: false,
+            stepped: false,
             own: BTreeMap::new(),
             changes: BTreeMap::new(),
             numbered: OWN_PROPOSALS,
@@ -170,6 +173,11 @@ impl Process {
             Some(id) if id != self.id => Door::Elsewhere(id),
             _ => Door::Nobody,
         }
+    }
+
+    /// Whether the core has taken a step since this was last asked.
+    pub(crate) fn has_stepped(&mut self) -> bool {
+        std::mem::take(&mut self.stepped)
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -249,6 +257,7 @@ impl Process {
             Input::Committed { index, .. } if Self::compares(*index) => Some(*index),
             _ => None,
         };
+        self.stepped = true;
         self.core.step(Timestamp(clock), input, &mut self.effects);
         let effects: Vec<Effect> = self.effects.drain().collect();
         for effect in effects {

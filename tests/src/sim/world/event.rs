@@ -23,6 +23,8 @@ pub(crate) enum Event {
     Crash {
         machine: usize,
     },
+    /// Most machines lose their power.
+    Outage,
     /// The process goes on.
     Resume {
         machine: usize,

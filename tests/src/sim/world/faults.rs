@@ -15,7 +15,7 @@ impl World {
         match self.rng.range(0, 31) {
             0..4 => self.stop_someone(End::Killed),
             4..7 => self.stop_someone(End::PowerLost),
-            7 => self.stop_many(),
+            7 => self.outage_begins(),
             8..11 => self.pause_someone(),
             11..16 => self.cut_network(),
             16 | 17 => self.slow_disk(),
@@ -52,8 +52,19 @@ impl World {
         }
     }
 
-    /// A whole room loses its power.
-    fn stop_many(&mut self) {
+    /// The disks of a room get slow, and then it loses its power, with much that is not yet on them.
+    fn outage_begins(&mut self) {
+        self.note(format_args!("fault: the disks of all machines are slow"));
+        for machine in 0..self.machines.len() {
+            self.machines[machine].disk.slow = true;
+            let duration = self.rng.range(500, 2_000);
+            self.after(duration, Event::DiskMended { machine });
+        }
+        let delay = self.rng.range(50, 1_500);
+        self.after(delay, Event::Outage);
+    }
+
+    pub(super) fn outage(&mut self) {
         for machine in 0..self.machines.len() {
             if self.machines[machine].process.is_some() && !self.rng.one_in(4) {
                 self.crash_master(machine, End::PowerLost);
@@ -210,6 +221,11 @@ impl World {
         }
         self.drop_stream(framework);
         self.frameworks[framework].up = false;
+        if self.frameworks[framework].failover_seconds < 10.0 && self.rng.one_in(3) {
+            self.note(format_args!("framework {framework} never comes back"));
+            self.frameworks[framework].dead = true;
+            return;
+        }
         let delay = if self.rng.one_in(4) {
             self.rng.range(3_000, 9_000)
         } else {

@@ -40,9 +40,13 @@ impl World {
             );
             return Err(Violation::new("progress_after_heal", what));
         }
+        for dead in self.frameworks.iter().filter(|framework| framework.dead) {
+            dead.id.as_ref().map_or(Ok(()), |id| self.kept.finish(id))?;
+        }
         let alive: BTreeSet<&FrameworkId> = self
             .frameworks
             .iter()
+            .filter(|framework| !framework.dead)
             .filter_map(|framework| framework.id.as_ref())
             .collect();
         self.updates.finish(|(framework, _)| alive.contains(framework))

@@ -164,10 +164,13 @@ impl World {
         self.outputs = outputs;
         result.map_err(|why| Violation::new("masters_run", format!("the master on machine {machine} stops: {why}")))?;
         self.begin_writing(machine);
-        match &self.machines[machine].process {
-            Some(process) if process.core.is_leader() => checkers::resources_conserved(&process.core),
-            _ => Ok(()),
+        let Some(process) = &mut self.machines[machine].process else {
+            return Ok(());
+        };
+        if process.has_stepped() && process.core.is_leader() {
+            return checkers::resources_conserved(&process.core);
         }
+        Ok(())
     }
 
     fn output(&mut self, machine: usize, output: Output) -> Step {

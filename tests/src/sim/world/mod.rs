@@ -195,6 +195,7 @@ impl World {
                     self.crash_master(machine, masters::End::Killed);
                 }
             }
+            Event::Outage => self.outage(),
             Event::Resume { machine, incarnation } => self.resume(machine, incarnation),
             Event::DiskDone { machine, incarnation } => self.disk_done(machine, incarnation)?,
             Event::DiskMended { machine } => {

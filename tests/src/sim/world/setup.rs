@@ -80,6 +80,12 @@ impl World {
             options,
             rng,
         };
+        let machines = world.machines.len();
+        let targets = world.agents.iter_mut().map(|agent| &mut agent.target);
+        let targets = targets.chain(world.frameworks.iter_mut().map(|framework| &mut framework.target));
+        for target in targets.chain(world.clients.iter_mut().map(|client| &mut client.target)) {
+            *target %= machines;
+        }
         world.found(size);
         world
     }

@@ -10,8 +10,8 @@ use super::links::Knock;
 use super::*;
 use crate::sim::state_client::{Open, only_reads};
 
-/// How long a client waits for an answer.
-const PATIENCE_MS: u64 = 2_000;
+/// How long a client waits for an answer at most.
+const PATIENCE_MAX_MS: u64 = 2_000;
 
 impl World {
     fn moment(&mut self) -> u64 {
@@ -50,7 +50,8 @@ impl World {
         let delay = self.delay();
         let call = Box::new(call);
         self.master_after(delay, target, ToMaster::State { client, attempt, call });
-        self.after(PATIENCE_MS, Event::StateGivenUp { client, attempt });
+        let patience = self.rng.range(PATIENCE_MAX_MS / 8, PATIENCE_MAX_MS);
+        self.after(patience, Event::StateGivenUp { client, attempt });
     }
 
     pub(super) fn state_arrives(&mut self, machine: usize, client: usize, attempt: u64, call: Box<state::Call>) {
@@ -132,8 +133,6 @@ impl World {
         if self.close_call(client, attempt).is_some() {
             self.note(format_args!("client {client} does not know what became of its call"));
             self.report.state_unknown += 1;
-            let next = (self.clients[client].target + 1) % self.machines.len();
-            self.clients[client].target = next;
             self.next_call_later(client);
         }
     }
@@ -146,6 +145,10 @@ impl World {
 
     fn next_call_later(&mut self, client: usize) {
         if !self.clients[client].is_done() {
+            // Some look for the leader anew, others stay where they were answered, or were not.
+            if self.rng.one_in(3) {
+                self.clients[client].target = self.rng.index(self.machines.len());
+            }
             let delay = if self.healed { 10 } else { self.rng.range(0, 800) };
             self.after(delay, Event::StateNext { client });
         }
