@@ -6,7 +6,8 @@ use proffer_proto::state::{Answer, Call, Delete, Get, List, Put, answer, call};
 
 use super::rng::Rng;
 
-const NAMESPACE: &str = "services/shared";
+/// Whose keys all of them use.
+pub(crate) const NAMESPACE: &str = "services/shared";
 const KEYS: u64 = 4;
 
 /// A client that makes calls until it has made enough.

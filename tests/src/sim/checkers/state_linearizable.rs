@@ -94,7 +94,13 @@ fn place(
         _ => None,
     };
     found.ok_or_else(|| {
-        let what = format!("no order of the calls explains {operation:?}, which is not before entry {gap}");
+        let Operation {
+            client, begun, call, ..
+        } = operation;
+        let what = format!(
+            "no order of the calls explains what client {client} heard at its call of moment {begun}, which is not \
+             before entry {gap}: {answer:?} of {call:?}"
+        );
         Violation::new(NAME, what)
     })
 }

@@ -54,6 +54,18 @@ pub(crate) enum Event {
         stream: StreamId,
         event: Box<SchedulerEvent>,
     },
+    ToWatcher {
+        watcher: usize,
+        stream: StreamId,
+        event: Box<state::Event>,
+    },
+    WatchConnect {
+        watcher: usize,
+    },
+    WatchNotices {
+        watcher: usize,
+        stream: StreamId,
+    },
     /// A peer that says nothing any more is given up, if it still does not.
     LinkTimesOut {
         link: u64,

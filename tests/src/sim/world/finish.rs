@@ -43,13 +43,17 @@ impl World {
         for dead in self.frameworks.iter().filter(|framework| framework.dead) {
             dead.id.as_ref().map_or(Ok(()), |id| self.kept.finish(id))?;
         }
+        if self.watchers.iter().any(|watcher| watcher.stream.is_none()) {
+            return Err(Violation::new("progress_after_heal", "a watcher has no stream"));
+        }
         let alive: BTreeSet<&FrameworkId> = self
             .frameworks
             .iter()
             .filter(|framework| !framework.dead)
             .filter_map(|framework| framework.id.as_ref())
             .collect();
-        self.updates.finish(|(framework, _)| alive.contains(framework))
+        self.updates.finish(|(framework, _)| alive.contains(framework))?;
+        self.check_watches()
     }
 
     /// What must hold at the end.

@@ -30,6 +30,7 @@ pub(super) enum Phase {
 pub(super) enum LinkEnd {
     Agent(usize),
     Framework(usize),
+    Watcher(usize),
 }
 
 /// What someone finds who knocks at a machine.
@@ -146,6 +147,10 @@ impl World {
                 framework,
                 stream: StreamId(link),
             },
+            LinkEnd::Watcher(watcher) => Event::WatchNotices {
+                watcher,
+                stream: StreamId(link),
+            },
         };
         self.at(at, event);
     }
@@ -164,6 +169,9 @@ impl World {
                 connection: ConnectionId(link_id),
             },
             LinkEnd::Framework(_) => Input::SchedulerDisconnected {
+                stream: StreamId(link_id),
+            },
+            LinkEnd::Watcher(_) => Input::WatchEnded {
                 stream: StreamId(link_id),
             },
         };
@@ -187,6 +195,7 @@ impl World {
             }
         }
         let links = &self.links;
+        self.watching.retain(|_, stream| links.contains_key(&stream.0));
         self.subscribing.retain(|_, (_, stream)| links.contains_key(&stream.0));
     }
 

@@ -1,6 +1,7 @@
 //! The queue of events, and who hears what.
 
 mod agents;
+mod effects;
 mod event;
 mod faults;
 mod finish;
@@ -11,6 +12,7 @@ mod masters;
 mod peers;
 mod setup;
 mod state;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,6 +35,7 @@ use super::report::{Report, SimFailure};
 use super::rng::Rng;
 use super::state_client::StateClient;
 use super::trace::Trace;
+use super::watcher::Watcher;
 pub(crate) use event::Event;
 use event::ToMaster;
 use links::Link;
@@ -94,11 +97,13 @@ struct World {
     agents: Vec<ModelAgent>,
     frameworks: Vec<ModelFramework>,
     clients: Vec<StateClient>,
+    watchers: Vec<Watcher>,
     /// By the number of the connection or stream, which share one counter.
     links: BTreeMap<u64, Link>,
     next_link: u64,
     next_request: u64,
     subscribing: BTreeMap<RequestId, (usize, StreamId)>,
+    watching: BTreeMap<RequestId, StreamId>,
     open_streams: BTreeSet<StreamId>,
     call_free_at: Vec<u64>,
     /// Calls about the frameworks' state that a master has: whose, and which attempt.
@@ -214,6 +219,9 @@ impl World {
                 stream,
                 event,
             } => self.deliver_to_framework(framework, stream, *event)?,
+            Event::ToWatcher { watcher, stream, event } => self.deliver_to_watcher(watcher, stream, *event),
+            Event::WatchConnect { watcher } => self.watch_connect(watcher),
+            Event::WatchNotices { watcher, stream } => self.watch_notices(watcher, stream),
             Event::LinkTimesOut { link } => self.link_times_out(link),
             Event::AgentConnect { agent } => self.agent_connect(agent),
             Event::AgentNotices { agent, connection } => self.agent_notices(agent, connection),

@@ -13,6 +13,8 @@ use crate::sim::masters::disk::Disk;
 use crate::sim::operator::Policy;
 use crate::sim::options::Planted;
 
+/// Watchers of the frameworks' state; not more than the masters of the smallest group.
+const WATCHERS: usize = 1;
 /// Machines that stand idle at first, where the group is changed.
 const SPARES: usize = 2;
 
@@ -54,10 +56,12 @@ impl World {
             clients: (0..options.state_clients)
                 .map(|index| StateClient::new(index, options.state_calls))
                 .collect(),
+            watchers: (0..WATCHERS).map(Watcher::new).collect(),
             links: BTreeMap::new(),
             next_link: 0,
             next_request: 0,
             subscribing: BTreeMap::new(),
+            watching: BTreeMap::new(),
             open_streams: BTreeSet::new(),
             call_free_at: vec![0; options.frameworks],
             asking: BTreeMap::new(),
@@ -147,6 +151,10 @@ impl World {
         for client in 0..self.clients.len() {
             let delay = self.rng.range(0, 1_000);
             self.after(delay, Event::StateNext { client });
+        }
+        for watcher in 0..self.watchers.len() {
+            let delay = self.rng.range(0, 1_000);
+            self.after(delay, Event::WatchConnect { watcher });
         }
         self.after(1_500, Event::Operator);
         self.after(1_000, Event::Fault);
