@@ -58,7 +58,7 @@ pub struct Args {
     /// After an election, how long frameworks may take to come back [default: 1min]
     #[arg(long, env = "PROFFER_MASTER_FRAMEWORK_RESUBSCRIBE_TIMEOUT", value_name = "DURATION")]
     pub framework_resubscribe_timeout: Option<String>,
-    /// After so many changes of the registry a snapshot is taken [default: 10000]
+    /// After so many changes of the registry a snapshot is taken [default: 100000]
     #[arg(long, env = "PROFFER_MASTER_SNAPSHOT_ENTRIES", value_name = "COUNT")]
     pub snapshot_entries: Option<String>,
     /// How much the frameworks may keep in the replicated state together [default: 128MiB]
@@ -203,7 +203,7 @@ impl Config {
             agent_ping_misses: 5,
             agent_reregister_timeout: Duration::from_secs(600),
             framework_resubscribe_timeout: Duration::from_secs(60),
-            snapshot_entries: 10_000,
+            snapshot_entries: 100_000,
             state_bytes_max: 128 << 20,
             log_level: "info".to_owned(),
             log_format: LogFormat::Text,
@@ -262,7 +262,7 @@ impl Config {
                 "1min",
                 duration,
             )?,
-            snapshot_entries: layers.get("snapshot-entries", args.snapshot_entries, "10000", count)?,
+            snapshot_entries: layers.get("snapshot-entries", args.snapshot_entries, "100000", count)?,
             state_bytes_max: layers.get("state-bytes-max", args.state_bytes_max, "128MiB", bytes)?,
             log_level: layers.get("log-level", args.log_level, "info", log_level)?,
             log_format: layers.get("log-format", args.log_format, "text", |value| {
