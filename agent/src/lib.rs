@@ -20,3 +20,4 @@ mod users;
 
 pub use agent::{Error, Stop, main_with, run};
 pub use config::{Args, Config};
+pub use link::search;

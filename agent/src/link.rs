@@ -3,7 +3,7 @@
 //! One that does not lead names the leader in the metadata `proffer-leader` of its refusal, where it knows it; [`search`]
 //! decides who is asked next. A master that is gone or stands still is noticed by HTTP/2 keep-alive within eight seconds.
 
-mod search;
+pub mod search;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The space that the log and the snapshots take while live data is written again and again.
 //!
-//! `cargo bench -p proffer-tests --bench log_space [-- --quick]`
+//! `cargo bench -p proffer-tests --bench log_space [-- --quick | --puts=N]`
 //!
 //! A group of one master; keys of 256 bytes in the frameworks' state, 10 million puts. Live data is what the newest
 //! snapshot holds: the registry itself. What is measured all the while are the blocks that the file system has given to
@@ -32,16 +32,15 @@ struct Sample {
     live: u64,
 }
 
-impl Sample {
-    fn ratio(&self) -> f64 {
-        (self.log + self.snapshots) as f64 / self.live as f64
-    }
-}
-
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     bench::print_machine(BENCH);
-    let count = if bench::is_quick() { 200_000 } else { 10_000_000 };
+    let puts = std::env::args().find_map(|arg| arg.strip_prefix("--puts=").map(str::parse));
+    let count = match puts {
+        Some(puts) => puts?,
+        None if bench::is_quick() => 50_000,
+        None => 10_000_000,
+    };
     let mut cluster = Cluster::builder("bench-log-space").agents(0).start().await?;
     let address = cluster.local().master_address().to_owned();
     let work = cluster.local().directory().join("master").join("work");

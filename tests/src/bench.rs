@@ -81,6 +81,22 @@ pub fn resident_mib(pid: u32) -> anyhow::Result<f64> {
     Ok(kib.parse::<f64>()? / 1024.0)
 }
 
+/// The processor time that a process has used so far, in seconds.
+///
+/// # Errors
+/// It has ended.
+pub fn processor_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in brackets, may hold anything.
+    let fields = stat.rsplit_once(')').context("no name")?.1;
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks = ticks.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(ticks as f64 / TICKS_PER_SECOND)
+}
+
+/// Linux counts the processor time of processes in hundredths of a second, whatever its own clock.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// Nanoseconds of the monotonic clock, which all processes of the machine share.
 pub fn monotonic_nanos() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! Pauses grow from attempt to attempt, so that the more agents wait, and the longer, the less each of them asks.
+//! Simulated agents of benchmarks search in the same way.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
@@ -27,7 +28,7 @@ const IGNORANCE_MAX: u32 = 3;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub enum End {
     /// The master could not be reached, or did not answer.
     Unreached,
     /// It does not lead; perhaps it knows who does.
@@ -38,7 +39,7 @@ pub(super) enum End {
 
 /// The search for the leader, as long as the agent runs.
 #[derive(Debug)]
-pub(super) struct Search {
+pub struct Search {
     masters: Vec<String>,
     /// The one that is asked, or the next of the list where there is a hint.
     turn: usize,
@@ -56,7 +57,7 @@ pub(super) struct Search {
 
 impl Search {
     /// Begins at the first of the masters.
-    pub(super) fn new(masters: Vec<String>) -> Self {
+    pub fn new(masters: Vec<String>) -> Self {
         Search {
             masters,
             turn: 0,
@@ -71,18 +72,18 @@ impl Search {
     }
 
     /// The master to ask now.
-    pub(super) fn candidate(&self) -> &str {
+    pub fn candidate(&self) -> &str {
         let in_turn = || &self.masters[self.turn % self.masters.len()];
         self.hint.as_ref().unwrap_or_else(in_turn)
     }
 
     /// How long a connection to it may take.
-    pub(super) fn connect_timeout(&self) -> Duration {
+    pub fn connect_timeout(&self) -> Duration {
         (CONNECT_TIMEOUT_MIN * (1 << self.deserted.min(8))).min(CONNECT_TIMEOUT_MAX)
     }
 
     /// Takes the end of the attempt at the candidate; returns how long to wait before the next one.
-    pub(super) fn ended(&mut self, end: End) -> Duration {
+    pub fn ended(&mut self, end: End) -> Duration {
         match end {
             End::Unreached => self.unreached(),
             End::NotLeading(leader) => {

@@ -120,6 +120,14 @@ impl Etcd {
         let resident = self.members.iter().map(|member| bench::resident_mib(member.id()));
         resident.filter_map(Result::ok).collect()
     }
+
+    /// Of all of them together.
+    pub(crate) fn processor_seconds(&self) -> anyhow::Result<f64> {
+        self.members
+            .iter()
+            .map(|member| bench::processor_seconds(member.id()))
+            .sum()
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -6,7 +6,8 @@
 //! A write is a put of 256 bytes into the frameworks' state, made over gRPC at the leader: a `WriteState` change of the
 //! registry. etcd gets the same keys and values through the same gRPC library. The bare loop writes as many records as are
 //! in flight, each as long as a log record, with one write and one fdatasync: no log could do better with that many
-//! callers that wait. Ratios are of medians over the rounds; absolute figures are those of the best round.
+//! callers that wait. Ratios are of medians over the rounds; absolute figures are those of the best round. Processor time is that
+//! of all three members, without the callers'.
 
 mod bare;
 mod etcd;
@@ -31,6 +32,9 @@ struct Rates {
     etcd: Vec<f64>,
     bare: Vec<f64>,
     preallocated: Vec<f64>,
+    /// Of all members together, for one put.
+    our_processor_us: Vec<f64>,
+    etcd_processor_us: Vec<f64>,
     /// Of all rounds.
     our_latencies_ms: Vec<f64>,
     etcd_latencies_ms: Vec<f64>,
@@ -61,11 +65,19 @@ async fn main() -> anyhow::Result<()> {
                 window,
                 count: u64::MAX,
             };
+            let used = masters.processor_seconds()?;
             let ours = masters.measure(puts).await?;
+            rates
+                .our_processor_us
+                .push((masters.processor_seconds()? - used) * 1e6 / ours.count as f64);
             rates.ours.push(ours.per_second);
             rates.our_latencies_ms.extend(ours.latencies_ms);
             if let Some(etcd) = &etcd {
+                let used = etcd.processor_seconds()?;
                 let theirs = etcd.measure(puts).await?;
+                rates
+                    .etcd_processor_us
+                    .push((etcd.processor_seconds()? - used) * 1e6 / theirs.count as f64);
                 rates.etcd.push(theirs.per_second);
                 rates.etcd_latencies_ms.extend(theirs.latencies_ms);
             }
@@ -115,6 +127,12 @@ fn print_rates(in_flight: usize, rates: &mut Rates) {
                 "1/s",
                 samples,
             );
+        }
+    }
+    for (name, values) in [("masters", &rates.our_processor_us), ("etcd", &rates.etcd_processor_us)] {
+        if !values.is_empty() {
+            let figure = format!("{name}_processor_us_a_put_{in_flight}_in_flight");
+            print(&figure, median(values), "us", samples);
         }
     }
     let ours = median(&rates.ours);

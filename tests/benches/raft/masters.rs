@@ -30,12 +30,18 @@ impl Masters {
     }
 
     pub(crate) fn resident_mib(&mut self) -> anyhow::Result<Vec<f64>> {
-        let mut resident = Vec::new();
-        for index in 0..3 {
-            let pid = self.cluster.local().master_at(index).pid().context("the master runs")?;
-            resident.push(bench::resident_mib(pid)?);
-        }
-        Ok(resident)
+        self.pids()?.into_iter().map(bench::resident_mib).collect()
+    }
+
+    /// Of all of them together.
+    pub(crate) fn processor_seconds(&mut self) -> anyhow::Result<f64> {
+        self.pids()?.into_iter().map(bench::processor_seconds).sum()
+    }
+
+    fn pids(&mut self) -> anyhow::Result<Vec<u32>> {
+        let local = self.cluster.local();
+        let pids = (0..3).map(|index| local.master_at(index).pid().context("the master runs"));
+        pids.collect()
     }
 
     pub(crate) async fn stop(self) -> anyhow::Result<()> {

@@ -113,7 +113,7 @@ impl Fleet {
         let resources = format!("cpus:{};mem:{};disk:100000", options.cpus, options.mem_mib);
         let resources = Resources::parse(&resources).map_err(|rejection| anyhow::anyhow!("{rejection}"))?;
         let ledger = Arc::new(Ledger::default());
-        let masters: Arc<[String]> = options.masters.addresses().into();
+        let masters = options.masters.addresses().to_vec();
         let mut running = JoinSet::new();
         let mut lines = Arc::new(Lines::default());
         for index in 0..options.agents {
@@ -127,7 +127,7 @@ impl Fleet {
                 ..Default::default()
             };
             let agent = Agent::new(info, ledger.clone());
-            running.spawn(link::run(agent, lines.clone(), masters.clone(), index, ledger.clone()));
+            running.spawn(link::run(agent, lines.clone(), masters.clone(), ledger.clone()));
         }
         Ok(Fleet {
             agents: options.agents,
