@@ -6,6 +6,7 @@ use proffer_proto::api::masters_client::MastersClient;
 use proffer_proto::masters::{AddMaster, GroupChanged, ListMasters, MastersList, RemoveMaster, TransferLeadership};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
+use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use crate::finder::Failed;
@@ -162,6 +163,11 @@ impl GroupClient {
             let Ok(connection) = timeout_at(deadline, self.leader.connection()).await else {
                 return Err(GroupError::Unavailable(self.leader.why().await));
             };
+            // A master that ends takes connections and answers nothing: what it never had is not uncertain.
+            if let Err(why) = list(&connection.address, connection.channel.clone()).await {
+                self.leader.failed(&connection, Failed::NotLeading(None), why).await;
+                continue;
+            }
             let Ok(answered) = timeout(self.patience, submit(&connection, change.clone())).await else {
                 let text = format!("no answer within {} s", self.patience.as_secs());
                 return Err(GroupError::Uncertain(text));
@@ -214,15 +220,17 @@ async fn ask_all(addresses: &[String]) -> (Option<MastersList>, String) {
 }
 
 async fn ask(address: String) -> Result<MastersList, String> {
-    let asking = async {
-        let channel = channel(&address, LIST_TIMEOUT).await?;
-        let answered = MastersClient::new(channel).list(ListMasters {}).await;
-        answered
-            .map(Response::into_inner)
-            .map_err(|status| format!("{address}: {}", status.message()))
-    };
-    let silent = |_| Err(format!("{address} does not answer"));
-    timeout(LIST_TIMEOUT, asking).await.unwrap_or_else(silent)
+    let channel = channel(&address, LIST_TIMEOUT).await?;
+    list(&address, channel).await
+}
+
+async fn list(address: &str, channel: Channel) -> Result<MastersList, String> {
+    let mut client = MastersClient::new(channel);
+    match timeout(LIST_TIMEOUT, client.list(ListMasters {})).await {
+        Ok(Ok(listed)) => Ok(listed.into_inner()),
+        Ok(Err(status)) => Err(format!("{address}: {}", status.message())),
+        Err(_) => Err(format!("{address} does not answer")),
+    }
 }
 
 /// The later term knows better, and in one term the leader does.

@@ -121,3 +121,13 @@ async fn nobody_there_is_said_within_the_time() {
     assert!(matches!(group.list().await, Err(GroupError::Unavailable(_))));
     assert!(matches!(group.transfer(None).await, Err(GroupError::Unavailable(_))));
 }
+
+#[tokio::test]
+async fn a_master_that_ends_leaves_nothing_uncertain() {
+    let ending = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let former = ending.local_addr().unwrap();
+    tokio::spawn(async move { while ending.accept().await.is_ok() {} });
+    let [leader, _] = group(Status::failed_precondition("it lags")).await;
+    let mut group = GroupClient::new(format!("{former},{leader}").parse().unwrap());
+    assert_eq!(group.remove("1").await, Err(GroupError::Refused("it lags".into())));
+}
