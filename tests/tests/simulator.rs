@@ -27,7 +27,7 @@ fn every_invariant_holds_under_seeded_faults() {
     if let Some(failure) = first.into_inner().unwrap() {
         panic!("{} of {SEEDS} seeds failed, the first:\n{failure}", campaign.violations);
     }
-    println!("{}violations 0", campaign.report);
+    eprintln!("{}violations 0", campaign.report);
     // A simulator in which little happens finds little.
     let report = campaign.report;
     assert!(report.leader_kills > SEEDS, "{report}");
@@ -63,7 +63,7 @@ fn is_found(planted: Planted, checkers: &[&str], options: &Options) {
         panic!("none of {SEEDS_MAX} seeds shows {planted:?}");
     };
     let violation = &failure.violation;
-    println!(
+    eprintln!(
         "{planted:?} is seen with seed {} by {}: {}",
         failure.seed, violation.checker, violation.what
     );

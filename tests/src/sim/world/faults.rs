@@ -2,6 +2,7 @@
 
 use super::masters::End;
 use super::*;
+use crate::sim::masters::Ask;
 use crate::sim::operator::Policy;
 
 impl World {
@@ -13,7 +14,8 @@ impl World {
         self.after(next, Event::Fault);
         self.report.faults += 1;
         match self.rng.range(0, 31) {
-            0..4 => self.stop_someone(End::Killed),
+            0..3 => self.stop_someone(End::Killed),
+            3 => self.stop_in_order()?,
             4..7 => self.stop_someone(End::PowerLost),
             7 => self.outage_begins(),
             8..11 => self.pause_someone(),
@@ -50,6 +52,19 @@ impl World {
         if let Some(machine) = self.someone() {
             self.crash_master(machine, end);
         }
+    }
+
+    /// A leader is told to stop, and hands over before.
+    fn stop_in_order(&mut self) -> Step {
+        let leads = |machine: &usize| self.machines[*machine].leads() && self.machines[*machine].paused.is_none();
+        let Some(machine) = (0..self.machines.len()).find(leads) else {
+            return Ok(());
+        };
+        self.note(format_args!("machine {machine} is to stop in order"));
+        self.ask(machine, Ask::Transfer(None))?;
+        let delay = self.rng.range(50, 1_000);
+        self.after(delay, Event::Crash { machine });
+        Ok(())
     }
 
     /// The disks of a room get slow, and then it loses its power, with much that is not yet on them.

@@ -44,7 +44,7 @@ impl World {
         Ok(())
     }
 
-    fn ask(&mut self, leader: usize, ask: Ask) -> Step {
+    pub(super) fn ask(&mut self, leader: usize, ask: Ask) -> Step {
         if self.machines[leader].process.is_none() {
             return Ok(());
         }

@@ -77,7 +77,7 @@ impl World {
         }
     }
 
-    pub(super) fn to_master(&mut self, machine: usize, incarnation: u64, what: ToMaster) -> Step {
+    pub(super) fn tell_master(&mut self, machine: usize, incarnation: u64, what: ToMaster) -> Step {
         let host = &mut self.machines[machine];
         if host.incarnation != incarnation || host.process.is_none() {
             return Ok(());
@@ -264,7 +264,7 @@ impl World {
             return Ok(());
         }
         match host.disk.finish(now, &mut self.rng) {
-            Ok(number) => self.to_master(machine, incarnation, ToMaster::Written { number }),
+            Ok(number) => self.tell_master(machine, incarnation, ToMaster::Written { number }),
             Err(DiskFull) => {
                 self.note(format_args!(
                     "the disk of machine {machine} is full and its master stops"

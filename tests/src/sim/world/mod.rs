@@ -193,7 +193,7 @@ impl World {
                 machine,
                 incarnation,
                 what,
-            } => self.to_master(machine, incarnation, what)?,
+            } => self.tell_master(machine, incarnation, what)?,
             Event::MasterStart { machine } => self.start_master(machine)?,
             Event::Crash { machine } => {
                 if self.machines[machine].process.is_some() {
