@@ -57,12 +57,11 @@ pub(crate) async fn run(args: &DevArgs) -> Result<(), Failure> {
     eprintln!("ready after {} ms", started.elapsed().as_millis());
     let leader = cluster.leader(Duration::from_secs(10)).await?;
     for (index, address) in cluster.master_addresses().iter().enumerate() {
-        let leads = if index == leader && args.masters > 1 {
-            " (leads)"
-        } else {
-            ""
-        };
-        eprintln!("  master {index} {address}{leads}");
+        match (args.masters, index == leader) {
+            (1, _) => eprintln!("  master  {address}"),
+            (_, true) => eprintln!("  master {index} {address} (leads)"),
+            (_, false) => eprintln!("  master {index} {address}"),
+        }
     }
     for (index, address) in cluster.agent_addresses().iter().enumerate() {
         eprintln!("  agent {index} {address}");
