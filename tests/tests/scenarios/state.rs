@@ -44,7 +44,7 @@ async fn state_outlives_the_leader_and_the_scheduler() -> anyhow::Result<()> {
     until("the state to go with its framework", async || {
         Ok(matches!(
             state.get("target").await,
-            Err(StateError::Refused(_)) | Ok(None)
+            Err(StateError::Rejected(_)) | Ok(None)
         ))
     })
     .await?;
