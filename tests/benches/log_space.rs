@@ -79,15 +79,24 @@ async fn main() -> anyhow::Result<()> {
         eprintln!("{BENCH}: {done} puts, {:.0}/s, now {now:?}", measured.per_second);
     }
     ensure!(!samples.is_empty(), "there was no snapshot to compare with");
-    let mut ratios: Vec<f64> = samples.iter().map(Sample::ratio).collect();
-    ratios.sort_by(f64::total_cmp);
-    print("space_to_live_data_max", ratios[ratios.len() - 1], "1", samples.len());
-    print(
-        "space_to_live_data_p50",
-        bench::percentile(&ratios, 0.5),
-        "1",
-        samples.len(),
-    );
+    for (name, of) in [
+        ("log_to_live_data", (|sample| sample.log) as fn(&Sample) -> u64),
+        // The newest snapshot is the live data; while another one is made there are two.
+        ("log_and_snapshots_to_live_data", |sample| sample.log + sample.snapshots),
+    ] {
+        let mut ratios: Vec<f64> = samples
+            .iter()
+            .map(|sample| of(sample) as f64 / sample.live as f64)
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        print(&format!("{name}_max"), ratios[ratios.len() - 1], "1", samples.len());
+        print(
+            &format!("{name}_p50"),
+            bench::percentile(&ratios, 0.5),
+            "1",
+            samples.len(),
+        );
+    }
     for (name, of) in [
         ("log_max", (|sample| sample.log) as fn(&Sample) -> u64),
         ("snapshots_max", |sample| sample.snapshots),
