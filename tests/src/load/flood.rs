@@ -65,6 +65,8 @@ struct Inner {
     /// The updates that were heard.
     heard: HashSet<Vec<u8>>,
     offered_at: Option<Instant>,
+    /// Offers of this subscription, and of those before, do not count.
+    offers_of: u64,
 }
 
 impl Flood {
@@ -100,12 +102,13 @@ impl Flood {
         self.books.wanted.store(tasks, Ordering::Release);
     }
 
-    /// Forgets when offers came; [`Flood::first_offer`] waits for the next.
+    /// Forgets when offers came; [`Flood::first_offer`] waits for those of the next subscription.
     pub fn forget_offers(&self) {
-        self.books.inner().offered_at = None;
+        let mut inner = self.books.inner();
+        (inner.offered_at, inner.offers_of) = (None, inner.subscriptions);
     }
 
-    /// When offers came first since [`Flood::forget_offers`].
+    /// When offers came first in a subscription after [`Flood::forget_offers`].
     ///
     /// # Errors
     /// `deadline` passed.
@@ -248,7 +251,9 @@ impl Session<'_> {
     async fn offers(&self, offers: Vec<Offer>) {
         {
             let mut inner = self.books.inner();
-            inner.offered_at.get_or_insert_with(Instant::now);
+            if inner.subscriptions > inner.offers_of {
+                inner.offered_at.get_or_insert_with(Instant::now);
+            }
         }
         self.books.changed.notify_waiters();
         let mut unused = Vec::new();
