@@ -31,12 +31,12 @@ fn every_invariant_holds_under_seeded_faults() {
     // A simulator in which little happens finds little.
     let report = campaign.report;
     assert!(report.leader_kills > SEEDS, "{report}");
-    assert!(report.terms > 3 * SEEDS, "{report}");
-    assert!(report.tasks > 10 * SEEDS, "{report}");
-    assert!(report.state_calls > 40 * SEEDS, "{report}");
+    assert!(report.terms > 2 * SEEDS, "{report}");
+    assert!(report.tasks > 8 * SEEDS, "{report}");
+    assert!(report.state_calls > 30 * SEEDS, "{report}");
     assert!(report.group_changes > SEEDS, "{report}");
     assert!(report.snapshots > SEEDS / 2, "{report}");
-    assert!(report.wiped > SEEDS / 50, "{report}");
+    assert!(report.wiped > SEEDS / 100, "{report}");
 }
 
 #[test]
@@ -91,7 +91,8 @@ fn a_removed_leader_that_stays_is_found() {
     is_found(planted, &["no_removed_leader", "no_panic"], &bare());
 }
 
-/// The member's own guard sees it too: it stops when a leader knows that it held what its log lacks.
+/// The member's own guard sees it too: it stops when a leader knows that it held what its log lacks; and raft-rs finds its own
+/// log wrong and panics.
 #[test]
 fn votes_and_acknowledgements_before_they_are_durable_are_found() {
     let planted = Planted::Member(PlantedBug::VoteBeforeDurable);
@@ -100,6 +101,7 @@ fn votes_and_acknowledgements_before_they_are_durable_are_found() {
         "committed_never_lost",
         "state_linearizable",
         "masters_run",
+        "no_panic",
     ];
     is_found(planted, &checkers, &bare());
 }
@@ -114,8 +116,9 @@ fn a_snapshot_that_its_receiver_ignores_is_found() {
 #[test]
 fn stale_reads_are_found() {
     let options = Options {
-        state_clients: 6,
-        state_calls: 40,
+        state_clients: 10,
+        state_calls: 30,
+        faults_ms: 12_000,
         ..bare()
     };
     is_found(
@@ -133,6 +136,7 @@ fn a_disk_that_lies_about_its_syncs_is_found() {
         "committed_never_lost",
         "state_linearizable",
         "masters_run",
+        "no_panic",
     ];
     is_found(Planted::LyingDisk, &checkers, &bare());
 }
