@@ -9,6 +9,9 @@
 //! callers that wait. Ratios are of medians over the rounds; absolute figures are those of the best round. Processor time is that
 //! of all three members, without the callers'.
 
+// Benchmarks tell their figures, and why something is skipped.
+#![allow(clippy::print_stdout)]
+
 mod bare;
 mod etcd;
 mod masters;
