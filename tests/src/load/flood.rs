@@ -13,7 +13,7 @@ use proffer_proto::v1::scheduler::{Event, event};
 use proffer_proto::v1::{FrameworkId, FrameworkInfo, Offer, TaskId, TaskState, TaskStatus};
 use proffer_sdk::offers::{Matcher, launch};
 use proffer_sdk::{Calls, Disconnected, Masters, Task, connect};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -21,6 +21,8 @@ use tokio::time::Instant;
 const CALLS_IN_FLIGHT_MAX: usize = 64;
 /// What is not used is not wanted again for so long.
 const REFUSE_SECONDS: f64 = 1.0;
+/// How often it is looked whether what is waited for has come.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often tasks without news are asked after.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -49,7 +51,6 @@ pub struct Flood {
 #[derive(Debug)]
 struct Books {
     wanted: AtomicUsize,
-    changed: Notify,
     inner: Mutex<Inner>,
 }
 
@@ -74,7 +75,6 @@ impl Flood {
     pub fn start(options: FloodOptions) -> Self {
         let books = Arc::new(Books {
             wanted: AtomicUsize::new(options.wanted),
-            changed: Notify::new(),
             inner: Mutex::default(),
         });
         let info = proffer_sdk::Framework::new(&options.name).build();
@@ -161,11 +161,11 @@ impl Flood {
     async fn until<T>(&self, what: &str, deadline: Duration, find: impl Fn(&Inner) -> Option<T>) -> anyhow::Result<T> {
         let looking = async {
             loop {
-                let changed = self.books.changed.notified();
                 if let Some(found) = find(&self.books.inner()) {
                     return found;
                 }
-                changed.await;
+                // Not at every change: with 100,000 tasks a look takes its time.
+                tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         let waited = tokio::time::timeout(deadline, looking).await;
@@ -203,7 +203,6 @@ async fn run(options: FloodOptions, mut info: FrameworkInfo, books: Arc<Books>) 
             inner.framework_id = info.id.clone();
             inner.subscriptions += 1;
         }
-        books.changed.notify_waiters();
         let session = Session {
             options: &options,
             books: &books,
@@ -244,7 +243,6 @@ impl Session<'_> {
             }
             _ => {}
         }
-        self.books.changed.notify_waiters();
         Ok(())
     }
 
@@ -255,7 +253,6 @@ impl Session<'_> {
                 inner.offered_at.get_or_insert_with(Instant::now);
             }
         }
-        self.books.changed.notify_waiters();
         let mut unused = Vec::new();
         for offer in offers {
             let infos = self.choose(&offer);
