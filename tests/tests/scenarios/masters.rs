@@ -349,14 +349,13 @@ fn tear(log: &Path) -> anyhow::Result<()> {
     const SECTOR: usize = 512;
     const FILL: u8 = 0x5c;
     let (mut wal, recovered) = Wal::open(Directory::create(log)?, Options::default())?;
-    let mut entry = Entry::default();
-    entry.index = recovered
-        .entries
-        .last()
-        .map_or(recovered.snapshot.index, |last| last.index)
-        + 1;
-    entry.term = recovered.hard_state.term;
-    entry.data = vec![FILL; 8 * SECTOR].into();
+    let last = recovered.entries.last();
+    let entry = Entry {
+        index: last.map_or(recovered.snapshot.index, |last| last.index) + 1,
+        term: recovered.hard_state.term,
+        data: vec![FILL; 8 * SECTOR].into(),
+        ..Entry::default()
+    };
     let batch = Batch {
         entries: &[entry],
         ..Batch::default()
