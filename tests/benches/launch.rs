@@ -4,14 +4,16 @@
 //! `cargo bench -p proffer-tests --bench launch [-- --quick]`
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use proffer_proto::v1::{Offer, TaskInfo};
 use proffer_sdk::Task;
+use proffer_sdk::offers::Matcher;
 use proffer_tests::bench::{self, Figure, Stamp, monotonic_nanos};
 use proffer_tests::{Cluster, TestFramework, host, place};
 
 const BENCH: &str = "launch";
+/// How many tasks one ACCEPT launches at most.
+const AT_ONCE_MAX: usize = 100;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
@@ -32,14 +34,15 @@ async fn main() -> anyhow::Result<()> {
     let directory = cluster.local().directory().to_owned();
     let stamp = Stamp::build(&directory)?;
     let mut framework = cluster.framework(BENCH).await?;
-    one_by_one(&mut framework, &stamp, singles).await?;
+    let mut offer = one_by_one(&mut framework, &stamp, singles).await?;
     for &tasks in floods {
-        flood(&mut framework, &stamp, tasks).await?;
+        offer = flood(&mut framework, &stamp, offer, tasks).await?;
     }
     cluster.stop().await
 }
 
-async fn one_by_one(framework: &mut TestFramework, stamp: &Stamp, tasks: usize) -> anyhow::Result<()> {
+/// Gives the last offer, of the whole agent: what is declined is not offered again for a while.
+async fn one_by_one(framework: &mut TestFramework, stamp: &Stamp, tasks: usize) -> anyhow::Result<Offer> {
     let (mut launch_ms, mut again_ms) = (Vec::new(), Vec::new());
     let mut offer = framework.next_offer().await?;
     for index in 0..tasks {
@@ -54,24 +57,30 @@ async fn one_by_one(framework: &mut TestFramework, stamp: &Stamp, tasks: usize) 
         launch_ms.push(first.saturating_sub(sent) as f64 / 1e6);
         again_ms.push(offered.saturating_sub(last) as f64 / 1e6);
     }
-    framework.decline(offer, 0.0).await?;
     bench::print_percentiles(BENCH, "accept_to_running", "ms", &mut launch_ms);
     bench::print_percentiles(BENCH, "ended_to_offered", "ms", &mut again_ms);
-    Ok(())
+    Ok(offer)
 }
 
-/// Launches many tasks, as many at once as fit, and waits until each has run.
-async fn flood(framework: &mut TestFramework, stamp: &Stamp, tasks: usize) -> anyhow::Result<()> {
+/// Launches many tasks, as many at once as an offer holds but no more than a hundred, and waits until each has run. Gives an
+/// offer of the last that is left.
+async fn flood(framework: &mut TestFramework, stamp: &Stamp, mut offer: Offer, tasks: usize) -> anyhow::Result<Offer> {
     let began = monotonic_nanos();
     let (mut launched, mut ran) = (0, BTreeMap::new());
     while launched < tasks {
-        let offer = framework.next_offer().await?;
-        let count = (tasks - launched).min(100);
-        let infos: Vec<TaskInfo> = (launched..launched + count)
-            .map(|index| small(stamp, &offer, &format!("flood-{tasks}-{index}")))
-            .collect::<anyhow::Result<_>>()?;
+        let mut matcher = Matcher::new([&offer]);
+        let mut infos = Vec::new();
+        while infos.len() < AT_ONCE_MAX && launched + infos.len() < tasks {
+            let index = launched + infos.len();
+            let task = small(stamp, &format!("flood-{tasks}-{index}"));
+            let Some(placement) = matcher.place(task.shape()) else {
+                break;
+            };
+            infos.push(task.at(&placement));
+        }
+        launched += infos.len();
         framework.launch_infos(&offer, infos).await?;
-        launched += count;
+        offer = framework.next_offer().await?;
     }
     while ran.len() < tasks {
         let (id, first, _) = tokio::task::block_in_place(|| stamp.receive())?;
@@ -87,22 +96,18 @@ async fn flood(framework: &mut TestFramework, stamp: &Stamp, tasks: usize) -> an
         samples: tasks,
     }
     .print();
-    Ok(())
+    Ok(offer)
 }
 
-fn small(stamp: &Stamp, offer: &Offer, id: &str) -> anyhow::Result<TaskInfo> {
-    let task = task(stamp, id).cpus(0.1).mem(16.0);
-    let placement = place(offer, &task)?;
-    Ok(task.at(&placement))
+fn small(stamp: &Stamp, id: &str) -> Task {
+    let program = stamp.program.display().to_string();
+    Task::program(id, program, stamp.arguments(id, 0)).cpus(0.1).mem(16.0)
 }
 
 fn whole(stamp: &Stamp, offer: &Offer, id: &str) -> anyhow::Result<TaskInfo> {
-    let mut info = small(stamp, offer, id)?;
+    let task = small(stamp, id);
+    let placement = place(offer, &task)?;
+    let mut info = task.at(&placement);
     info.resources.clone_from(&offer.resources);
     Ok(info)
-}
-
-fn task(stamp: &Stamp, id: &str) -> Task {
-    let program: &Path = &stamp.program;
-    Task::program(id, program.display().to_string(), stamp.arguments(id, 0))
 }
