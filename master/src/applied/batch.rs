@@ -188,7 +188,8 @@ impl<'a> Batch<'a> {
 
     fn raise_level(&mut self, raise: &RaiseLevel) -> Result<(), Error> {
         let present = self.record(keys::LEVEL)?;
-        if present.is_none_or(|present| present[..] < raise.level.to_be_bytes()[..]) {
+        // Level 0 is what a registry without a level has.
+        if present.map_or(raise.level > 0, |present| present[..] < raise.level.to_be_bytes()[..]) {
             let record = raise.level.to_be_bytes().to_vec();
             self.writes.insert(keys::LEVEL.to_vec(), Write::Record(record));
         }
