@@ -47,6 +47,14 @@ pub struct Status {
     pub progress: Vec<Progress>,
 }
 
+impl Status {
+    /// Everyone in the group, voting or not; during a joint change some twice.
+    pub fn members(&self) -> impl Iterator<Item = u64> {
+        let ids = [&self.voters, &self.voters_outgoing, &self.learners];
+        ids.into_iter().flatten().copied()
+    }
+}
+
 /// What the leader knows of one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {

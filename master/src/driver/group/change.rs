@@ -138,7 +138,7 @@ impl Driver {
     }
 }
 
-fn votes(status: &Status, id: u64) -> bool {
+pub(super) fn votes(status: &Status, id: u64) -> bool {
     status.voters.contains(&id)
 }
 

@@ -13,12 +13,7 @@ impl Driver {
     pub(in crate::driver) fn masters_list(&self) -> MastersList {
         let status = self.member.status();
         let members = self.master.members();
-        let ids: BTreeSet<u64> = [&status.voters, &status.voters_outgoing, &status.learners]
-            .into_iter()
-            .flatten()
-            .chain(members.keys())
-            .copied()
-            .collect();
+        let ids: BTreeSet<u64> = status.members().chain(members.keys().copied()).collect();
         MastersList {
             cluster_id: self.me.cluster_id.clone(),
             cluster: self.me.cluster.clone(),

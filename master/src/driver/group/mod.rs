@@ -83,6 +83,7 @@ enum Goal {
     },
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Waits {
     Proposal(u64),
     Change(u64),
@@ -116,8 +117,8 @@ impl Group {
         self.number
     }
 
-    fn take(&mut self, waits: impl Fn(&Waits) -> bool) -> Option<Operation> {
-        let at = self.operations.iter().position(|operation| waits(&operation.waits))?;
+    fn take(&mut self, waits: &Waits) -> Option<Operation> {
+        let at = self.operations.iter().position(|operation| operation.waits == *waits)?;
         Some(self.operations.swap_remove(at))
     }
 }
@@ -166,10 +167,7 @@ impl Driver {
         if self.group.upkeep.has_ended(number) {
             return;
         }
-        if let Some(operation) = self
-            .group
-            .take(|waits| matches!(waits, Waits::Proposal(n) if *n == number))
-        {
+        if let Some(operation) = self.group.take(&Waits::Proposal(number)) {
             self.advance(operation.goal, operation.deadline, Reached::Committed);
         }
     }
@@ -180,30 +178,21 @@ impl Driver {
             self.group.upkeep.try_again();
             return;
         }
-        if let Some(operation) = self
-            .group
-            .take(|waits| matches!(waits, Waits::Proposal(n) if *n == number))
-        {
+        if let Some(operation) = self.group.take(&Waits::Proposal(number)) {
             operation.goal.interrupted();
         }
     }
 
     /// A change of raft's configuration is complete.
     pub(super) fn group_change_done(&mut self, number: u64) {
-        if let Some(operation) = self
-            .group
-            .take(|waits| matches!(waits, Waits::Change(n) if *n == number))
-        {
+        if let Some(operation) = self.group.take(&Waits::Change(number)) {
             self.advance(operation.goal, operation.deadline, Reached::Changed);
         }
     }
 
     /// A change of raft's configuration may take place or not.
     pub(super) fn group_change_dropped(&mut self, number: u64) {
-        if let Some(operation) = self
-            .group
-            .take(|waits| matches!(waits, Waits::Change(n) if *n == number))
-        {
+        if let Some(operation) = self.group.take(&Waits::Change(number)) {
             operation.goal.interrupted();
         }
     }
@@ -213,7 +202,7 @@ impl Driver {
         if self.leader.is_none_or(|id| id == self.me.member) {
             return;
         }
-        while let Some(operation) = self.group.take(|waits| matches!(waits, Waits::Leader)) {
+        while let Some(operation) = self.group.take(&Waits::Leader) {
             let list = self.masters_list();
             operation.goal.handed_over(list);
         }
@@ -254,11 +243,7 @@ impl Driver {
 
     /// The registry knows the member, or raft does.
     fn is_known(&self, id: u64) -> bool {
-        let status = self.member.status();
-        self.master.members().contains_key(&id)
-            || [&status.voters, &status.voters_outgoing, &status.learners]
-                .iter()
-                .any(|ids| ids.contains(&id))
+        self.master.members().contains_key(&id) || self.member.status().members().any(|member| member == id)
     }
 }
 

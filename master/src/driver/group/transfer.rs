@@ -1,15 +1,13 @@
 //! Another master leads.
 
 use proffer_proto::masters::TransferLeadership;
-use proffer_replication::Status;
 
-use super::change::Begun;
+use super::change::{Begun, votes};
 use super::{Goal, TRANSFER_MAX};
 use crate::driver::{Driver, MastersError};
 
 impl Driver {
     pub(super) fn transfer_goal(&mut self, transfer: &TransferLeadership) -> Result<Begun, MastersError> {
-        let votes = |status: &Status, id: u64| status.voters.contains(&id);
         let to = transfer
             .to
             .as_deref()

@@ -111,15 +111,14 @@ impl Driver {
         let records = self.master.members();
         // At the first level nothing that a member says of itself is recorded: what it said last counts.
         let announced = &self.group.upkeep.announced;
-        let level_of = |id: &u64| match announced.get(id).or_else(|| records.get(id)) {
-            _ if *id == self.me.member => self.me.level,
+        let level_of = |id: u64| match announced.get(&id).or_else(|| records.get(&id)) {
+            _ if id == self.me.member => self.me.level,
             Some(member) => member.level,
             None => LEVEL_MIN,
         };
-        [&status.voters, &status.voters_outgoing, &status.learners]
-            .into_iter()
-            .flatten()
-            .chain(records.keys())
+        status
+            .members()
+            .chain(records.keys().copied())
             .map(level_of)
             .min()
             .unwrap_or(LEVEL_MIN)
