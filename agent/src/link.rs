@@ -170,17 +170,11 @@ impl Ended {
         }
     }
 
-    /// What a master says that does not lead; or the connection broke, which the transport puts in other words.
     fn by(status: &tonic::Status) -> Self {
-        let leader = status.metadata().get("proffer-leader");
-        let leader = leader.and_then(|leader| leader.to_str().ok());
-        let leader = leader.filter(|leader| !leader.is_empty()).map(str::to_owned);
-        let reason = format!("{}: {}", status.code(), status.message());
-        let end = match status.code() {
-            tonic::Code::Unavailable if std::error::Error::source(status).is_none() => End::NotLeading(leader),
-            _ => End::Unreached,
-        };
-        Ended { end, reason }
+        Ended {
+            end: End::of(status),
+            reason: format!("{}: {}", status.code(), status.message()),
+        }
     }
 }
 

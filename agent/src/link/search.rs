@@ -37,6 +37,19 @@ pub enum End {
     Lost,
 }
 
+impl End {
+    /// What a master says that does not lead; or the connection broke, which the transport puts in other words.
+    pub fn of(status: &tonic::Status) -> Self {
+        let leader = status.metadata().get("proffer-leader");
+        let leader = leader.and_then(|leader| leader.to_str().ok());
+        let leader = leader.filter(|leader| !leader.is_empty()).map(str::to_owned);
+        match status.code() {
+            tonic::Code::Unavailable if std::error::Error::source(status).is_none() => End::NotLeading(leader),
+            _ => End::Unreached,
+        }
+    }
+}
+
 /// The search for the leader, as long as the agent runs.
 #[derive(Debug)]
 pub struct Search {

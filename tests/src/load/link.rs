@@ -71,7 +71,7 @@ async fn attach(agent: &mut Agent, lines: &Lines, master: &str, ledger: &Ledger,
     let attached = tokio::time::timeout(REGISTER_TIMEOUT, client.attach(ReceiverStream::new(sending))).await;
     let mut messages = match attached {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return end_of(&status),
+        Ok(Err(status)) => return End::of(&status),
         Err(_) => return End::Unreached,
     };
     let mut registration = Registration { ledger, counted: false };
@@ -97,7 +97,7 @@ async fn attach(agent: &mut Agent, lines: &Lines, master: &str, ledger: &Ledger,
                 }
             }
             Ok(Ok(None)) => break End::Unreached,
-            Ok(Err(status)) => break end_of(&status),
+            Ok(Err(status)) => break End::of(&status),
             Err(_) if now >= heard + patience => break End::Unreached,
             Err(_) => agent.tick(now, &mut out),
         }
@@ -125,19 +125,5 @@ impl Drop for Registration<'_> {
         if self.counted {
             self.ledger.detached();
         }
-    }
-}
-
-fn end_of(status: &tonic::Status) -> End {
-    let leader = status.metadata().get(proffer_sdk::LEADER_METADATA);
-    let leader = leader
-        .and_then(|leader| leader.to_str().ok())
-        .filter(|leader| !leader.is_empty());
-    match status.code() {
-        // Where the connection broke, the transport says so in the status's source.
-        tonic::Code::Unavailable if std::error::Error::source(status).is_none() => {
-            End::NotLeading(leader.map(str::to_owned))
-        }
-        _ => End::Unreached,
     }
 }
