@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use proffer_proto::api::state_client::StateClient;
 use proffer_proto::state::{Call, Put, call};
 use proffer_proto::v1::TaskState;
-use proffer_tests::bench::{self, Figure};
+use proffer_tests::bench;
 use proffer_tests::load::{Fleet, FleetOptions, Flood, FloodOptions};
 use proffer_tests::{Cluster, DEADLINE};
 use tonic::transport::{Channel, Endpoint};
@@ -263,12 +263,5 @@ impl Caller {
 }
 
 fn print(figure: &str, value: f64, unit: &str, samples: usize) {
-    Figure {
-        bench: BENCH,
-        figure,
-        value,
-        unit,
-        samples,
-    }
-    .print();
+    bench::print(BENCH, figure, value, unit, samples);
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use proffer_proto::api::state_client::StateClient;
 use proffer_tests::Cluster;
-use proffer_tests::bench::{self, Figure};
+use proffer_tests::bench;
 use proffer_tests::load::puts::{self, Puts};
 
 const BENCH: &str = "log_space";
@@ -141,12 +141,5 @@ fn files(directory: &Path) -> Option<Vec<(PathBuf, std::fs::Metadata)>> {
 }
 
 fn print(figure: &str, value: f64, unit: &str, samples: usize) {
-    Figure {
-        bench: BENCH,
-        figure,
-        value,
-        unit,
-        samples,
-    }
-    .print();
+    bench::print(BENCH, figure, value, unit, samples);
 }

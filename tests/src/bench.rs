@@ -31,19 +31,24 @@ impl Figure<'_> {
     }
 }
 
+/// Prints one figure.
+pub fn print(bench: &str, figure: &str, value: f64, unit: &str, samples: usize) {
+    Figure {
+        bench,
+        figure,
+        value,
+        unit,
+        samples,
+    }
+    .print();
+}
+
 /// Prints the percentiles of samples.
 pub fn print_percentiles(bench: &str, figure: &str, unit: &str, samples: &mut [f64]) {
     samples.sort_by(f64::total_cmp);
     for (name, share) in [("p50", 0.50), ("p95", 0.95), ("p99", 0.99)] {
         let value = percentile(samples, share);
-        Figure {
-            bench,
-            figure: &format!("{figure}_{name}_{unit}"),
-            value,
-            unit,
-            samples: samples.len(),
-        }
-        .print();
+        print(bench, &format!("{figure}_{name}_{unit}"), value, unit, samples.len());
     }
 }
 

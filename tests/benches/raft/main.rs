@@ -18,7 +18,7 @@ mod masters;
 
 use std::time::Duration;
 
-use proffer_tests::bench::{self, Figure};
+use proffer_tests::bench;
 use proffer_tests::load::puts::Puts;
 
 use self::bare::Growth;
@@ -162,14 +162,7 @@ fn print_rates(in_flight: usize, rates: &mut Rates) {
 }
 
 fn print(figure: &str, value: f64, unit: &str, samples: usize) {
-    Figure {
-        bench: BENCH,
-        figure,
-        value,
-        unit,
-        samples,
-    }
-    .print();
+    bench::print(BENCH, figure, value, unit, samples);
 }
 
 fn median(values: &[f64]) -> f64 {
