@@ -20,6 +20,7 @@ use proffer_proto::v1::{self, TaskState};
 use proffer_proto::{Rejection, ids, link};
 
 use crate::effect::{Answer, Effect};
+use crate::executors::{self, Executors};
 use crate::input::{ConnectionId, RequestId};
 use crate::master::{Leading, Step};
 use crate::offers::{self, OfferNumber};
@@ -48,13 +49,13 @@ pub(crate) struct Agent {
     pub(crate) in_flight: bool,
     pub(crate) queue: VecDeque<Deferred>,
     pub(crate) total: Resources,
-    /// The sum of its offers, of its tasks that hold resources, and of its remnants.
+    /// The sum of its offers, of its tasks that hold resources, of its executors and of its remnants.
     pub(crate) used: Resources,
     pub(crate) tangled: bool,
     pub(crate) tasks: BTreeSet<TaskSlot>,
     pub(crate) remnants: Remnants,
     pub(crate) offers: BTreeSet<OfferNumber>,
-    pub(crate) executors: Vec<v1::ExecutorInfo>,
+    pub(crate) executors: Executors,
     pub(crate) version: String,
     pub(crate) address: String,
     pub(crate) capabilities: Vec<v1::agent_info::Capability>,
@@ -126,7 +127,7 @@ impl Agent {
             tasks: BTreeSet::new(),
             remnants: Remnants::new(),
             offers: BTreeSet::new(),
-            executors: Vec::new(),
+            executors: Executors::new(),
             version: String::new(),
             address: String::new(),
             capabilities: Vec::new(),
@@ -399,14 +400,14 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
     agent.version = register.version;
     agent.address = address;
     agent.capabilities = register.capabilities;
-    agent.executors = register.executors;
     let registered = link::Registered {
         agent_id: agent.id.clone(),
         ping_interval_seconds: step.config.ping_interval.as_secs_f64(),
     };
     step.effects
         .send_agent(connection, link::master_message::Body::Registered(registered));
-    tasks::relist(leading, step, slot, register.tasks, was_unreachable);
+    let unknown = executors::relist(leading, slot, register.executors);
+    tasks::relist(leading, step, slot, register.tasks, was_unreachable, unknown);
     books::refresh(leading, slot);
     leading.allocator.set_agent_active(slot, true);
 }
@@ -501,6 +502,7 @@ pub(crate) fn unreachable(leading: &mut Leading, step: &mut Step<'_>, slot: Agen
     leading.timers.cancel(Timer::AgentAway(slot));
     tasks::agent_unreachable(leading, step, slot, since);
     remnants::forget(leading, slot);
+    executors::forget(leading, slot);
     leading.allocator.remove_agent(slot);
     frameworks::broadcast(leading, step, &events::failure(id, None));
     settled(leading, step, slot);
@@ -589,6 +591,7 @@ pub(crate) fn left(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) 
 fn remove(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, end: tasks::End) {
     offers::rescind_agent(leading, step, slot);
     tasks::end_all(leading, step, slot, end);
+    executors::forget(leading, slot);
     leading.allocator.remove_agent(slot);
     leading.timers.cancel(Timer::Ping(slot));
     leading.timers.cancel(Timer::AgentAway(slot));

@@ -1,5 +1,5 @@
-//! What of each agent is in use. For every agent: offered + allocated + free = total, where what remnants of tasks still
-//! hold counts as allocated.
+//! What of each agent is in use. For every agent: offered + allocated + free = total, where what executors and what
+//! remnants of tasks still hold counts as allocated.
 //!
 //! An agent may come back with less than is in use there, or with two tasks on one port; such an agent is *tangled*, its
 //! sums are counted anew at each change, and of a resource that is overdrawn nothing is free.
@@ -48,6 +48,9 @@ pub(crate) fn count(leading: &Leading, slot: AgentSlot) -> (Resources, bool) {
         if task.held {
             add(&task.resources);
         }
+    }
+    for executor in agent.executors.values() {
+        add(&executor.resources);
     }
     for remnant in agent.remnants.values() {
         add(&remnant.resources);

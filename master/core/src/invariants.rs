@@ -86,6 +86,10 @@ fn conserved(leading: &Leading) -> Result<(), String> {
         for (_, task) in leading.tasks.iter().filter(|(_, task)| task.claim == slot && task.held) {
             held.add(&task.resources);
         }
+        let executors = leading.agents.iter().flat_map(|(_, agent)| agent.executors.values());
+        for executor in executors.filter(|executor| executor.claim == Some(slot)) {
+            held.add(&executor.resources);
+        }
         for offer in leading.offers.values().filter(|offer| offer.claim == slot) {
             held.add(&offer.resources);
         }
@@ -141,9 +145,11 @@ fn tasks_known_once(leading: &Leading) -> Result<(), String> {
         }
     }
     for (_, agent) in leading.agents.iter() {
-        if !agent.remnants.is_empty() && matches!(agent.phase, Phase::Unreachable { .. } | Phase::Recovered) {
+        if (!agent.remnants.is_empty() || !agent.executors.is_empty())
+            && matches!(agent.phase, Phase::Unreachable { .. } | Phase::Recovered)
+        {
             return Err(format!(
-                "something is left of a task on agent {}, which is away",
+                "something is left of a task on agent {}, or an executor, which is away",
                 agent.id
             ));
         }

@@ -17,6 +17,7 @@ mod books;
 mod config;
 mod effect;
 mod events;
+mod executors;
 mod frameworks;
 mod input;
 pub mod invariants;

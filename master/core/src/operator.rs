@@ -11,6 +11,7 @@ use proffer_proto::v1::{self, TaskState, TimeInfo};
 
 use crate::agents::{self, Agent, Phase};
 use crate::effect::Answer;
+use crate::executors;
 use crate::frameworks::{self, Framework};
 use crate::input::RequestId;
 use crate::kill;
@@ -148,6 +149,9 @@ impl Sums {
     fn of_agent(leading: &Leading, agent: &Agent) -> Self {
         let tasks = agent.tasks.iter().map(|task| &leading.tasks[*task]);
         let mut sums = Sums::of(leading, agent.offers.iter().map(|offer| &leading.offers[offer]), tasks);
+        for executor in agent.executors.values() {
+            sums.allocated += executor.resources.clone().allocate(&executor.role);
+        }
         for remnant in agent.remnants.values() {
             sums.allocated += remnant.resources.clone().allocate(&remnant.role);
         }
@@ -156,11 +160,12 @@ impl Sums {
 
     fn of_framework(leading: &Leading, framework: &Framework) -> Self {
         let tasks = framework.tasks.values().map(|task| &leading.tasks[*task]);
-        Sums::of(
-            leading,
-            framework.offers.iter().map(|offer| &leading.offers[offer]),
-            tasks,
-        )
+        let offers = framework.offers.iter().map(|offer| &leading.offers[offer]);
+        let mut sums = Sums::of(leading, offers, tasks);
+        for executor in executors::of(leading, &framework.id) {
+            sums.allocated += executor.resources.clone().allocate(&executor.role);
+        }
+        sums
     }
 
     fn of<'a>(
@@ -254,8 +259,8 @@ fn framework_of(leading: &Leading, framework: &Framework) -> get_frameworks::Fra
 #[allow(deprecated)]
 fn get_executors(leading: &Leading) -> response::GetExecutors {
     let of = |(_, agent): (AgentSlot, &Agent)| {
-        let executors = agent.executors.iter().map(|executor| get_executors::Executor {
-            executor_info: executor.clone(),
+        let executors = agent.executors.values().map(|executor| get_executors::Executor {
+            executor_info: executor.info.clone(),
             agent_id: agent.id.clone(),
         });
         executors.collect::<Vec<_>>()
@@ -295,6 +300,9 @@ fn get_roles(leading: &Leading) -> response::GetRoles {
                 let role = leading.claims[task.claim].role.as_str();
                 roles.entry(role).or_default().1 += &task.resources;
             }
+        }
+        for executor in executors::of(leading, &framework.id) {
+            roles.entry(&executor.role).or_default().1 += &executor.resources;
         }
         for offer in framework.offers.iter().map(|number| &leading.offers[number]) {
             let role = leading.claims[offer.claim].role.as_str();

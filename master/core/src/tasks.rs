@@ -237,17 +237,18 @@ pub(crate) fn unreachable_status(leading: &Leading, now: Timestamp, slot: TaskSl
 }
 
 /// An agent listed its tasks: the whole truth about them. Frameworks may take tasks for unreachable that this master does
-/// not know, where the agent was unreachable before an election.
+/// not know, where the agent was unreachable before an election. The frameworks of `shut_down` are not known, but have
+/// executors there.
 pub(crate) fn relist(
     leading: &mut Leading,
     step: &mut Step<'_>,
     agent: AgentSlot,
     listed: Vec<v1::Task>,
     was_unreachable: bool,
+    mut shut_down: BTreeSet<v1::FrameworkId>,
 ) {
     remnants::forget(leading, agent);
     let mut unlisted = leading.agents[agent].tasks.clone();
-    let mut shut_down = BTreeSet::new();
     let mut held = Vec::new();
     for wire in listed {
         let Some(&framework) = leading.framework_ids.get(&wire.framework_id) else {
@@ -331,12 +332,17 @@ pub(crate) fn allocation_role(resources: &Resources) -> Option<String> {
     roles.next().map(str::to_owned)
 }
 
+/// The role that counts for what an agent lists: that of its resources, or else one of the framework's.
+pub(crate) fn role_of(leading: &Leading, framework: FrameworkSlot, allocated: Option<String>) -> String {
+    allocated
+        .or_else(|| frameworks::roles_of(&leading.frameworks[framework].info).pop_first())
+        .unwrap_or_else(|| proffer_proto::roles::ANY.to_owned())
+}
+
 /// The agent listed a task that this master did not know: it is a new leader.
 fn adopt(leading: &mut Leading, framework: FrameworkSlot, agent: AgentSlot, mut wire: v1::Task) -> TaskSlot {
     let resources = Resources::from_wire(&wire.resources).unwrap_or_default();
-    let role = allocation_role(&resources);
-    let role = role.or_else(|| frameworks::roles_of(&leading.frameworks[framework].info).pop_first());
-    let role = role.unwrap_or_else(|| proffer_proto::roles::ANY.to_owned());
+    let role = role_of(leading, framework, allocation_role(&resources));
     let claim = frameworks::claim(leading, framework, &role);
     wire.agent_id = leading.agents[agent].id.clone();
     insert(leading, framework, agent, claim, resources.unallocate(), wire, true)

@@ -14,7 +14,7 @@ use crate::input::{ConnectionId, RequestId};
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, FrameworkSlot};
 use crate::time::Timestamp;
-use crate::{events, frameworks, remnants, tasks};
+use crate::{events, executors, frameworks, remnants, tasks};
 
 /// How many bytes a uuid has.
 const UUID_BYTES: usize = 16;
@@ -62,7 +62,7 @@ pub(crate) fn agent_message(
             let event = events::message(id, message.executor_id, message.data);
             send(leading, step, &message.framework_id, event);
         }
-        agent_message::Body::ExecutorExited(exited) => executor_exited(leading, step, slot, exited),
+        agent_message::Body::ExecutorExited(exited) => executors::exited(leading, step, slot, exited),
         agent_message::Body::Unregister(_) => agents::leave(leading, step, slot, connection),
         agent_message::Body::Resources(resources) => {
             agents::resize(leading, step, slot, connection, resources.total);
@@ -75,15 +75,6 @@ fn send(leading: &Leading, step: &mut Step<'_>, id: &v1::FrameworkId, event: sch
     if let Some(framework) = leading.framework_ids.get(id) {
         frameworks::send(leading, step, *framework, event);
     }
-}
-
-fn executor_exited(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, exited: link::ExecutorExited) {
-    let agent = &mut leading.agents[slot];
-    agent.executors.retain(|executor| {
-        executor.executor_id != exited.executor_id || executor.framework_id.as_ref() != Some(&exited.framework_id)
-    });
-    let event = events::failure(agent.id.clone(), Some((exited.executor_id, exited.status)));
-    send(leading, step, &exited.framework_id, event);
 }
 
 /// The head of a task's queue of updates.

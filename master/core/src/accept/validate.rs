@@ -25,7 +25,6 @@ pub(super) fn task(info: &v1::TaskInfo, target: &Target<'_>) -> Result<Resources
         let accepted = format!("{:?}, the agent of the offers", target.agent.value);
         return Err(Rejection::new("agent_id.value", problem, accepted));
     }
-    what_runs(info)?;
     if let Some(container) = &info.container {
         check_container(container).map_err(|rejection| rejection.within("container"))?;
     }
@@ -52,13 +51,11 @@ pub(super) fn task(info: &v1::TaskInfo, target: &Target<'_>) -> Result<Resources
     Ok(resources)
 }
 
-fn what_runs(info: &v1::TaskInfo) -> Result<(), Rejection> {
+/// Checks what a task that is launched by itself runs.
+pub(super) fn what_runs(info: &v1::TaskInfo) -> Result<(), Rejection> {
     match (&info.command, &info.executor) {
         (Some(command), None) => check_command(command).map_err(|rejection| rejection.within("command")),
-        (None, Some(_)) => {
-            let problem = "is set, but custom executors are not there yet";
-            Err(Rejection::new("executor", problem, "a task with `command`"))
-        }
+        (None, Some(_)) => Ok(()),
         (Some(_), Some(_)) => {
             let accepted = "either `command` or `executor`";
             Err(Rejection::new("executor", "is set beside `command`", accepted))
@@ -71,7 +68,7 @@ fn what_runs(info: &v1::TaskInfo) -> Result<(), Rejection> {
     }
 }
 
-fn check_command(command: &v1::CommandInfo) -> Result<(), Rejection> {
+pub(super) fn check_command(command: &v1::CommandInfo) -> Result<(), Rejection> {
     let empty = command.value.as_deref().unwrap_or_default().is_empty();
     if empty && command.shell() {
         return Err(Rejection::new("value", "is empty", "the command line for the shell"));
@@ -112,7 +109,7 @@ fn check_command(command: &v1::CommandInfo) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn check_container(container: &v1::ContainerInfo) -> Result<(), Rejection> {
+pub(super) fn check_container(container: &v1::ContainerInfo) -> Result<(), Rejection> {
     if container.docker.is_some() || container.r#type() == v1::container_info::Type::Docker {
         let problem = "is DOCKER, but images are not there yet";
         return Err(Rejection::new("type", problem, "MESOS, without an image"));
@@ -155,16 +152,21 @@ fn seconds_of<const N: usize>(fields: [(&str, Option<f64>); N]) -> Result<(), Re
     Ok(())
 }
 
-fn resources_of(info: &v1::TaskInfo, target: &Target<'_>) -> Result<Resources, Rejection> {
-    let resources = Resources::from_wire(&info.resources).map_err(|rejection| rejection.within("resources"))?;
-    let foreign = |role: &&str| *role != target.role;
+/// Resources that are allocated to no other role, without allocation role.
+pub(super) fn allocated(wire: &[v1::Resource], own_role: &str) -> Result<Resources, Rejection> {
+    let resources = Resources::from_wire(wire).map_err(|rejection| rejection.within("resources"))?;
+    let foreign = |role: &&str| *role != own_role;
     let roles = resources.iter().filter_map(|entry| entry.key().allocation_role());
     if let Some(role) = roles.into_iter().find(foreign) {
         let problem = format!("are allocated to the role {role:?}");
-        let accepted = format!("resources of the offers, which are allocated to {:?}", target.role);
+        let accepted = format!("resources of the offers, which are allocated to {own_role:?}");
         return Err(Rejection::new("resources", problem, accepted));
     }
-    let resources = resources.unallocate();
+    Ok(resources.unallocate())
+}
+
+fn resources_of(info: &v1::TaskInfo, target: &Target<'_>) -> Result<Resources, Rejection> {
+    let resources = allocated(&info.resources, target.role)?;
     if resources.cpus().is_zero() && resources.mem().is_zero() {
         let problem = "hold neither `cpus` nor `mem`";
         return Err(Rejection::new("resources", problem, "more than 0 of one of them"));

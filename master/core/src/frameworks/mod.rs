@@ -29,7 +29,7 @@ use crate::proposals::{self, Proposal, Removal, propose};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
 use crate::timers::Timer;
-use crate::{events, tasks};
+use crate::{events, executors, tasks};
 
 pub(crate) use description::roles_of;
 
@@ -534,11 +534,13 @@ pub(crate) fn removed(leading: &mut Leading, step: &mut Step<'_>, slot: Framewor
         .tasks
         .values()
         .map(|task| leading.tasks[*task].agent)
+        .chain(executors::agents_of(leading, slot))
         .collect();
     for agent in agents {
         shut_down(leading, step, agent, &leading.frameworks[slot].id.clone());
     }
     tasks::forget_framework(leading, slot);
+    executors::forget_framework(leading, slot);
     leading.timers.cancel(Timer::Heartbeat(slot));
     leading.timers.cancel(Timer::FrameworkAway(slot));
     let Some(framework) = leading.frameworks.remove(slot) else {

@@ -8,6 +8,7 @@
 mod accept;
 mod agents;
 mod allocate;
+mod executors;
 mod failover;
 mod frameworks;
 mod malformed;
@@ -27,6 +28,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use proffer_proto::resources::Resources;
+use proffer_proto::v1::executor_info::Type;
 use proffer_proto::v1::scheduler::{self, call};
 use proffer_proto::v1::{self, TaskState, master};
 use proffer_proto::{link, registry as wire};
@@ -133,6 +135,11 @@ impl<'a> Words<'a> {
     fn list(&self, key: &str) -> Vec<String> {
         let list = self.options.get(key).map(|list| list.split(',').map(str::to_owned));
         list.map(Iterator::collect).unwrap_or_default()
+    }
+
+    /// The parts of an option that are joined by `+`.
+    fn list_of(&self, key: &str) -> impl Iterator<Item = &'a str> {
+        self.options.get(key).into_iter().flat_map(|list| list.split('+'))
     }
 
     fn filters(&self) -> Option<v1::Filters> {
@@ -325,10 +332,12 @@ impl World {
 
     /// Understands one line without its time:
     /// - `tick`, `commit`, `drop`, `commit-dropped` (the oldest proposal), `leads m2`, `loses`, `restarts as m2` (from a snapshot)
-    /// - `a1 registers cpus:4 [tasks=f1/t1:RUNNING:cpus,1;mem,32+f1/t2:...]`, `a1 disconnects|leaves|pongs`,
+    /// - `a1 registers cpus:4 [tasks=f1/t1:RUNNING:cpus,1;mem,32+f1/t2:...] [executors=f1/e1:cpus,1]`, `a1 disconnects|leaves|pongs`,
     ///   `a1 resizes cpus:2`, `a1 updates f1/t1 RUNNING #1 [latest=FINISHED]`
     /// - `f1 subscribes [timeout=10] [roles=a,b] [suppressed=a] [can=PARTITION_AWARE] [user=root]`, `f1 updates` with the same,
     ///   `f1 disconnects`, `f1 accepts o1 [o2] [launch=t1:cpus,1;mem,32+t2:...] [refuse=5] [on=a1]`,
+    ///   where `executor=e1:cpus,1;mem,32` launches on a custom executor, and `group=` instead of `launch=` a task group,
+    ///   on the agent's own executor unless `custom=yes`,
     ///   `f1 declines o1 [refuse=5]`, `f1 revives|suppresses [role]`, `f1 kills t1 [a1]`, `f1 acknowledges a1 t1 #1`,
     ///   `f1 reconciles [t1 t2@a1]`, `f1 tears-down`
     /// - `member 2 joins|leaves`, `level 2`: changes that the driver proposes
@@ -476,6 +485,10 @@ impl World {
             },
             version: "1".to_owned(),
             tasks: tasks.map(|task| self.listed(who, task)).collect(),
+            executors: words
+                .list_of("executors")
+                .map(|executor| self.running(executor))
+                .collect(),
             ..link::Register::default()
         };
         Input::AgentRegister {
@@ -502,6 +515,15 @@ impl World {
             status_update_state: number.map(|_| state(parts[1]) as i32),
             status_update_uuid: number.map(uuid),
             ..v1::Task::default()
+        }
+    }
+
+    /// `f1/e1:cpus,1;mem,32`
+    fn running(&self, text: &str) -> v1::ExecutorInfo {
+        let (framework, executor) = text.split_once('/').expect("f1/e1");
+        v1::ExecutorInfo {
+            framework_id: Some(self.id(framework).into()),
+            ..executor_info(executor)
         }
     }
 
@@ -662,9 +684,19 @@ impl World {
 
     /// `launch=t1:cpus,1;mem,32+t2:...`, on the agent `on=`, or else the agent of the first offer.
     fn launches(&self, words: &Words<'_>) -> Vec<v1::offer::Operation> {
-        let Some(list) = words.options.get("launch") else {
+        let (Some(list), grouped) = (match words.options.get("group") {
+            Some(group) => (Some(group), true),
+            None => (words.options.get("launch"), false),
+        }) else {
             return Vec::new();
         };
+        let executor = words.options.get("executor").map(|text| executor_info(text));
+        let custom = !grouped || words.options.contains_key("custom");
+        let executor = executor.map(|executor| v1::ExecutorInfo {
+            command: custom.then(command),
+            r#type: Some(if custom { Type::Custom } else { Type::Default } as i32),
+            ..executor
+        });
         let agent = words.options.get("on").map_or("a1", |agent| *agent);
         let task_infos = list.split('+').map(|text| {
             let (task, wanted) = text.split_once(':').expect("t1:resources");
@@ -673,13 +705,24 @@ impl World {
                 task_id: task.into(),
                 agent_id: self.id(agent).into(),
                 resources: resources(&wanted.replace(',', ":")),
-                command: Some(v1::CommandInfo {
-                    value: Some("sleep 1".to_owned()),
-                    ..v1::CommandInfo::default()
-                }),
+                command: (grouped || executor.is_none()).then(command),
+                executor: executor.clone().filter(|_| !grouped),
                 ..v1::TaskInfo::default()
             }
         });
+        if grouped {
+            let launch_group = v1::offer::operation::LaunchGroup {
+                task_group: v1::TaskGroupInfo {
+                    tasks: task_infos.collect(),
+                },
+                executor: executor.expect("an executor"),
+            };
+            return vec![v1::offer::Operation {
+                r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
+                launch_group: Some(launch_group),
+                ..v1::offer::Operation::default()
+            }];
+        }
         vec![v1::offer::Operation {
             r#type: Some(v1::offer::operation::Type::Launch as i32),
             launch: Some(v1::offer::operation::Launch {
@@ -758,6 +801,28 @@ impl World {
             self.step(Input::Readable { read });
         }
         done
+    }
+}
+
+fn command() -> v1::CommandInfo {
+    v1::CommandInfo {
+        value: Some("sleep 1".to_owned()),
+        ..v1::CommandInfo::default()
+    }
+}
+
+/// `e1:cpus,1;mem,32`, or `e1` alone
+fn executor_info(text: &str) -> v1::ExecutorInfo {
+    let (id, held) = text.split_once(':').unwrap_or((text, ""));
+    let held = if held.is_empty() {
+        Vec::new()
+    } else {
+        resources(&held.replace(',', ":"))
+    };
+    v1::ExecutorInfo {
+        executor_id: id.into(),
+        resources: held,
+        ..v1::ExecutorInfo::default()
     }
 }
 

@@ -93,7 +93,11 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
             } else {
                 format!(" tasks={}", listed.join("+"))
             };
-            format!("{agent} registers cpus:{};mem:512;ports:[1-8]{tasks}", what % 4 + 4)
+            let executors = ["", " executors=f1/e0:mem,16+f2/e1:mem,16"][usize::from(what / 5) % 2];
+            format!(
+                "{agent} registers cpus:{};mem:512;ports:[1-8]{tasks}{executors}",
+                what % 4 + 4
+            )
         }
         4..=7 if !connected || what % 4 == 0 => {
             let options = ["timeout=10", "timeout=10 roles=a,a/b", "timeout=0 can=PARTITION_AWARE"];
@@ -108,6 +112,12 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
                 "{framework} accepts {offer} launch={new}:cpus,1;mem,32+x{what}:mem,32;ports,[{ports}-{ports}]{refuse}"
             )
         }
+        44..=46 if what % 2 == 0 => format!("{framework} accepts {offer} launch={new}:mem,8 executor=e0:mem,16"),
+        44..=46 => {
+            let mem = what % 40;
+            format!("{framework} accepts {offer} group={new}:mem,8+x{what}:mem,{mem} executor=e1:mem,16")
+        }
+        47 | 48 if attached => format!("{agent} exits {framework} e{}", what % 2),
         18 => format!("{framework} declines {offer} refuse={}", what % 7),
         19 => format!("{framework} revives"),
         20 => format!("{framework} suppresses"),
@@ -251,6 +261,10 @@ fn random_inputs_reach_what_they_should() {
     }
     for event in [
         "<- launch ",
+        "<- launch group ",
+        " on new e",
+        " on e",
+        "(task_group_invalid)",
         "(task_invalid)",
         "(invalid_offers)",
         "<- rescind ",

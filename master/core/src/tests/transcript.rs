@@ -125,7 +125,14 @@ impl World {
                 let id = launch.framework.id.as_ref().expect("an id");
                 let one =
                     |info: &v1::TaskInfo| format!("{} {}", task(id, &info.task_id), resources_text(&info.resources));
-                format!("launch {}", launch.tasks.iter().map(one).collect::<Vec<_>>().join(", "))
+                let tasks = launch.tasks.iter().map(one).collect::<Vec<_>>().join(", ");
+                let group = if launch.group() { "group " } else { "" };
+                let executor = launch.executor.as_ref().map(|executor| {
+                    let held = resources_text(&executor.resources);
+                    let start = if launch.start_executor() { "new " } else { "" };
+                    format!(" on {start}{}[{held}]", executor.executor_id)
+                });
+                format!("launch {group}{tasks}{}", executor.unwrap_or_default())
             }
             Body::Kill(kill) => format!("kill {}", task(&kill.framework_id, &kill.task_id)),
             Body::Acknowledge(ack) => {
@@ -267,6 +274,20 @@ impl World {
         }
         let completed = frameworks.completed_frameworks.iter();
         parts.extend(completed.map(|framework| format!("{} completed", framework.framework_info.name)));
+        let executors = response
+            .get_executors
+            .clone()
+            .or(state.get_executors)
+            .unwrap_or_default();
+        for executor in &executors.executors {
+            let info = &executor.executor_info;
+            let on = self.name(executor.agent_id.as_str());
+            parts.push(format!(
+                "{} on {on} [{}]",
+                info.executor_id,
+                resources_text(&info.resources)
+            ));
+        }
         let tasks = response.get_tasks.clone().or(state.get_tasks).unwrap_or_default();
         let all = [
             ("", tasks.tasks),
