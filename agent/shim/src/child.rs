@@ -28,10 +28,21 @@ struct Outcome {
     start_time: AtomicU64,
 }
 
+/// What came with the order to enter a container.
+#[derive(Clone, Copy)]
+pub(crate) struct Entrance {
+    /// A pidfd of the container's main process.
+    pub(crate) container: Descriptor,
+    /// The standard streams.
+    pub(crate) streams: [Descriptor; 3],
+}
+
 /// What the child needs.
 pub(crate) struct Task<'a> {
     plan: &'a Plan<'static>,
-    state_dir: Descriptor,
+    /// Where the record of the start goes; none for a process that enters a container, of which there is no record.
+    state_dir: Option<Descriptor>,
+    entrance: Option<Entrance>,
     shim: Process,
     argv: *const *const libc::c_char,
     environment: *const *const libc::c_char,
@@ -41,7 +52,12 @@ pub(crate) struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    pub(crate) fn new(plan: &'a Plan<'static>, state_dir: Descriptor, shim: Process) -> Result<Self, Errno> {
+    pub(crate) fn new(
+        plan: &'a Plan<'static>,
+        state_dir: Option<Descriptor>,
+        entrance: Option<Entrance>,
+        shim: Process,
+    ) -> Result<Self, Errno> {
         let (arguments, variables) = (plan.argv.count as usize, plan.environment.count as usize);
         let pointers = system::pointers(arguments + variables + 2)?;
         let (argv, environment) = pointers.split_at_mut(arguments + 1);
@@ -60,6 +76,7 @@ impl<'a> Task<'a> {
         Ok(Task {
             plan,
             state_dir,
+            entrance,
             shim,
             argv: argv.as_ptr(),
             environment: environment.as_ptr(),
@@ -123,7 +140,7 @@ fn run(task: &Task<'_>) -> Result<(), Errno> {
     let mut held = None;
     for (index, step) in task.plan.steps().enumerate() {
         task.stage(Stage::Step(index as u32));
-        apply(&step, &mut held)?;
+        apply(task, &step, &mut held)?;
     }
     task.stage(Stage::Exec);
     system::unblock_signals()?;
@@ -136,6 +153,7 @@ fn record(task: &Task<'_>) -> Result<(), Errno> {
     let process = system::myself()?;
     task.outcome.pid.store(process.pid, Relaxed);
     task.outcome.start_time.store(process.start_time, Relaxed);
+    let Some(state_dir) = task.state_dir else { return Ok(()) };
     let mut text = Text::<256>::default();
     text.push(b"proffer-state 1\nboot ")
         .push(task.plan.boot_id().to_bytes());
@@ -148,16 +166,11 @@ fn record(task: &Task<'_>) -> Result<(), Errno> {
             .number(process.start_time);
     }
     text.push(b"\nend\n");
-    system::write_record(
-        task.state_dir,
-        (c"state.tmp", c"state"),
-        text.as_bytes(),
-        (false, false),
-    )
+    system::write_record(state_dir, (c"state.tmp", c"state"), text.as_bytes(), (false, false))
 }
 
 /// `held` is the directory in hand between two steps.
-fn apply(step: &Step<'_>, held: &mut Option<Descriptor>) -> Result<(), Errno> {
+fn apply(task: &Task<'_>, step: &Step<'_>, held: &mut Option<Descriptor>) -> Result<(), Errno> {
     match *step {
         Step::JoinCgroup(procs) => system::write_file(procs, b"0"),
         Step::Mount {
@@ -196,6 +209,19 @@ fn apply(step: &Step<'_>, held: &mut Option<Descriptor>) -> Result<(), Errno> {
         Step::Credentials { uid, gid, groups } => become_user(uid, gid, groups),
         Step::WorkingDirectory(path) => system::change_directory(path),
         Step::Stdio { descriptor, path } => redirect(descriptor, path),
+        Step::Enter(namespaces) => {
+            let entrance = task.entrance.ok_or(libc::EBADF)?;
+            system::join(entrance.container, namespaces as libc::c_int)
+        }
+        Step::Stream(descriptor) => {
+            let entrance = task.entrance.ok_or(libc::EBADF)?;
+            let stream = entrance.streams.get(descriptor as usize).ok_or(libc::EBADF)?;
+            // SAFETY: a plain system call with numbers.
+            unsafe { libc::umask(0o022) };
+            system::duplicate(*stream, Descriptor(descriptor as libc::c_int))
+        }
+        // SAFETY: a plain system call with numbers.
+        Step::Terminal => check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }).map(drop),
         Step::ResourceLimit { resource, soft, hard } => {
             let limit = libc::rlimit64 {
                 rlim_cur: soft,

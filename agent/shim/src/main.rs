@@ -11,11 +11,15 @@
 //!    no agent, and if it is killed the kernel kills the container with it;
 //! 3. the *child* (`CLONE_VFORK`) carries out the plan's steps and becomes the program.
 //!
+//! A program that enters a container which runs already has a supervisor of its own kind ([`enter`]), inside the container's pid
+//! namespace.
+//!
 //! There is no `std` runtime (`no_main`): no signal is handled, nothing is printed, and the error of any step goes back as a
 //! number.
 #![no_main]
 
 mod child;
+mod enter;
 mod starter;
 mod supervise;
 mod system;

@@ -19,6 +19,9 @@ const FORMAT_MARK_PREFIX: &[u8; 24] = b"proffer-shim plan-format";
 pub const ORDER_OWN_PIDS: u8 = 1;
 /// The byte of any other order.
 pub const ORDER_HOST_PIDS: u8 = 0;
+/// The byte of an order to enter a container that runs: a plan, the pipe for what is said, a pidfd of the container's main process,
+/// and the three standard streams.
+pub const ORDER_ENTER: u8 = 2;
 /// The launcher's argument for containers whose plans all drop their capabilities.
 pub const WITHOUT_CAPABILITIES: &str = "--without-capabilities";
 /// The longest plan; `execve` itself takes about 2 MiB of arguments.
@@ -142,6 +145,12 @@ pub enum Step<'a> {
         /// The file.
         path: &'a CStr,
     },
+    /// Joins these namespaces (`CLONE_NEW*`) of the container that the order names.
+    Enter(u64),
+    /// Makes the standard stream of this number the one that came with the order.
+    Stream(u32),
+    /// Makes standard input the controlling terminal.
+    Terminal,
     /// Sets a resource limit.
     ResourceLimit {
         /// `RLIMIT_*`.
@@ -176,6 +185,9 @@ impl fmt::Display for Step<'_> {
             Step::Credentials { uid, gid, .. } => write!(formatter, "become uid {uid} gid {gid}"),
             Step::WorkingDirectory(path) => write!(formatter, "change to {}", text(path)),
             Step::Stdio { path, .. } => write!(formatter, "open {}", text(path)),
+            Step::Enter(_) => formatter.write_str("enter the container"),
+            Step::Stream(descriptor) => write!(formatter, "connect stream {descriptor}"),
+            Step::Terminal => formatter.write_str("take the terminal"),
             Step::ResourceLimit { resource, .. } => write!(formatter, "set resource limit {resource}"),
         }
     }
@@ -235,6 +247,15 @@ impl Steps {
                 tagged(bytes, 13, &[path]);
                 put_u32(bytes, &[descriptor]);
             }
+            Step::Enter(namespaces) => {
+                bytes.push(30);
+                bytes.extend(namespaces.to_le_bytes());
+            }
+            Step::Stream(descriptor) => {
+                bytes.push(31);
+                put_u32(bytes, &[descriptor]);
+            }
+            Step::Terminal => bytes.push(32),
             Step::ResourceLimit { resource, soft, hard } => {
                 bytes.push(14);
                 put_u32(bytes, &[resource]);
@@ -543,6 +564,9 @@ impl<'a> Reader<'a> {
                 soft: self.u64()?,
                 hard: self.u64()?,
             },
+            30 => Step::Enter(self.u64()?),
+            31 => Step::Stream(self.u32()?),
+            32 => Step::Terminal,
             _ => return None,
         })
     }
@@ -591,6 +615,9 @@ mod tests {
             descriptor: 1,
             path: c"/w/stdout",
         },
+        Step::Enter(1 << 33),
+        Step::Stream(2),
+        Step::Terminal,
         Step::ResourceLimit {
             resource: 7,
             soft: 8,

@@ -1,14 +1,16 @@
 //! The starter: takes the agent's orders and creates a supervisor for each.
 //!
 //! An order is one message: a byte that says whether the container has a pid namespace of its own, and two descriptors, the plan
-//! and the pipe for what the supervisor says. Orders that are still under way when the agent dies are carried out; the records
+//! and the pipe for what the supervisor says. A third kind of order enters a container that runs, whose pid namespace the starter
+//! joins for the moment of the fork ([`crate::enter`]). Orders that are still under way when the agent dies are carried out; the records
 //! decide whether their programs run.
 
-use proffer_shim::plan::{ORDER_OWN_PIDS, PLAN_BYTES_MAX, Plan};
+use proffer_shim::plan::{ORDER_ENTER, ORDER_OWN_PIDS, PLAN_BYTES_MAX, Plan};
 use proffer_shim::record::{Process, Report, Stage};
 
+use crate::child::Entrance;
 use crate::system::{self, Descriptor, Errno};
-use crate::{REPORT, supervise};
+use crate::{REPORT, enter, supervise};
 
 /// The socket of the orders, and in a supervisor the plan.
 const INPUT: Descriptor = Descriptor(0);
@@ -25,25 +27,39 @@ pub(crate) fn run(without_capabilities: bool) -> ! {
         // Otherwise each child tries, and says why it failed.
         let _ = system::drop_bounding_set();
     }
+    let own_pids = system::open(c"/proc/self/ns/pid", libc::O_RDONLY, 0);
     let mut kind = [0];
-    while let Ok(Some([plan, says])) = system::receive(INPUT, &mut kind) {
-        let namespace = if kind[0] == ORDER_OWN_PIDS {
-            libc::CLONE_NEWPID
-        } else {
-            0
-        };
-        match system::fork(libc::CLONE_PARENT | namespace) {
-            Ok(0) => supervisor(plan, says),
-            Ok(_) => {}
-            Err(errno) => {
-                let report = failure(Process::default(), Stage::Supervisor, errno);
-                let _ = system::write(says, &report.to_bytes());
+    while let Ok(Some(files)) = system::receive(INPUT, &mut kind) {
+        match (kind[0], files.as_slice()) {
+            (ORDER_ENTER, &[plan, says, container, input, output, errors]) => {
+                let entrance = Entrance {
+                    container,
+                    streams: [input, output, errors],
+                };
+                match own_pids.and_then(|own_pids| enter::fork(container, own_pids)) {
+                    Ok(0) => enter::run(plan, says, entrance),
+                    forked => refuse(says, forked),
+                }
             }
+            (kind, &[plan, says]) => {
+                let namespace = if kind == ORDER_OWN_PIDS { libc::CLONE_NEWPID } else { 0 };
+                match system::fork(libc::CLONE_PARENT | namespace) {
+                    Ok(0) => supervisor(plan, says),
+                    forked => refuse(says, forked),
+                }
+            }
+            _ => {}
         }
-        system::close(plan);
-        system::close(says);
+        files.as_slice().iter().for_each(|file| system::close(*file));
     }
     system::exit(0)
+}
+
+fn refuse(says: Descriptor, forked: Result<i64, Errno>) {
+    if let Err(errno) = forked {
+        let report = failure(Process::default(), Stage::Supervisor, errno);
+        let _ = system::write(says, &report.to_bytes());
+    }
 }
 
 fn supervisor(plan: Descriptor, says: Descriptor) -> ! {
@@ -60,17 +76,21 @@ fn supervisor(plan: Descriptor, says: Descriptor) -> ! {
 
 /// Lets go of the starter's descriptors and reads the plan.
 fn start(plan: Descriptor, says: Descriptor) -> Result<(Plan<'static>, Descriptor), (Stage, Errno)> {
-    let moved = system::duplicate(plan, INPUT).and_then(|()| system::duplicate(says, REPORT));
-    moved.map_err(|errno| (Stage::Plan, errno))?;
+    let plan = read_plan(plan, says).map_err(|errno| (Stage::Plan, errno))?;
     system::close_from(3);
-    let bytes = system::map(INPUT, PLAN_BYTES_MAX).map_err(|errno| (Stage::Plan, errno))?;
-    let plan = Plan::parse(bytes).ok_or((Stage::Plan, libc::EINVAL))?;
     let state_dir =
         system::open(plan.state_dir(), libc::O_DIRECTORY, 0).map_err(|errno| (Stage::StateDirectory, errno))?;
     Ok((plan, state_dir))
 }
 
-fn failure(shim: Process, stage: Stage, errno: Errno) -> Report {
+/// Puts plan and pipe in their places.
+pub(crate) fn read_plan(plan: Descriptor, says: Descriptor) -> Result<Plan<'static>, Errno> {
+    system::duplicate(plan, INPUT)?;
+    system::duplicate(says, REPORT)?;
+    Plan::parse(system::map(INPUT, PLAN_BYTES_MAX)?).ok_or(libc::EINVAL)
+}
+
+pub(crate) fn failure(shim: Process, stage: Stage, errno: Errno) -> Report {
     Report {
         errno,
         stage,

@@ -9,10 +9,12 @@ use crate::child::{self, Task};
 use crate::system::{self, Descriptor, Errno, check};
 
 /// What the supervisor waits on.
-struct Watch {
+pub(crate) struct Watch {
     signals: Descriptor,
     /// An eventfd that the kernel raises when a v1 memory cgroup runs out.
     oom: Option<Descriptor>,
+    /// The pipe to the agent, whose end ends all; none where the container outlives the agent.
+    pub(crate) agent: Option<Descriptor>,
 }
 
 pub(crate) fn run(plan: &Plan<'static>, state_dir: Descriptor, shim: Process) -> ! {
@@ -22,7 +24,7 @@ pub(crate) fn run(plan: &Plan<'static>, state_dir: Descriptor, shim: Process) ->
         shim,
         task: Process::default(),
     };
-    let watch = prepare(plan).and_then(|watch| Task::new(plan, state_dir, shim).map(|task| (watch, task)));
+    let watch = prepare(plan).and_then(|watch| Task::new(plan, Some(state_dir), None, shim).map(|task| (watch, task)));
     let (watch, task) = match watch {
         Ok(ready) => ready,
         Err(errno) => fail(state_dir, report, errno),
@@ -38,7 +40,7 @@ pub(crate) fn run(plan: &Plan<'static>, state_dir: Descriptor, shim: Process) ->
     report.task = task.process();
     crate::report(report);
     let _mounts = keep_mounts(report.task);
-    let (status, oom_seen) = supervise(plan, &watch, main);
+    let (status, oom_seen) = supervise(plan, &watch, main, &kill_all);
     let text = exit_record(plan, status, oom_seen);
     // While the agent that started this container lives it hears of the exit at once and makes it durable itself, so the disk is
     // not waited for twice. The record is for those that come after it.
@@ -73,7 +75,7 @@ fn keep_mounts(task: Process) -> Option<Descriptor> {
     system::open(path, libc::O_RDONLY, 0).ok()
 }
 
-fn prepare(plan: &Plan<'_>) -> Result<Watch, Errno> {
+pub(crate) fn prepare(plan: &Plan<'_>) -> Result<Watch, Errno> {
     // SAFETY: plain system calls with numbers; the signal set is initialised before it is used.
     let signals = unsafe {
         libc::setsid();
@@ -93,6 +95,7 @@ fn prepare(plan: &Plan<'_>) -> Result<Watch, Errno> {
     Ok(Watch {
         signals: Descriptor(signals),
         oom,
+        agent: None,
     })
 }
 
@@ -109,10 +112,15 @@ fn watch_oom(plan: &Plan<'_>) -> Result<Descriptor, Errno> {
 }
 
 /// Returns when no process of the container is left: the wait status of the main one, and whether memory ran out.
-fn supervise(plan: &Plan<'_>, watch: &Watch, main: i32) -> (i32, bool) {
+pub(crate) fn supervise(plan: &Plan<'_>, watch: &Watch, main: i32, kill_all: &dyn Fn(&Plan<'_>)) -> (i32, bool) {
     let mut status = None;
     let mut oom_seen = false;
+    let mut agent = watch.agent;
     loop {
+        if agent.is_some_and(is_gone) {
+            agent = None;
+            kill_all(plan);
+        }
         if let Some(event) = watch.oom
             && system::read(event, &mut [0; 8]).is_ok()
         {
@@ -133,7 +141,7 @@ fn supervise(plan: &Plan<'_>, watch: &Watch, main: i32) -> (i32, bool) {
             None if !children_left => return (libc::SIGKILL, oom_seen),
             None => {}
         }
-        wait(watch);
+        wait(watch, agent);
     }
 }
 
@@ -154,19 +162,24 @@ fn reap(main: i32, main_status: &mut Option<i32>) -> bool {
     }
 }
 
-fn wait(watch: &Watch) {
-    let readable = |descriptor: Descriptor| libc::pollfd {
-        fd: descriptor.0,
-        events: libc::POLLIN,
+fn wait(watch: &Watch, agent: Option<Descriptor>) {
+    let watched = |descriptor: Option<Descriptor>, events| libc::pollfd {
+        // A negative descriptor is passed over.
+        fd: descriptor.map_or(-1, |descriptor| descriptor.0),
+        events,
         revents: 0,
     };
-    // A negative descriptor is passed over.
-    let mut both = [readable(watch.signals), readable(watch.oom.unwrap_or(Descriptor(-1)))];
+    // That the agent is gone is told without being asked for.
+    let mut all = [
+        watched(Some(watch.signals), libc::POLLIN),
+        watched(watch.oom, libc::POLLIN),
+        watched(agent, 0),
+    ];
     // SAFETY: the pointer and the count are an array's.
-    unsafe { libc::poll(both.as_mut_ptr(), 2, -1) };
+    unsafe { libc::poll(all.as_mut_ptr(), all.len() as libc::nfds_t, -1) };
 }
 
-fn kill_all(plan: &Plan<'_>) {
+pub(crate) fn kill_all(plan: &Plan<'_>) {
     // SAFETY: plain system calls with numbers. Process 1 of the container's own pid namespace reaches that namespace only.
     unsafe {
         if plan.pid_namespace && libc::getpid() == 1 {
@@ -221,10 +234,14 @@ fn exit_record(plan: &Plan<'_>, status: i32, oom_seen: bool) -> Text<512> {
     text
 }
 
-/// The agent holds the other end of the report's pipe for as long as it lives.
 fn launcher_is_gone() -> bool {
+    is_gone(crate::REPORT)
+}
+
+/// Whether the agent, which holds the other end of the pipe for as long as it lives, is gone.
+fn is_gone(pipe: Descriptor) -> bool {
     let mut pipe = [libc::pollfd {
-        fd: crate::REPORT.0,
+        fd: pipe.0,
         events: 0,
         revents: 0,
     }];

@@ -188,16 +188,31 @@ pub(crate) fn write(file: Descriptor, bytes: &[u8]) -> Result<(), Errno> {
     }
 }
 
-/// The next message of a socket, cut to the buffer, with the two descriptors that come along; none when the other end is closed.
-/// What comes without them is passed over.
-pub(crate) fn receive(socket: Descriptor, buffer: &mut [u8]) -> Result<Option<[Descriptor; 2]>, Errno> {
-    const BYTES: libc::c_uint = size_of::<[libc::c_int; 2]>() as libc::c_uint;
+/// The most descriptors of one message.
+const DESCRIPTORS_MAX: usize = 6;
+
+/// The descriptors that came with a message.
+#[derive(Clone, Copy)]
+pub(crate) struct Descriptors {
+    list: [Descriptor; DESCRIPTORS_MAX],
+    count: usize,
+}
+
+impl Descriptors {
+    pub(crate) fn as_slice(&self) -> &[Descriptor] {
+        &self.list[..self.count]
+    }
+}
+
+/// The next message of a socket, cut to the buffer, with the descriptors that come along; none when the other end is closed.
+/// What comes without any is passed over.
+pub(crate) fn receive(socket: Descriptor, buffer: &mut [u8]) -> Result<Option<Descriptors>, Errno> {
     loop {
         // As the kernel aligns it.
         let mut control = [0u64; 8];
         // SAFETY: all zeroes is valid for a message header. The pointers and lengths are those of the buffers, which outlive the
         // call; the header of a control message is read only where the kernel says that a whole one is, and its data have
-        // `cmsg_len` bytes.
+        // `cmsg_len` bytes less the header's, of which whole numbers are read.
         unsafe {
             let mut part = libc::iovec {
                 iov_base: buffer.as_mut_ptr().cast(),
@@ -211,15 +226,34 @@ pub(crate) fn receive(socket: Descriptor, buffer: &mut [u8]) -> Result<Option<[D
                 return Ok(None);
             }
             let header = libc::CMSG_FIRSTHDR(&message);
-            if !header.is_null()
-                && ((*header).cmsg_level, (*header).cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS)
-                && (*header).cmsg_len as usize == libc::CMSG_LEN(BYTES) as usize
-            {
-                let files: [libc::c_int; 2] = libc::CMSG_DATA(header).cast::<[libc::c_int; 2]>().read_unaligned();
-                return Ok(Some(files.map(Descriptor)));
+            if header.is_null() || ((*header).cmsg_level, (*header).cmsg_type) != (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                continue;
             }
+            let bytes = ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+            let mut files = Descriptors {
+                list: [Descriptor(-1); DESCRIPTORS_MAX],
+                count: (bytes / size_of::<libc::c_int>()).min(DESCRIPTORS_MAX),
+            };
+            let data = libc::CMSG_DATA(header).cast::<libc::c_int>();
+            for at in 0..files.count {
+                files.list[at] = Descriptor(data.add(at).read_unaligned());
+            }
+            return Ok(Some(files));
         }
     }
+}
+
+/// Joins namespaces of a process (`CLONE_NEW*`), which a pidfd holds, or the one that a file of `/proc/PID/ns` is.
+pub(crate) fn join(namespaces: Descriptor, kinds: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: a plain system call with numbers.
+    check(unsafe { libc::setns(namespaces.0, kinds) }).map(drop)
+}
+
+/// Kills a process by its directory in `/proc`, whatever its number is in the caller's namespace.
+pub(crate) fn kill(process: Descriptor) {
+    let none = ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null `siginfo` is allowed; the rest are numbers.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.0, libc::SIGKILL, none, 0) };
 }
 
 /// Makes `to` another descriptor of the file; it is not closed on `execve`.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 
 use proffer_shim::record::{self, Process, State};
@@ -84,6 +84,20 @@ impl Container {
         self.processes.as_ref().map_or(0, |processes| processes.task_pid)
     }
 
+    /// The main process by a pidfd, whatever became of its number.
+    pub(super) fn task(&self) -> Option<BorrowedFd<'_>> {
+        self.processes.as_ref()?.task.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether the main process has not ended.
+    pub(super) fn runs(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        self.task().is_some_and(|task| {
+            let mut ready = [PollFd::from_borrowed_fd(task, PollFlags::IN)];
+            rustix::event::poll(&mut ready, Some(&now)) == Ok(0)
+        })
+    }
+
     /// Returns when all processes of the container but its supervisor have ended: with the exit, where the supervisor said it to
     /// us; where it did not, it has ended itself, and what it has left to say is in the record.
     pub(super) async fn ended_with(&self) -> io::Result<Option<record::Exit>> {
@@ -95,10 +109,7 @@ impl Container {
         {
             return Ok(Some(exit));
         }
-        // Its successor is unsafe because a descriptor might be closed meanwhile; this one is borrowed from its owner.
-        #[allow(deprecated)]
-        let shim = AsyncFd::with_interest(processes.shim.as_fd(), Interest::READABLE)?;
-        shim.readable().await?.retain_ready();
+        wait_for(&processes.shim).await?;
         self.reap();
         Ok(None)
     }
@@ -128,10 +139,7 @@ impl Container {
     /// The supervisor is a child of the agent that launched it, and of nobody in particular after a restart.
     fn reap(&self) {
         if let Some(processes) = &self.processes {
-            let _ = rustix::process::waitid(
-                WaitId::PidFd(processes.shim.as_fd()),
-                WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-            );
+            reap(&processes.shim);
         }
     }
 
@@ -164,8 +172,25 @@ impl Container {
     }
 }
 
+/// Takes note of the end of a process, where it is a child of ours.
+pub(super) fn reap(process: &OwnedFd) {
+    let _ = rustix::process::waitid(
+        WaitId::PidFd(process.as_fd()),
+        WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+    );
+}
+
+/// Returns when the process has ended.
+pub(super) async fn wait_for(process: &OwnedFd) -> io::Result<()> {
+    // Its successor is unsafe because a descriptor might be closed meanwhile; this one is borrowed from its owner.
+    #[allow(deprecated)]
+    let process = AsyncFd::with_interest(process.as_fd(), Interest::READABLE)?;
+    process.readable().await?.retain_ready();
+    Ok(())
+}
+
 /// None when the supervisor ended without a word.
-async fn hear_exit(says: &File) -> io::Result<Option<record::Exit>> {
+pub(super) async fn hear_exit(says: &File) -> io::Result<Option<record::Exit>> {
     rustix::io::ioctl_fionbio(says, true)?;
     #[allow(deprecated)]
     let says = AsyncFd::with_interest(says.as_fd(), Interest::READABLE)?;
@@ -184,7 +209,7 @@ async fn hear_exit(says: &File) -> io::Result<Option<record::Exit>> {
     }
 }
 
-fn open(process: Process) -> io::Result<Option<OwnedFd>> {
+pub(super) fn open(process: Process) -> io::Result<Option<OwnedFd>> {
     let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else {
         return Ok(None);
     };
@@ -196,7 +221,7 @@ fn open(process: Process) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Opens a pidfd, and looks after that whether it is still the process that was meant.
-fn hold(process: Process) -> io::Result<Option<OwnedFd>> {
+pub(super) fn hold(process: Process) -> io::Result<Option<OwnedFd>> {
     let Some(pidfd) = open(process)? else { return Ok(None) };
     let mut stat = [0; 1024];
     // In one read: a file of `/proc` says no length, and whoever asks for all of it reads it in small pieces.

@@ -47,6 +47,7 @@ fn launch_prepared(
     for isolator in &inner.isolators {
         isolator
             .prepare(spec, &mut launch_plan)
+            .and_then(|()| isolator.restrict(spec, &mut launch_plan))
             .map_err(|error| isolation_error(spec, isolator.name(), error))?;
     }
     let bytes = encode(inner, spec, &launch_plan).map_err(|error| failed(spec, "write the plan", &error))?;
@@ -85,7 +86,7 @@ fn launch_prepared(
 }
 
 /// The fields that come from outside.
-fn check(spec: &ContainerSpec) -> Result<(), (&'static str, String)> {
+pub(super) fn check(spec: &ContainerSpec) -> Result<(), (&'static str, String)> {
     let refuse = |field, reason: &str| Err((field, reason.to_owned()));
     if !spec.id.is_valid() {
         return refuse(
@@ -115,17 +116,7 @@ fn check(spec: &ContainerSpec) -> Result<(), (&'static str, String)> {
 
 fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::Result<Vec<u8>> {
     let mut steps = Steps::default();
-    // In the unified tree's the task is created.
-    for hierarchy in inner
-        .cgroups
-        .hierarchies()
-        .iter()
-        .filter(|hierarchy| hierarchy.version == Version::V1)
-    {
-        steps.push(&Step::JoinCgroup(&CString::new(
-            hierarchy.path(&spec.id, "cgroup.procs"),
-        )?));
-    }
+    join_cgroups(inner, spec, &mut steps)?;
     steps.append(&launch_plan.mounts);
     // As root, since the way to the sandbox need not be open to the user; the files then as the user.
     steps.push(&Step::WorkingDirectory(&CString::new(
@@ -172,6 +163,21 @@ fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::
         memory_peak: watched.memory_peak.as_bytes(),
         cpu_stat: cpu_stat.as_bytes(),
     };
+    encode_plan(&settings, spec, &steps)
+}
+
+/// The steps to join the version 1 cgroups; in the unified tree's a process is created.
+pub(super) fn join_cgroups(inner: &Inner, spec: &ContainerSpec, steps: &mut Steps) -> io::Result<()> {
+    let hierarchies = inner.cgroups.hierarchies().iter();
+    for hierarchy in hierarchies.filter(|hierarchy| hierarchy.version == Version::V1) {
+        let procs = CString::new(hierarchy.path(&spec.id, "cgroup.procs"))?;
+        steps.push(&Step::JoinCgroup(&procs));
+    }
+    Ok(())
+}
+
+/// The plan that runs the program of the specification.
+pub(super) fn encode_plan(settings: &Settings<'_>, spec: &ContainerSpec, steps: &Steps) -> io::Result<Vec<u8>> {
     let variables: Vec<String> = spec
         .environment
         .iter()
@@ -179,7 +185,7 @@ fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::
         .collect();
     let variables: Vec<&[u8]> = variables.iter().map(|variable| variable.as_bytes()).collect();
     let argv: Vec<&[u8]> = spec.argv.iter().map(|argument| argument.as_bytes()).collect();
-    let bytes = plan::encode(&settings, &argv, &variables, &steps).map_err(io::Error::other)?;
+    let bytes = plan::encode(settings, &argv, &variables, steps).map_err(io::Error::other)?;
     if bytes.len() > plan::PLAN_BYTES_MAX {
         return Err(io::Error::from_raw_os_error(rustix::io::Errno::TOOBIG.raw_os_error()));
     }
@@ -187,14 +193,14 @@ fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::
 }
 
 /// The plan as a file without a name.
-fn write_plan(plan: &[u8]) -> io::Result<File> {
+pub(super) fn write_plan(plan: &[u8]) -> io::Result<File> {
     let mut file = File::from(rustix::fs::memfd_create("proffer-plan", MemfdFlags::CLOEXEC)?);
     file.write_all(plan)?;
     Ok(file)
 }
 
 /// The supervisor of a failed launch is our child, and about to end.
-fn wait_for_supervisor(report: &Report) {
+pub(super) fn wait_for_supervisor(report: &Report) {
     if let Some(pid) = i32::try_from(report.shim.pid)
         .ok()
         .and_then(rustix::process::Pid::from_raw)
@@ -203,7 +209,7 @@ fn wait_for_supervisor(report: &Report) {
     }
 }
 
-fn stage_text(spec: &ContainerSpec, plan: &[u8], stage: Stage) -> String {
+pub(super) fn stage_text(spec: &ContainerSpec, plan: &[u8], stage: Stage) -> String {
     match stage {
         Stage::Plan => "read the plan".into(),
         Stage::StateDirectory => "open the directory of its records".into(),
@@ -218,7 +224,7 @@ fn stage_text(spec: &ContainerSpec, plan: &[u8], stage: Stage) -> String {
     }
 }
 
-fn refused(spec: &ContainerSpec, field: &str, reason: String) -> LaunchError {
+pub(super) fn refused(spec: &ContainerSpec, field: &str, reason: String) -> LaunchError {
     LaunchError {
         id: spec.id.clone(),
         stage: format!("check {field}"),
@@ -227,7 +233,7 @@ fn refused(spec: &ContainerSpec, field: &str, reason: String) -> LaunchError {
     }
 }
 
-fn failed(spec: &ContainerSpec, stage: &str, error: &io::Error) -> LaunchError {
+pub(super) fn failed(spec: &ContainerSpec, stage: &str, error: &io::Error) -> LaunchError {
     LaunchError {
         id: spec.id.clone(),
         stage: stage.to_owned(),
@@ -236,7 +242,7 @@ fn failed(spec: &ContainerSpec, stage: &str, error: &io::Error) -> LaunchError {
     }
 }
 
-fn isolation_error(spec: &ContainerSpec, isolator: &str, error: isolators::Error) -> LaunchError {
+pub(super) fn isolation_error(spec: &ContainerSpec, isolator: &str, error: isolators::Error) -> LaunchError {
     let errno = error.errno();
     match error {
         isolators::Error::Rejected { field, reason } => refused(spec, field, reason),

@@ -5,6 +5,7 @@
 //! `forget`. After a restart of the agent, `recover` is called once, before anything else.
 
 mod container;
+mod enter;
 mod launch;
 mod records;
 mod recovery;
@@ -25,6 +26,7 @@ use self::starter::Starter;
 use crate::cgroups::{self, Cgroups};
 use crate::isolators::{self, Isolator};
 
+pub use enter::{EnteredProgram, Streams, WindowSize};
 pub use spec::{
     ContainerId, ContainerSpec, EnforcementNote, Exit, Launched, Limit, Oom, Recovered, Resources, Usage, User,
 };
@@ -194,6 +196,17 @@ impl Containerizer {
         let (container, launched) = launch::launch(&self.inner, spec, ready)?;
         self.inner.insert(container);
         Ok(launched)
+    }
+
+    /// Runs a program in a container that runs: the specification is the container's, but for the program, its environment and the
+    /// directory that it begins in. Returns when the program has been executed; it ends, with all that it started, when it is
+    /// dropped, and with the container.
+    pub async fn enter(&self, spec: &ContainerSpec, streams: Streams) -> Result<EnteredProgram, LaunchError> {
+        let (spec, inner) = (spec.clone(), Arc::clone(&self.inner));
+        let entered = tokio::task::spawn_blocking(move || enter::enter(&inner, &spec, streams)).await;
+        let (program, end) = entered.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+        tokio::spawn(end.follow(Arc::downgrade(&self.inner)));
+        Ok(program)
     }
 
     /// Waits until the container has ended with all its processes. May be called any number of times, also after the end, until

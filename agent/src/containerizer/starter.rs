@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use proffer_shim::plan::{ORDER_HOST_PIDS, ORDER_OWN_PIDS, WITHOUT_CAPABILITIES};
+use proffer_shim::plan::{ORDER_ENTER, ORDER_HOST_PIDS, ORDER_OWN_PIDS, WITHOUT_CAPABILITIES};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
@@ -45,13 +45,30 @@ impl Starter {
     /// Orders a container; what its supervisor says can be read from the pipe that is returned. It keeps the other end open for
     /// as long as it lives.
     pub(super) fn order(&self, own_pids: bool, plan: &File) -> io::Result<File> {
+        let kind = if own_pids { ORDER_OWN_PIDS } else { ORDER_HOST_PIDS };
+        self.send_order(kind, plan, &[])
+    }
+
+    /// Orders a program in a container that runs, by a pidfd of its main process, with the program's standard streams.
+    pub(super) fn order_entry(
+        &self,
+        plan: &File,
+        container: BorrowedFd<'_>,
+        streams: [BorrowedFd<'_>; 3],
+    ) -> io::Result<File> {
+        let [input, output, errors] = streams;
+        self.send_order(ORDER_ENTER, plan, &[container, input, output, errors])
+    }
+
+    fn send_order(&self, kind: u8, plan: &File, more: &[BorrowedFd<'_>]) -> io::Result<File> {
         let (hear, say) = pipe_with(PipeFlags::CLOEXEC)?;
+        let files = [&[plan.as_fd(), say.as_fd()], more].concat();
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        match send(running.orders.as_fd(), own_pids, plan.as_fd(), say.as_fd()) {
+        match send(running.orders.as_fd(), kind, &files) {
             Err(Errno::PIPE | Errno::CONNRESET) => {
                 tracing::warn!("the launcher was killed; it is started again");
                 *running = Running::start(&self.settings)?;
-                send(running.orders.as_fd(), own_pids, plan.as_fd(), say.as_fd())?;
+                send(running.orders.as_fd(), kind, &files)?;
             }
             result => result?,
         }
@@ -86,13 +103,11 @@ impl Drop for Reaped {
     }
 }
 
-fn send(orders: BorrowedFd<'_>, own_pids: bool, plan: BorrowedFd<'_>, say: BorrowedFd<'_>) -> Result<(), Errno> {
-    let kind = [if own_pids { ORDER_OWN_PIDS } else { ORDER_HOST_PIDS }];
-    let files = [plan, say];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+fn send(orders: BorrowedFd<'_>, kind: u8, files: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(6))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&files));
-    sendmsg(orders, &[IoSlice::new(&kind)], &mut control, SendFlags::NOSIGNAL).map(drop)
+    control.push(SendAncillaryMessage::ScmRights(files));
+    sendmsg(orders, &[IoSlice::new(&[kind])], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
 fn spawn(settings: &Settings, input: &OwnedFd) -> io::Result<Child> {

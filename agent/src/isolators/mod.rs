@@ -102,6 +102,13 @@ pub trait Isolator: Send + Sync + fmt::Debug {
     /// Sets limits on the container's cgroups, which exist, and adds steps to the plan.
     fn prepare(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error>;
 
+    /// Adds the steps by which a process of the container gives privileges up; also for one that enters it later, for which only
+    /// `privileges` of the plan is used.
+    fn restrict(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
+        let _ = (container, plan);
+        Ok(())
+    }
+
     /// Changes the limits of a running container.
     fn update(&self, container: &ContainerId, resources: &Resources) -> Result<(), Error> {
         let _ = (container, resources);

@@ -26,7 +26,11 @@ impl Isolator for UserIsolator {
         }
     }
 
-    fn prepare(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
+    fn prepare(&self, _container: &ContainerSpec, _plan: &mut LaunchPlan) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn restrict(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
         let user = &container.user;
         let rejected = |field, reason: String| Err(Error::Rejected { field, reason });
         if user.uid == 0 && !container.root_allowed {
