@@ -270,9 +270,8 @@ fn launch(arguments: &[&str]) -> link::Launch {
     };
     link::Launch {
         framework,
-        executor: None,
         tasks: vec![task],
-        group: None,
+        ..Default::default()
     }
 }
 

@@ -96,9 +96,8 @@ impl FakeMaster {
         };
         let launch = link::Launch {
             framework,
-            executor: None,
             tasks: vec![task],
-            group: None,
+            ..Default::default()
         };
         self.send(master_message::Body::Launch(launch)).await
     }
