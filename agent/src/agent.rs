@@ -118,6 +118,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         cgroup_root: config.cgroup_root.clone(),
         isolation: config.isolation.clone(),
         pids_max_default: config.pids_max,
+        policy: config.policy.clone(),
     })?;
     for note in notes {
         match note.enforced {

@@ -11,7 +11,7 @@ use crate::containerizer::{ContainerId, ContainerSpec, Containerizer};
 use crate::core::{FailureKind, Input, LaunchFailure, LaunchOrder};
 use crate::driver::Event;
 use crate::sandbox::{self, fetch, keep};
-use crate::{spec, users};
+use crate::{confinement, spec, users};
 
 /// What every launch needs.
 #[derive(Debug)]
@@ -76,6 +76,7 @@ impl Launcher {
                     .into(),
             });
         }
+        let confinement = confinement::of(task, &config.policy)?;
         let framework = order.framework.id.clone().unwrap_or_default().value;
         let path = self
             .layout
@@ -87,6 +88,7 @@ impl Launcher {
             user: &user,
             user_name: named,
             root_allowed: config.allow_root_tasks,
+            confinement: &confinement,
         };
         let spec = spec::container(&order.container, &framework, task, host).map_err(invalid)?;
         sandbox::make(&path, &user).map_err(|error| failed(error.to_string()))?;

@@ -7,6 +7,7 @@ mod agent;
 pub mod cgroups;
 pub mod checkpoint;
 pub mod config;
+mod confinement;
 pub mod containerizer;
 pub mod core;
 mod driver;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proffer_proto::v1;
 
-use crate::containerizer::{ContainerId, ContainerSpec, Limit, Resources, User};
+use crate::containerizer::{Confinement, ContainerId, ContainerSpec, Limit, Resources, User};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How many allocated ports get an environment variable of their own.
@@ -24,6 +24,8 @@ pub(crate) struct Host<'a> {
     pub user_name: &'a str,
     /// Whether tasks may run as root.
     pub root_allowed: bool,
+    /// What the task asks for of its privileges, as far as it is allowed.
+    pub confinement: &'a Confinement,
 }
 
 /// What the container is made from.
@@ -46,6 +48,7 @@ pub(crate) fn container(
         root_allowed: host.root_allowed,
         sandbox: host.sandbox.to_owned(),
         resources,
+        confinement: host.confinement.clone(),
     })
 }
 
@@ -185,6 +188,7 @@ mod tests {
             user: &user,
             user_name: "ada",
             root_allowed: false,
+            confinement: &Confinement::default(),
         };
         container(&ContainerId("c".into()), "f", task, host)
     }

@@ -28,6 +28,9 @@ pub(crate) struct DevArgs {
     /// Let frameworks run tasks as root.
     #[arg(long)]
     pub(crate) allow_root_tasks: bool,
+    /// Directories of this machine in which tasks may write besides their sandbox, such as the out-dir of a streaming job.
+    #[arg(long, value_delimiter = ',', value_name = "DIR")]
+    pub(crate) writable: Vec<std::path::PathBuf>,
 }
 
 /// Starts the cluster and stays until it is interrupted.
@@ -131,6 +134,11 @@ fn agent(args: &DevArgs, index: u16) -> AgentOptions {
     if args.allow_root_tasks {
         flags.push("--allow-root-tasks".to_owned());
     }
+    flags.extend(
+        args.writable
+            .iter()
+            .map(|path| format!("--writable={}", path.display())),
+    );
     AgentOptions {
         resources: Some(resources),
         attributes: None,

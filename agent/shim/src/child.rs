@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 use proffer_shim::plan::{Plan, Step};
 use proffer_shim::record::{Process, Stage, Text};
 
+use crate::confine;
 use crate::system::{self, Descriptor, Errno, check};
 
 const PATH_BYTES: usize = 4096;
@@ -137,7 +138,7 @@ fn run(task: &Task<'_>) -> Result<(), Errno> {
     // SAFETY: a plain system call.
     unsafe { libc::setsid() };
     record(task)?;
-    let mut held = None;
+    let mut held = Held::default();
     for (index, step) in task.plan.steps().enumerate() {
         task.stage(Stage::Step(index as u32));
         apply(task, &step, &mut held)?;
@@ -169,8 +170,14 @@ fn record(task: &Task<'_>) -> Result<(), Errno> {
     system::write_record(state_dir, (c"state.tmp", c"state"), text.as_bytes(), (false, false))
 }
 
-/// `held` is the directory in hand between two steps.
-fn apply(task: &Task<'_>, step: &Step<'_>, held: &mut Option<Descriptor>) -> Result<(), Errno> {
+/// What is in hand between two steps.
+#[derive(Default)]
+struct Held {
+    directory: Option<Descriptor>,
+    rules: Option<Descriptor>,
+}
+
+fn apply(task: &Task<'_>, step: &Step<'_>, held: &mut Held) -> Result<(), Errno> {
     match *step {
         Step::JoinCgroup(procs) => system::write_file(procs, b"0"),
         Step::Mount {
@@ -201,9 +208,10 @@ fn apply(task: &Task<'_>, step: &Step<'_>, held: &mut Option<Descriptor>) -> Res
         // SAFETY: both are C strings.
         Step::Symlink { text, path } => check(unsafe { libc::symlink(text.as_ptr(), path.as_ptr()) }).map(drop),
         Step::AttachShared(path) => copy(SHARED, c"", libc::AT_EMPTY_PATH).and_then(|tree| attach(tree, path)),
-        Step::Hold(path) => hold(path).map(|tree| *held = Some(tree)),
-        Step::Attach(path) => attach(held.take().ok_or(libc::EBADF)?, path),
-        Step::DropCapabilities => drop_capabilities(),
+        Step::Hold(path) => hold(path).map(|tree| held.directory = Some(tree)),
+        Step::Attach(path) => attach(held.directory.take().ok_or(libc::EBADF)?, path),
+        Step::BoundCapabilities(kept) => confine::bound_capabilities(kept),
+        Step::Capabilities(kept) => confine::keep_capabilities(kept),
         // SAFETY: a plain system call with numbers.
         Step::NoNewPrivileges => check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop),
         Step::Credentials { uid, gid, groups } => become_user(uid, gid, groups),
@@ -231,6 +239,11 @@ fn apply(task: &Task<'_>, step: &Step<'_>, held: &mut Option<Descriptor>) -> Res
             // SAFETY: the new limit is valid for the call, the old one is not asked for.
             check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &limit, none) }).map(drop)
         }
+        Step::WriteFile { path, text } => system::write_file(path, text.to_bytes()),
+        Step::Rules { files, scoped } => confine::rules(files, scoped).map(|rules| held.rules = Some(rules)),
+        Step::Allow { path, files } => confine::allow(held.rules.ok_or(libc::EBADF)?, path, files),
+        Step::Restrict => confine::restrict(held.rules.take().ok_or(libc::EBADF)?),
+        Step::FilterCalls(filter) => confine::filter_calls(filter),
     }
 }
 
@@ -279,45 +292,6 @@ fn attach(tree: Descriptor, path: &CStr) -> Result<(), Errno> {
     let (here, flags) = (libc::AT_FDCWD, libc::MOVE_MOUNT_F_EMPTY_PATH);
     // SAFETY: both paths are C strings.
     check(unsafe { libc::syscall(libc::SYS_move_mount, tree.0, c"".as_ptr(), here, path.as_ptr(), flags) }).map(drop)
-}
-
-#[repr(C)]
-struct CapabilityHeader {
-    version: u32,
-    pid: i32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct CapabilityData {
-    effective: u32,
-    permitted: u32,
-    inheritable: u32,
-}
-
-fn drop_capabilities() -> Result<(), Errno> {
-    /// `_LINUX_CAPABILITY_VERSION_3`
-    const VERSION: u32 = 0x2008_0522;
-    system::drop_bounding_set()?;
-    let mut header = CapabilityHeader {
-        version: VERSION,
-        pid: 0,
-    };
-    let mut data = [CapabilityData::default(); 2];
-    // SAFETY: the header and the two data structures have the kernel's layout for this version and outlive the calls.
-    unsafe {
-        check(libc::syscall(libc::SYS_capget, &mut header, data.as_mut_ptr()))?;
-        data.iter_mut().for_each(|half| half.inheritable = 0);
-        check(libc::syscall(libc::SYS_capset, &mut header, data.as_ptr()))?;
-        check(libc::prctl(
-            libc::PR_CAP_AMBIENT,
-            libc::PR_CAP_AMBIENT_CLEAR_ALL,
-            0,
-            0,
-            0,
-        ))
-        .map(drop)
-    }
 }
 
 fn become_user(uid: u32, gid: u32, groups: &[u8]) -> Result<(), Errno> {

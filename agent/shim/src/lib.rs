@@ -4,6 +4,8 @@
 //! This is the only crate with `unsafe`. Nothing here allocates when the launcher uses it.
 
 pub mod bpf;
+pub mod landlock;
 pub mod pidfd;
 pub mod plan;
 pub mod record;
+pub mod seccomp;

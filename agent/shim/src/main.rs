@@ -1,4 +1,4 @@
-//! The launcher of containers: `proffer-shim [--without-capabilities] <&orders`, resident for as long as the agent lives.
+//! The launcher of containers: `proffer-shim [--capabilities=HEX] <&orders`, resident for as long as the agent lives.
 //!
 //! Single-threaded, static, and without an allocator at work: it runs raw system calls on the bytes of the plans. Three kinds of
 //! processes:
@@ -19,12 +19,15 @@
 #![no_main]
 
 mod child;
+mod confine;
 mod enter;
 mod starter;
 mod supervise;
 mod system;
 
-use proffer_shim::plan::FORMAT_MARK;
+use std::ffi::CStr;
+
+use proffer_shim::plan::{CAPABILITIES_ARGUMENT, FORMAT_MARK};
 use proffer_shim::record::Report;
 use system::Descriptor;
 
@@ -35,12 +38,24 @@ const REPORT: Descriptor = Descriptor(1);
 static MARK: [u8; FORMAT_MARK.len()] = FORMAT_MARK;
 
 /// Entered by the C runtime.
+///
+/// # Safety
+/// `arguments` are `count` C strings that live as long as the process.
 #[unsafe(no_mangle)]
-pub extern "C" fn main(arguments: libc::c_int, _: *const *const libc::c_char) -> libc::c_int {
+pub unsafe extern "C" fn main(count: libc::c_int, arguments: *const *const libc::c_char) -> libc::c_int {
     // Otherwise it would be left out of the binary.
     std::hint::black_box(&MARK);
     // There is one argument only that it may have.
-    starter::run(arguments > 1)
+    let argument = (count > 1).then(|| {
+        // SAFETY: there are more than one, as promised.
+        unsafe { CStr::from_ptr(*arguments.add(1)) }
+    });
+    starter::run(argument.and_then(capabilities))
+}
+
+fn capabilities(argument: &CStr) -> Option<u64> {
+    let digits = argument.to_bytes().strip_prefix(CAPABILITIES_ARGUMENT.as_bytes())?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 fn report(report: Report) {

@@ -22,8 +22,8 @@ pub const ORDER_HOST_PIDS: u8 = 0;
 /// The byte of an order to enter a container that runs: a plan, the pipe for what is said, a pidfd of the container's main process,
 /// and the three standard streams.
 pub const ORDER_ENTER: u8 = 2;
-/// The launcher's argument for containers whose plans all drop their capabilities.
-pub const WITHOUT_CAPABILITIES: &str = "--without-capabilities";
+/// The launcher's argument, followed by a hexadecimal number: no plan leaves a container other capabilities than these.
+pub const CAPABILITIES_ARGUMENT: &str = "--capabilities=";
 /// The longest plan; `execve` itself takes about 2 MiB of arguments.
 pub const PLAN_BYTES_MAX: usize = 8 << 20;
 /// The most steps, arguments or variables.
@@ -123,8 +123,11 @@ pub enum Step<'a> {
     Attach(&'a CStr),
     /// Attaches a copy of the mount that the launcher was started with.
     AttachShared(&'a CStr),
-    /// Empties the capability bounding set, the inheritable and the ambient set.
-    DropCapabilities,
+    /// Takes all but these from the capability bounding set, and empties the inheritable and the ambient set. What is left
+    /// outlives the change of the user.
+    BoundCapabilities(u64),
+    /// Leaves these capabilities only, and hands them on to the program.
+    Capabilities(u64),
     /// No program gains privileges any more.
     NoNewPrivileges,
     /// Becomes a user; `groups` are little-endian u32s.
@@ -160,6 +163,32 @@ pub enum Step<'a> {
         /// The hard limit.
         hard: u64,
     },
+    /// Writes a text to a file of the kernel's.
+    WriteFile {
+        /// The file.
+        path: &'a CStr,
+        /// What is written.
+        text: &'a CStr,
+    },
+    /// Begins a set of landlock rules: none of these rights to files (`LANDLOCK_ACCESS_FS_*`) is left but where
+    /// [`Step::Allow`] says so, and nothing outside is reached in these ways (`LANDLOCK_SCOPE_*`).
+    Rules {
+        /// The rights to files.
+        files: u64,
+        /// The ways.
+        scoped: u64,
+    },
+    /// Leaves rights to what is at or below a path.
+    Allow {
+        /// The path; of a file only rights that a file can have count.
+        path: &'a CStr,
+        /// The rights.
+        files: u64,
+    },
+    /// Puts the rules into effect.
+    Restrict,
+    /// Puts a filter of system calls into effect: `struct sock_filter`s.
+    FilterCalls(&'a [u8]),
 }
 
 impl fmt::Display for Step<'_> {
@@ -180,7 +209,8 @@ impl fmt::Display for Step<'_> {
             Step::Hold(path) => write!(formatter, "hold {}", text(path)),
             Step::Attach(path) => write!(formatter, "attach {}", text(path)),
             Step::AttachShared(path) => write!(formatter, "attach the shared mount to {}", text(path)),
-            Step::DropCapabilities => formatter.write_str("drop capabilities"),
+            Step::BoundCapabilities(_) => formatter.write_str("bound the capabilities"),
+            Step::Capabilities(_) => formatter.write_str("drop capabilities"),
             Step::NoNewPrivileges => formatter.write_str("set no_new_privs"),
             Step::Credentials { uid, gid, .. } => write!(formatter, "become uid {uid} gid {gid}"),
             Step::WorkingDirectory(path) => write!(formatter, "change to {}", text(path)),
@@ -189,6 +219,11 @@ impl fmt::Display for Step<'_> {
             Step::Stream(descriptor) => write!(formatter, "connect stream {descriptor}"),
             Step::Terminal => formatter.write_str("take the terminal"),
             Step::ResourceLimit { resource, .. } => write!(formatter, "set resource limit {resource}"),
+            Step::WriteFile { path, text: value } => write!(formatter, "write {} to {}", text(value), text(path)),
+            Step::Rules { .. } => formatter.write_str("make the landlock rules"),
+            Step::Allow { path, .. } => write!(formatter, "let landlock allow {}", text(path)),
+            Step::Restrict => formatter.write_str("put the landlock rules into effect"),
+            Step::FilterCalls(_) => formatter.write_str("put the seccomp filter into effect"),
         }
     }
 }
@@ -235,7 +270,8 @@ impl Steps {
             Step::Hold(path) => tagged(bytes, 7, &[path]),
             Step::Attach(path) => tagged(bytes, 8, &[path]),
             Step::AttachShared(path) => tagged(bytes, 15, &[path]),
-            Step::DropCapabilities => bytes.push(9),
+            Step::BoundCapabilities(kept) => put_u64(bytes, 9, &[kept]),
+            Step::Capabilities(kept) => put_u64(bytes, 16, &[kept]),
             Step::NoNewPrivileges => bytes.push(10),
             Step::Credentials { uid, gid, groups } => {
                 bytes.push(11);
@@ -261,6 +297,18 @@ impl Steps {
                 put_u32(bytes, &[resource]);
                 bytes.extend(soft.to_le_bytes());
                 bytes.extend(hard.to_le_bytes());
+            }
+            Step::WriteFile { path, text } => tagged(bytes, 17, &[path, text]),
+            Step::Rules { files, scoped } => put_u64(bytes, 18, &[files, scoped]),
+            Step::Allow { path, files } => {
+                tagged(bytes, 19, &[path]);
+                bytes.extend(files.to_le_bytes());
+            }
+            Step::Restrict => bytes.push(20),
+            Step::FilterCalls(filter) => {
+                bytes.push(21);
+                put_u32(bytes, &[filter.len() as u32]);
+                bytes.extend(filter);
             }
         }
     }
@@ -348,6 +396,13 @@ fn tagged(bytes: &mut Vec<u8>, tag: u8, texts: &[&CStr]) {
 }
 
 fn put_u32(bytes: &mut Vec<u8>, values: &[u32]) {
+    for value in values {
+        bytes.extend(value.to_le_bytes());
+    }
+}
+
+fn put_u64(bytes: &mut Vec<u8>, tag: u8, values: &[u64]) {
+    bytes.push(tag);
     for value in values {
         bytes.extend(value.to_le_bytes());
     }
@@ -544,7 +599,8 @@ impl<'a> Reader<'a> {
             7 => Step::Hold(self.text()?),
             8 => Step::Attach(self.text()?),
             15 => Step::AttachShared(self.text()?),
-            9 => Step::DropCapabilities,
+            9 => Step::BoundCapabilities(self.u64()?),
+            16 => Step::Capabilities(self.u64()?),
             10 => Step::NoNewPrivileges,
             11 => {
                 let (uid, gid, length) = (self.u32()?, self.u32()?, self.u32()? as usize);
@@ -567,6 +623,23 @@ impl<'a> Reader<'a> {
             30 => Step::Enter(self.u64()?),
             31 => Step::Stream(self.u32()?),
             32 => Step::Terminal,
+            17 => Step::WriteFile {
+                path: self.text()?,
+                text: self.text()?,
+            },
+            18 => Step::Rules {
+                files: self.u64()?,
+                scoped: self.u64()?,
+            },
+            19 => Step::Allow {
+                path: self.text()?,
+                files: self.u64()?,
+            },
+            20 => Step::Restrict,
+            21 => {
+                let length = self.u32()? as usize;
+                Step::FilterCalls(self.take(length)?)
+            }
             _ => return None,
         })
     }
@@ -603,7 +676,8 @@ mod tests {
         Step::Hold(c"/h"),
         Step::Attach(c"/i"),
         Step::AttachShared(c"/j"),
-        Step::DropCapabilities,
+        Step::BoundCapabilities(u64::MAX - 1),
+        Step::Capabilities(3),
         Step::NoNewPrivileges,
         Step::Credentials {
             uid: 1,
@@ -623,6 +697,14 @@ mod tests {
             soft: 8,
             hard: 9,
         },
+        Step::WriteFile {
+            path: c"/p",
+            text: c"1",
+        },
+        Step::Rules { files: 5, scoped: 6 },
+        Step::Allow { path: c"/q", files: 4 },
+        Step::Restrict,
+        Step::FilterCalls(&[1, 2, 3, 4, 5, 6, 7, 8]),
     ];
 
     fn example() -> Vec<u8> {

@@ -15,17 +15,17 @@ use crate::{REPORT, enter, supervise};
 /// The socket of the orders, and in a supervisor the plan.
 const INPUT: Descriptor = Descriptor(0);
 
-/// Ends with the agent, whose end of the socket is closed then. `without_capabilities` is said by an agent whose plans all drop
-/// them: the bounding set, which limits programs and not this one, is then emptied once for all.
-pub(crate) fn run(without_capabilities: bool) -> ! {
+/// Ends with the agent, whose end of the socket is closed then. `capabilities` are those that a plan may leave, where the agent
+/// says so: the bounding set, which limits programs and not this one, is then brought down to them once for all.
+pub(crate) fn run(capabilities: Option<u64>) -> ! {
     // Inherited by all: a signal to the agent's process group is none of theirs.
     system::reset_signals();
     system::close_from(3);
     // No directory may be kept in use.
     let _ = system::change_directory(c"/");
-    if without_capabilities {
+    if let Some(kept) = capabilities {
         // Otherwise each child tries, and says why it failed.
-        let _ = system::drop_bounding_set();
+        let _ = system::bound_capabilities(kept);
     }
     let own_pids = system::open(c"/proc/self/ns/pid", libc::O_RDONLY, 0);
     let mut kind = [0];

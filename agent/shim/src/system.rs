@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use proffer_shim::record::{self, Process};
 
@@ -80,12 +80,11 @@ fn length(file: Descriptor) -> Result<usize, Errno> {
     usize::try_from(status.st_size).map_err(|_| libc::EINVAL)
 }
 
-/// No program that is executed from here on has any capability. Every capability costs a call, so what was dropped is remembered.
-pub(crate) fn drop_bounding_set() -> Result<(), Errno> {
-    if BOUNDING_SET_DROPPED.load(Relaxed) {
-        return Ok(());
-    }
-    for capability in 0..64 {
+/// No program that is executed from here on has other capabilities than these. Every capability costs a call, so what was
+/// dropped is remembered.
+pub(crate) fn bound_capabilities(kept: u64) -> Result<(), Errno> {
+    let present = BOUNDING_SET.load(Relaxed);
+    for capability in (0..64).filter(|capability| (present & !kept) >> capability & 1 == 1) {
         // SAFETY: a plain system call with numbers.
         match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
             Ok(_) => {}
@@ -94,12 +93,12 @@ pub(crate) fn drop_bounding_set() -> Result<(), Errno> {
             Err(errno) => return Err(errno),
         }
     }
-    BOUNDING_SET_DROPPED.store(true, Relaxed);
+    BOUNDING_SET.store(present & kept, Relaxed);
     Ok(())
 }
 
-/// Of this process and those that it forks.
-static BOUNDING_SET_DROPPED: AtomicBool = AtomicBool::new(false);
+/// What may be left in the bounding set of this process and those that it forks.
+static BOUNDING_SET: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Maps a whole file; an empty one or one beyond `bytes_max` is an error.
 pub(crate) fn map(file: Descriptor, bytes_max: usize) -> Result<&'static [u8], Errno> {

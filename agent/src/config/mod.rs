@@ -11,8 +11,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use proffer_proto::v1;
+use proffer_proto::v1::capability_info::Capability;
 
-use crate::containerizer::ISOLATORS;
+use crate::containerizer::{CAPABILITY_ENUM_BASE, ISOLATORS, Policy};
 
 /// The flags of the agent.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,7 +59,8 @@ pub struct Args {
     /// Facts for frameworks to place by, such as `rack:r1;zone:a`.
     #[arg(long, env = "PROFFER_AGENT_ATTRIBUTES", default_value = "")]
     pub attributes: String,
-    /// The isolators to use, comma-separated; all by default.
+    /// The isolators to use, comma-separated; by default all that this host has. One that is named and cannot be enforced is an
+    /// error.
     #[arg(long, env = "PROFFER_AGENT_ISOLATION", value_delimiter = ',', value_name = "NAME")]
     pub isolation: Vec<String>,
     /// The agent's own control group below each hierarchy; by default `proffer/agent-…`, by the work dir.
@@ -67,6 +69,20 @@ pub struct Args {
     /// Let tasks run as root.
     #[arg(long, env = "PROFFER_AGENT_ALLOW_ROOT_TASKS")]
     pub allow_root_tasks: bool,
+    /// The Linux capabilities that tasks may ask for, such as `NET_RAW,SYS_PTRACE`; none by default.
+    #[arg(
+        long,
+        env = "PROFFER_AGENT_ALLOW_CAPABILITIES",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    pub allow_capabilities: Vec<String>,
+    /// Let tasks ask to have their system calls unfiltered.
+    #[arg(long, env = "PROFFER_AGENT_ALLOW_UNCONFINED_TASKS")]
+    pub allow_unconfined_tasks: bool,
+    /// Directories of the host in which tasks may write besides their sandbox, as far as permissions let them.
+    #[arg(long, env = "PROFFER_AGENT_WRITABLE", value_delimiter = ',', value_name = "DIR")]
+    pub writable: Vec<PathBuf>,
     /// Who runs a task whose user is empty or does not exist on this host; without it such a task fails.
     #[arg(long, env = "PROFFER_AGENT_DEFAULT_USER", value_name = "USER")]
     pub default_user: Option<String>,
@@ -142,6 +158,8 @@ pub struct Config {
     pub isolation: Vec<String>,
     /// Whether tasks may run as root.
     pub allow_root_tasks: bool,
+    /// What else tasks may do.
+    pub policy: Policy,
     /// Who runs tasks whose user does not exist.
     pub default_user: Option<String>,
     /// See [`Args::kill_grace`].
@@ -202,6 +220,12 @@ impl Config {
         let work_dir = std::fs::create_dir_all(&args.work_dir)
             .and_then(|()| args.work_dir.canonicalize())
             .map_err(|error| Error::new("work-dir", format!("cannot make {}: {error}", args.work_dir.display())))?;
+        let policy = Policy {
+            named: !args.isolation.is_empty(),
+            capabilities: capabilities(&args.allow_capabilities)?,
+            unconfined: args.allow_unconfined_tasks,
+            writable: writable(args.writable)?,
+        };
         let isolation = isolation(args.isolation)?;
         let mut resources = text::resources(&args.resources)?;
         detect::fill(&mut resources, &work_dir)?;
@@ -224,6 +248,7 @@ impl Config {
             attributes: text::attributes(&args.attributes)?,
             isolation,
             allow_root_tasks: args.allow_root_tasks,
+            policy,
             default_user: args.default_user,
             kill_grace: seconds("kill-grace", args.kill_grace)?,
             gc_delay: seconds("gc-delay", args.gc_delay)?,
@@ -248,6 +273,9 @@ impl Config {
             ("attributes", text::show_attributes(&self.attributes)),
             ("isolation", self.isolation.join(",")),
             ("allow-root-tasks", self.allow_root_tasks.to_string()),
+            ("allow-capabilities", Policy::names(self.policy.capabilities)),
+            ("allow-unconfined-tasks", self.policy.unconfined.to_string()),
+            ("writable", paths(&self.policy.writable)),
             ("default-user", self.default_user.clone().unwrap_or_default()),
             ("kill-grace", self.kill_grace.as_secs_f64().to_string()),
             ("gc-delay", self.gc_delay.as_secs_f64().to_string()),
@@ -289,6 +317,40 @@ fn isolation(names: Vec<String>) -> Result<Vec<String>, Error> {
         )),
         None => Ok(names),
     }
+}
+
+fn capabilities(names: &[String]) -> Result<u64, Error> {
+    let mut capabilities = 0;
+    for name in names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
+        let plain = name.trim_start_matches("CAP_").to_ascii_uppercase();
+        let number = match Capability::from_str_name(&plain) {
+            Some(capability) => u32::try_from(i32::from(capability) - CAPABILITY_ENUM_BASE).ok(),
+            None => None,
+        };
+        let number = number.ok_or_else(|| {
+            let problem = format!("`{name}` is no capability; names such as NET_RAW are accepted");
+            Error::new("allow-capabilities", problem)
+        })?;
+        capabilities |= 1 << number;
+    }
+    Ok(capabilities)
+}
+
+fn writable(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Error> {
+    let mut resolved = Vec::new();
+    for path in paths.into_iter().filter(|path| !path.as_os_str().is_empty()) {
+        if !path.is_absolute() || !path.exists() {
+            let problem = format!("{} must be an absolute path to what exists", path.display());
+            return Err(Error::new("writable", problem));
+        }
+        resolved.push(path);
+    }
+    Ok(resolved)
+}
+
+fn paths(paths: &[PathBuf]) -> String {
+    let shown: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    shown.join(",")
 }
 
 fn cgroup_root(path: String) -> Result<String, Error> {
@@ -351,6 +413,10 @@ mod tests {
         assert!(shown.contains(";disk:"), "{shown}");
         assert_eq!(config.hostname, "127.0.0.1");
         assert_eq!(config.kill_grace, Duration::from_secs(5));
+        let config = resolve(&["--allow-capabilities", "NET_RAW,cap_sys_ptrace,CAP_CHOWN"]);
+        assert!(config.is_err(), "lower-case prefixes are not names");
+        let config = resolve(&["--allow-capabilities", "NET_RAW,CAP_CHOWN"]).unwrap();
+        assert_eq!(config.policy.capabilities, 1 << 13 | 1);
     }
 
     #[test]
@@ -363,6 +429,8 @@ mod tests {
             (["--advertise", "nowhere"], "--advertise"),
             (["--cgroup-root", "../x"], "--cgroup-root"),
             (["--max-log-bytes", "1"], "--max-log-bytes"),
+            (["--allow-capabilities", "FLY"], "--allow-capabilities"),
+            (["--writable", "somewhere"], "--writable"),
         ] {
             let error = resolve(&arguments).unwrap_err();
             assert!(error.starts_with(flag), "{arguments:?}: {error}");

@@ -253,6 +253,7 @@ fn encode(
     let mut steps = Steps::default();
     launch::join_cgroups(inner, spec, &mut steps)?;
     steps.push(&Step::Enter(NAMESPACES));
+    steps.append(&launch_plan.rules);
     steps.push(&Step::WorkingDirectory(&CString::new(
         spec.sandbox.as_os_str().as_encoded_bytes(),
     )?));
@@ -261,6 +262,7 @@ fn encode(
         steps.push(&Step::Terminal);
     }
     steps.append(&launch_plan.privileges);
+    steps.append(&launch_plan.confinement);
     let unified = inner.cgroups.unified.as_ref().zip(cgroup);
     let file = |file: &str| {
         let path = unified.map(|(unified, cgroup)| unified.hierarchy().path(cgroup, file));

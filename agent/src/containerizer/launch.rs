@@ -21,7 +21,9 @@ pub(super) fn launch(
     spec: &ContainerSpec,
     ready: impl FnOnce() -> bool,
 ) -> Result<(Container, Launched), LaunchError> {
-    check(spec).map_err(|(field, reason)| refused(spec, field, reason))?;
+    check(spec)
+        .and_then(|()| check_isolators(inner, spec))
+        .map_err(|(field, reason)| refused(spec, field, reason))?;
     inner.records.create(&spec.id).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => refused(spec, "id", "is in use".into()),
         _ => failed(spec, "create the directory of its records", &error),
@@ -114,10 +116,28 @@ pub(super) fn check(spec: &ContainerSpec) -> Result<(), (&'static str, String)> 
     Ok(())
 }
 
+/// Nothing that is asked for is left out silently.
+fn check_isolators(inner: &Inner, spec: &ContainerSpec) -> Result<(), (&'static str, String)> {
+    let asked = &spec.confinement;
+    let needed = [
+        ("rlimits", "rlimit_info", !asked.rlimits.is_empty()),
+        ("capabilities", "linux_info", asked.effective | asked.bounding != 0),
+    ];
+    let absent = |name: &str| inner.isolators.iter().all(|isolator| isolator.name() != name);
+    match needed.iter().find(|(name, _, asked)| *asked && absent(name)) {
+        Some((name, field, _)) => Err((
+            field,
+            format!("needs the isolator {name}, which this agent does not use"),
+        )),
+        None => Ok(()),
+    }
+}
+
 fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::Result<Vec<u8>> {
     let mut steps = Steps::default();
     join_cgroups(inner, spec, &mut steps)?;
     steps.append(&launch_plan.mounts);
+    steps.append(&launch_plan.rules);
     // As root, since the way to the sandbox need not be open to the user; the files then as the user.
     steps.push(&Step::WorkingDirectory(&CString::new(
         spec.sandbox.as_os_str().as_encoded_bytes(),
@@ -135,6 +155,7 @@ fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::
         descriptor: 2,
         path: c"stderr",
     });
+    steps.append(&launch_plan.confinement);
 
     let state_dir = inner.records.directory(&spec.id);
     let file = |file: &str| match &inner.cgroups.unified {

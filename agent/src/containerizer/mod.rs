@@ -27,8 +27,10 @@ use crate::cgroups::{self, Cgroups};
 use crate::isolators::{self, Isolator};
 
 pub use enter::{EnteredProgram, Streams, WindowSize};
+pub(crate) use spec::CAPABILITY_ENUM_BASE;
 pub use spec::{
-    ContainerId, ContainerSpec, EnforcementNote, Exit, Launched, Limit, Oom, Recovered, Resources, Usage, User,
+    Confinement, ContainerId, ContainerSpec, EnforcementNote, Exit, Launched, Limit, Oom, Policy, Recovered,
+    ResourceLimit, Resources, Usage, User,
 };
 
 /// How containers are made on this host.
@@ -45,10 +47,24 @@ pub struct Config {
     pub isolation: Vec<String>,
     /// The limit of processes and threads for containers that name none.
     pub pids_max_default: u64,
+    /// What the operator lets containers do.
+    pub policy: Policy,
 }
 
 /// Every isolator's name.
-pub const ISOLATORS: &[&str] = &["cpu", "memory", "pids", "ports", "namespaces", "filesystem", "user"];
+pub const ISOLATORS: &[&str] = &[
+    "cpu",
+    "memory",
+    "pids",
+    "ports",
+    "namespaces",
+    "filesystem",
+    "rlimits",
+    "capabilities",
+    "user",
+    "landlock",
+    "seccomp",
+];
 
 /// How long a supervisor may take to end after its container.
 const SUPERVISOR_SECONDS: i64 = 10;
@@ -152,14 +168,14 @@ impl Containerizer {
         let mounted = cgroups::parse_mounts(&mountinfo);
         let cgroups = Cgroups::open(&mounted, &config.cgroup_root, &controllers).map_err(cgroup_error)?;
         let cgroups = Arc::new(cgroups);
-        let isolators = isolators::open(&config, &cgroups)?;
-        let notes = notes(&isolators);
+        let isolators::Opened { isolators, missing } = isolators::open(&config, &cgroups)?;
+        let notes = notes(&isolators, &missing);
         let boot_id = boot_id.trim().to_owned();
         let shared_mount = isolators.iter().find_map(|isolator| isolator.shared_mount());
         let shared_mount = shared_mount.map(|mount| mount.try_clone_to_owned()).transpose();
         let settings = starter::Settings {
             program: shim,
-            without_capabilities: isolators.iter().any(|isolator| isolator.name() == "user"),
+            capabilities: isolators.iter().find_map(|isolator| isolator.bounding_set()),
             shared_mount: shared_mount.map_err(system("keep the shared mount"))?,
         };
         let starter = Starter::open(settings).map_err(system("start the launcher"))?;
@@ -404,14 +420,17 @@ impl From<record::Exit> for Exit {
 }
 
 /// What enforces each dimension, and loudly what nobody enforces.
-fn notes(isolators: &[Box<dyn Isolator>]) -> Vec<EnforcementNote> {
-    let note = |name: &&'static str| match isolators.iter().find(|isolator| isolator.name() == *name) {
-        Some(isolator) => isolator.note(),
-        None => EnforcementNote {
+fn notes(isolators: &[Box<dyn Isolator>], missing: &[EnforcementNote]) -> Vec<EnforcementNote> {
+    let note = |name: &&'static str| {
+        if let Some(isolator) = isolators.iter().find(|isolator| isolator.name() == *name) {
+            return isolator.note();
+        }
+        let missing = missing.iter().find(|note| note.isolator == *name).cloned();
+        missing.unwrap_or_else(|| EnforcementNote {
             isolator: name,
             text: "switched off by --isolation".into(),
             enforced: false,
-        },
+        })
     };
     ISOLATORS.iter().map(note).collect()
 }

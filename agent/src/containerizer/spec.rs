@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use proffer_proto::v1::capability_info::Capability;
 use serde::{Deserialize, Serialize};
 
 /// The name of a container: 1 to 128 characters of `[A-Za-z0-9._-]`, not starting with `.`; it names directories and
@@ -97,7 +98,70 @@ pub struct ContainerSpec {
     pub sandbox: PathBuf,
     /// What it may use.
     pub resources: Resources,
+    /// What of the usual confinement it asks to be otherwise.
+    #[serde(default)]
+    pub confinement: Confinement,
 }
+
+/// What a container asks for of its privileges, and its resource limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// Resource limits other than the agent's own.
+    pub rlimits: Vec<ResourceLimit>,
+    /// The capabilities that the program has, a bit each.
+    pub effective: u64,
+    /// Further ones that programs of it could gain.
+    pub bounding: u64,
+    /// Whether system calls are not filtered.
+    pub unconfined: bool,
+}
+
+/// A resource limit of a process; `u64::MAX` is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceLimit {
+    /// `RLIMIT_*`.
+    pub resource: u32,
+    /// The soft limit.
+    pub soft: u64,
+    /// The hard limit.
+    pub hard: u64,
+}
+
+/// What the operator lets containers do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether the operator named the isolators: what cannot be enforced is then refused, and otherwise some of it only warned of.
+    pub named: bool,
+    /// The capabilities that containers may ask for, a bit each.
+    pub capabilities: u64,
+    /// Whether containers may ask not to have their system calls filtered.
+    pub unconfined: bool,
+    /// What containers may change of the host's files, as far as permissions let them.
+    pub writable: Vec<PathBuf>,
+}
+
+impl Policy {
+    /// The names of capabilities, for people.
+    pub fn names(capabilities: u64) -> String {
+        let present = (0..64).filter(|number| capabilities >> number & 1 == 1);
+        let names: Vec<_> = present.map(capability_name).collect();
+        if names.is_empty() {
+            "none".into()
+        } else {
+            names.join(", ")
+        }
+    }
+}
+
+fn capability_name(number: i32) -> String {
+    match Capability::try_from(number + CAPABILITY_ENUM_BASE) {
+        Ok(capability) => capability.as_str_name().to_owned(),
+        Err(_) => number.to_string(),
+    }
+}
+
+/// The v1 API counts capabilities from here.
+pub(crate) const CAPABILITY_ENUM_BASE: i32 = 1000;
 
 /// A container whose program has been executed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use proffer_shim::plan::{ORDER_ENTER, ORDER_HOST_PIDS, ORDER_OWN_PIDS, WITHOUT_CAPABILITIES};
+use proffer_shim::plan::{CAPABILITIES_ARGUMENT, ORDER_ENTER, ORDER_HOST_PIDS, ORDER_OWN_PIDS};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
@@ -22,8 +22,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 pub(super) struct Settings {
     /// Its binary.
     pub(super) program: PathBuf,
-    /// Whether the plans of all containers drop their capabilities.
-    pub(super) without_capabilities: bool,
+    /// The capabilities that a plan may leave, where all plans drop the others.
+    pub(super) capabilities: Option<u64>,
     /// The mount that plans may attach copies of.
     pub(super) shared_mount: Option<OwnedFd>,
 }
@@ -126,8 +126,11 @@ fn spawn(settings: &Settings, input: &OwnedFd) -> io::Result<Child> {
 /// Nothing is asked of `Command` for which it would fork: the size of the agent must not matter.
 fn spawn_once(settings: &Settings, input: &OwnedFd) -> io::Result<Child> {
     let shared = settings.shared_mount.as_ref().map(OwnedFd::try_clone).transpose()?;
+    let capabilities = settings
+        .capabilities
+        .map(|kept| format!("{CAPABILITIES_ARGUMENT}{kept:x}"));
     Command::new(&settings.program)
-        .args(settings.without_capabilities.then_some(WITHOUT_CAPABILITIES))
+        .args(capabilities)
         .env_clear()
         .stdin(input.try_clone()?)
         .stdout(Stdio::null())

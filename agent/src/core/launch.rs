@@ -173,8 +173,6 @@ fn refuse_container(container: &v1::ContainerInfo) -> Option<String> {
     }
     let others = [
         (container.hostname.is_some(), "hostname"),
-        (container.linux_info.is_some(), "linux_info"),
-        (container.rlimit_info.is_some(), "rlimit_info"),
         (container.tty_info.is_some(), "tty_info"),
     ];
     let (_, field) = others.iter().find(|(set, _)| *set)?;

@@ -3,6 +3,8 @@
 //!
 //! `/tmp` is the directory `.tmp` of the sandbox: it counts as the sandbox's disk, not as memory, and goes with it.
 
+mod dev;
+
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 use proffer_shim::plan::Step;
 use rustix::fs::Mode;
 
-use super::devices::Devices;
+use self::dev::Dev;
 use super::{Error, Isolator, LaunchPlan, text};
 use crate::containerizer::{self, Config, ContainerSpec, EnforcementNote};
 
@@ -42,7 +44,7 @@ const PROC_FOR_ROOT: [&CStr; 5] = [
 #[derive(Debug)]
 pub(super) struct FilesystemIsolator {
     own_proc: bool,
-    devices: Devices,
+    dev: Dev,
     /// Those of [`PROC_FOR_ROOT`] that this kernel has.
     proc_for_root: Vec<&'static CStr>,
     /// `/sys`, and the cgroup mounts that lie elsewhere.
@@ -66,7 +68,7 @@ impl FilesystemIsolator {
         let proc_for_root = PROC_FOR_ROOT.into_iter().filter(exists).collect();
         Ok(FilesystemIsolator {
             own_proc,
-            devices: Devices::new(),
+            dev: Dev::new(),
             proc_for_root,
             read_only: control_mounts(&mounts),
         })
@@ -88,7 +90,7 @@ impl Isolator for FilesystemIsolator {
     }
 
     fn shared_mount(&self) -> Option<BorrowedFd<'_>> {
-        self.devices.shared()
+        self.dev.shared()
     }
 
     fn prepare(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
@@ -126,7 +128,7 @@ impl Isolator for FilesystemIsolator {
             plan.mounts
                 .push(&Step::ReadOnly(&text("mounts", path.as_os_str().as_encoded_bytes())?));
         }
-        self.devices.prepare(&mut plan.mounts);
+        self.dev.prepare(&mut plan.mounts);
         private_tmp(container, plan)
     }
 }

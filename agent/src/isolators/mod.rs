@@ -1,13 +1,16 @@
 //! The dimensions of isolation, one file each. They do not know each other; each adds its steps to the launch plan, in the phase
 //! where they belong.
 
+mod capabilities;
 mod cpu;
-mod devices;
 mod filesystem;
+mod landlock;
 mod memory;
 mod namespaces;
 mod pids;
 mod ports;
+mod rlimits;
+mod seccomp;
 mod user;
 
 use std::ffi::CString;
@@ -67,8 +70,14 @@ pub struct LaunchPlan {
     pub watched: Watched,
     /// Prepares the mounts.
     pub mounts: Steps,
-    /// Gives privileges up.
+    /// Makes the rules about files, while their paths can still be opened.
+    pub rules: Steps,
+    /// Sets limits and becomes the user.
     pub privileges: Steps,
+    /// The last before the program, when its standard files are open: gives up what the steps before needed.
+    pub confinement: Steps,
+    /// What the program may change besides its sandbox, `/tmp` and `/dev`, as it sees it: volumes.
+    pub writable: Vec<CString>,
 }
 
 /// Files that the launcher watches or reads at the end; empty where there is none.
@@ -99,11 +108,19 @@ pub trait Isolator: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Sets limits on the container's cgroups, which exist, and adds steps to the plan.
-    fn prepare(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error>;
+    /// The capabilities that it leaves at most; at most one isolator says so.
+    fn bounding_set(&self) -> Option<u64> {
+        None
+    }
 
-    /// Adds the steps by which a process of the container gives privileges up; also for one that enters it later, for which only
-    /// `privileges` of the plan is used.
+    /// Sets limits on the container's cgroups, which exist, and adds steps to the plan.
+    fn prepare(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
+        let _ = (container, plan);
+        Ok(())
+    }
+
+    /// Adds the steps by which a process of the container gives privileges up, to `rules`, `privileges` and `confinement` of the
+    /// plan, and what is `writable`; also for one that enters it later.
     fn restrict(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
         let _ = (container, plan);
         Ok(())
@@ -127,24 +144,52 @@ pub trait Isolator: Send + Sync + fmt::Debug {
     }
 }
 
-/// The isolators that the configuration names, in the order in which they prepare.
-pub(crate) fn open(config: &Config, cgroups: &Arc<Cgroups>) -> Result<Vec<Box<dyn Isolator>>, containerizer::Error> {
-    let mut opened: Vec<Box<dyn Isolator>> = Vec::new();
-    for name in ISOLATORS
-        .iter()
-        .filter(|name| config.isolation.iter().any(|wanted| wanted == *name))
-    {
-        opened.push(match *name {
-            "cpu" => Box::new(cpu::CpuIsolator::new(cgroups)?),
-            "memory" => Box::new(memory::MemoryIsolator::new(cgroups)?),
-            "pids" => Box::new(pids::PidsIsolator::new(cgroups, config.pids_max_default)?),
-            "ports" => Box::new(ports::PortsIsolator::new(cgroups)?),
-            "namespaces" => Box::new(namespaces::NamespacesIsolator),
-            "filesystem" => Box::new(filesystem::FilesystemIsolator::new(config)?),
-            _ => Box::new(user::UserIsolator),
-        });
+/// The isolators that a host need not have: where the operator does not name them, they are missing with a warning.
+const OPTIONAL: &[&str] = &["landlock", "seccomp"];
+
+/// The isolators that the configuration names, in the order in which they prepare, and what is missing of them.
+pub(crate) fn open(config: &Config, cgroups: &Arc<Cgroups>) -> Result<Opened, containerizer::Error> {
+    let mut opened = Opened::default();
+    let wanted = |name: &&&str| config.isolation.iter().any(|wanted| wanted == **name);
+    for name in ISOLATORS.iter().filter(wanted) {
+        match open_one(name, config, cgroups) {
+            Ok(isolator) => opened.isolators.push(isolator),
+            Err(containerizer::Error::Unenforceable { isolator, reason })
+                if !config.policy.named && OPTIONAL.contains(&isolator) =>
+            {
+                opened.missing.push(EnforcementNote {
+                    isolator,
+                    text: reason,
+                    enforced: false,
+                });
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(opened)
+}
+
+/// What [`open`] found.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    pub(crate) isolators: Vec<Box<dyn Isolator>>,
+    pub(crate) missing: Vec<EnforcementNote>,
+}
+
+fn open_one(name: &str, config: &Config, cgroups: &Arc<Cgroups>) -> Result<Box<dyn Isolator>, containerizer::Error> {
+    Ok(match name {
+        "cpu" => Box::new(cpu::CpuIsolator::new(cgroups)?),
+        "memory" => Box::new(memory::MemoryIsolator::new(cgroups)?),
+        "pids" => Box::new(pids::PidsIsolator::new(cgroups, config.pids_max_default)?),
+        "ports" => Box::new(ports::PortsIsolator::new(cgroups)?),
+        "namespaces" => Box::new(namespaces::NamespacesIsolator),
+        "filesystem" => Box::new(filesystem::FilesystemIsolator::new(config)?),
+        "rlimits" => Box::new(rlimits::RlimitsIsolator::new()),
+        "capabilities" => Box::new(capabilities::CapabilitiesIsolator::new(config)?),
+        "landlock" => Box::new(landlock::LandlockIsolator::new(config)?),
+        "seccomp" => Box::new(seccomp::SeccompIsolator::new(config)?),
+        _ => Box::new(user::UserIsolator),
+    })
 }
 
 fn missing(isolator: &'static str) -> containerizer::Error {

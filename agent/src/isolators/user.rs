@@ -1,4 +1,4 @@
-//! The user that the container runs as, without any capability and without a way to gain one.
+//! The user that the container runs as.
 
 use proffer_shim::plan::Step;
 
@@ -18,16 +18,11 @@ impl Isolator for UserIsolator {
     }
 
     fn note(&self) -> EnforcementNote {
-        let text = "the task's user, an empty capability bounding set, no_new_privs".into();
         EnforcementNote {
             isolator: "user",
-            text,
+            text: "the task's user and groups, root only where allowed".into(),
             enforced: true,
         }
-    }
-
-    fn prepare(&self, _container: &ContainerSpec, _plan: &mut LaunchPlan) -> Result<(), Error> {
-        Ok(())
     }
 
     fn restrict(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
@@ -50,8 +45,6 @@ impl Isolator for UserIsolator {
             );
         }
         let groups: Vec<u8> = user.groups.iter().flat_map(|group| group.to_le_bytes()).collect();
-        plan.privileges.push(&Step::DropCapabilities);
-        plan.privileges.push(&Step::NoNewPrivileges);
         plan.privileges.push(&Step::Credentials {
             uid: user.uid,
             gid: user.gid,

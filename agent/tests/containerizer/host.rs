@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use proffer_agent::cgroups;
 use proffer_agent::containerizer::{
-    Config, ContainerId, ContainerSpec, Containerizer, Error, Exit, ISOLATORS, Limit, Resources, User,
+    Config, Confinement, ContainerId, ContainerSpec, Containerizer, EnforcementNote, Error, Exit, ISOLATORS, Limit,
+    Policy, Resources, User,
 };
 
 use crate::payload;
@@ -24,6 +25,7 @@ pub(crate) struct Host {
     directory: PathBuf,
     config: Config,
     containerizer: Option<Containerizer>,
+    notes: Vec<EnforcementNote>,
 }
 
 impl Host {
@@ -33,6 +35,10 @@ impl Host {
     }
 
     pub(crate) fn below(parent: &str, test: &str) -> Option<Self> {
+        Host::with_policy(parent, test, Policy::default())
+    }
+
+    pub(crate) fn with_policy(parent: &str, test: &str, policy: Policy) -> Option<Self> {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("proffer-test-{}-{count}", std::process::id());
         let directory = Path::new(parent).join(&name);
@@ -42,6 +48,7 @@ impl Host {
             cgroup_root: format!("{name}/agent"),
             isolation: ISOLATORS.iter().map(|name| (*name).to_owned()).collect(),
             pids_max_default: 1000,
+            policy,
         };
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: {test}: not root");
@@ -50,10 +57,11 @@ impl Host {
         fs::create_dir_all(&directory).expect("create the test's directory");
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("open it to all");
         match Containerizer::open(config.clone()) {
-            Ok((containerizer, _)) => Some(Host {
+            Ok((containerizer, notes)) => Some(Host {
                 directory,
                 config,
                 containerizer: Some(containerizer),
+                notes,
             }),
             Err(Error::Unenforceable { isolator, reason }) => {
                 eprintln!("skipped: {test}: {isolator}: {reason}");
@@ -66,6 +74,23 @@ impl Host {
 
     pub(crate) fn containerizer(&self) -> &Containerizer {
         self.containerizer.as_ref().expect("open")
+    }
+
+    /// Whether the host enforces what an optional isolator does; says why not.
+    pub(crate) fn enforces(&self, isolator: &str) -> bool {
+        let note = self
+            .notes
+            .iter()
+            .find(|note| note.isolator == isolator)
+            .expect("a note");
+        if !note.enforced {
+            eprintln!("skipped: {isolator}: {}", note.text);
+        }
+        note.enforced
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -111,6 +136,7 @@ impl Host {
                 memory_limit: Limit::Requested,
                 ..Resources::default()
             },
+            confinement: Confinement::default(),
         }
     }
 

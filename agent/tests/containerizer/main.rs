@@ -3,6 +3,7 @@
 //! The binary is its own payload (see `payload`), so that it also runs, linked statically, in a machine that has nothing but a
 //! shell.
 
+mod confinement;
 mod enter;
 mod host;
 mod isolation;

@@ -18,6 +18,7 @@ fn payload() {
     match words.next() {
         Some("bind") => words.for_each(bind_all),
         Some("memory") => fill_memory(),
+        Some("sockets") => open_sockets(),
         work => panic!("unknown work: {work:?}"),
     }
     std::process::exit(0);
@@ -57,6 +58,28 @@ fn bind(address: SocketAddr, kind: SocketType, reuse: bool) -> io::Result<()> {
         rustix::net::sockopt::set_socket_reuseport(&socket, true)?;
     }
     Ok(rustix::net::bind(&socket, &address)?)
+}
+
+/// Prints a line `family protocol result` for each kind of socket.
+fn open_sockets() {
+    let sctp = rustix::net::ipproto::SCTP;
+    let kinds = [
+        (AddressFamily::UNIX, SocketType::STREAM, None),
+        (AddressFamily::INET, SocketType::STREAM, None),
+        (AddressFamily::INET6, SocketType::DGRAM, None),
+        (AddressFamily::NETLINK, SocketType::DGRAM, None),
+        (AddressFamily::INET, SocketType::STREAM, Some(sctp)),
+        (AddressFamily::from_raw(38), SocketType::SEQPACKET, None),
+        (AddressFamily::VSOCK, SocketType::STREAM, None),
+    ];
+    for (family, kind, protocol) in kinds {
+        let result = match rustix::net::socket(family, kind, protocol) {
+            Err(rustix::io::Errno::PERM) => "denied",
+            _ => "passes",
+        };
+        let protocol = protocol.map_or(0, |protocol| protocol.as_raw().get());
+        writeln!(io::stdout(), "{} {protocol} {result}", family.as_raw()).expect("stdout");
+    }
 }
 
 fn fill_memory() {

@@ -295,6 +295,7 @@ fn agent_spec(options: &ClusterOptions, index: usize, masters: &[String]) -> Pro
 fn agent_args(options: &ClusterOptions, index: usize, masters: &[String], listen: &str) -> Vec<String> {
     let directory = agent_directory(&options.directory, index);
     let agent = &options.agents[index];
+    let shared = std::path::absolute(&options.directory).unwrap_or_else(|_| options.directory.clone());
     let mut args = vec![
         "agent".to_owned(),
         format!("--master={}", masters.join(",")),
@@ -302,6 +303,8 @@ fn agent_args(options: &ClusterOptions, index: usize, masters: &[String], listen
         format!("--work-dir={}", directory.join("work").display()),
         format!("--runtime-dir={}", directory.join("run").display()),
         format!("--cgroup-root={}-{index}", cgroup_prefix(&options.directory)),
+        // What tasks of one machine share lies there.
+        format!("--writable={}", shared.display()),
     ];
     if let Some(resources) = &agent.resources {
         args.push(format!("--resources={resources}"));

@@ -40,19 +40,19 @@ const SIZE: &CStr = c"64k";
 
 /// What goes into the plans.
 #[derive(Debug)]
-pub(super) struct Devices {
+pub(super) struct Dev {
     shared: Option<OwnedFd>,
     /// Whether the kernel has POSIX message queues.
     mqueue: bool,
 }
 
-impl Devices {
+impl Dev {
     pub(super) fn new() -> Self {
         let kinds = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let shared = share().inspect_err(|error| {
             tracing::info!(%error, "the kernel copies no mount that is mounted nowhere: a launch takes 0.2 ms more");
         });
-        Devices {
+        Dev {
             shared: shared.ok(),
             mqueue: kinds.split_whitespace().any(|kind| kind == "mqueue"),
         }
