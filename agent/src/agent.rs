@@ -21,6 +21,7 @@ use crate::core::{Core, Effect, Input, Settings};
 use crate::driver::{Clock, Driver, Event, RandomIds};
 use crate::launcher::Launcher;
 use crate::sandbox::keep;
+use crate::sessions::secret::Secret;
 use crate::{link, server};
 
 /// Events waiting for the loop; whoever has more waits.
@@ -149,9 +150,14 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let driver = Driver::new(core, Arc::clone(&launcher), checkpoint, events.clone(), Clock::start());
 
+    let token_file = &launcher.config.token_file;
+    let secret = Secret::open(token_file).map_err(system(format!("use {} as the token", token_file.display())))?;
     let api = server::Api {
         launcher: Arc::clone(&launcher),
         events: events.clone(),
+        sessions: Arc::default(),
+        inputs: Arc::default(),
+        secret,
     };
     // Small answers at once: Nagle's algorithm and delayed acknowledgements together cost 40 ms.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));

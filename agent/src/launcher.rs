@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc as threads};
 
+use proffer_proto::v1;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::checkpoint::layout::Layout;
@@ -64,9 +65,24 @@ impl Launcher {
     }
 
     fn prepare(&self, order: &LaunchOrder) -> Result<ContainerSpec, LaunchFailure> {
-        let (task, config) = (&order.task, &self.config);
+        let spec = self.describe(&order.container, &order.framework, &order.task)?;
+        sandbox::make(&spec.sandbox, &spec.user).map_err(|error| failed(error.to_string()))?;
+        for uri in order.task.command.iter().flat_map(|command| &command.uris) {
+            fetch::copy(uri, &spec.sandbox, &spec.user).map_err(failed)?;
+        }
+        Ok(spec)
+    }
+
+    /// What the container of a task is made from; nothing is made.
+    pub(crate) fn describe(
+        &self,
+        container: &ContainerId,
+        framework: &v1::FrameworkInfo,
+        task: &v1::TaskInfo,
+    ) -> Result<ContainerSpec, LaunchFailure> {
+        let config = &self.config;
         let named = task.command.as_ref().and_then(|command| command.user.as_deref());
-        let named = named.unwrap_or(&order.framework.user);
+        let named = named.unwrap_or(&framework.user);
         let user = users::find(named, config.default_user.as_deref()).map_err(|error| failed(error.to_string()))?;
         if user.uid == 0 && !config.allow_root_tasks {
             return Err(LaunchFailure {
@@ -77,10 +93,8 @@ impl Launcher {
             });
         }
         let confinement = confinement::of(task, &config.policy)?;
-        let framework = order.framework.id.clone().unwrap_or_default().value;
-        let path = self
-            .layout
-            .sandbox(&framework, &task.task_id.value, order.container.as_str());
+        let framework = framework.id.clone().unwrap_or_default().value;
+        let path = self.layout.sandbox(&framework, &task.task_id.value, container.as_str());
         let path = path.map_err(|error| invalid(error.to_string()))?;
         let host = spec::Host {
             hostname: &config.hostname,
@@ -90,12 +104,7 @@ impl Launcher {
             root_allowed: config.allow_root_tasks,
             confinement: &confinement,
         };
-        let spec = spec::container(&order.container, &framework, task, host).map_err(invalid)?;
-        sandbox::make(&path, &user).map_err(|error| failed(error.to_string()))?;
-        for uri in task.command.iter().flat_map(|command| &command.uris) {
-            fetch::copy(uri, &path, &user).map_err(failed)?;
-        }
-        Ok(spec)
+        spec::container(container, &framework, task, host).map_err(invalid)
     }
 }
 

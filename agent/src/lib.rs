@@ -16,6 +16,7 @@ mod launcher;
 mod link;
 mod sandbox;
 mod server;
+mod sessions;
 mod spec;
 mod users;
 

@@ -1,5 +1,8 @@
 //! The agent's port: gRPC `AgentOperator`, the same calls over HTTP at `/api/v1`, and `/health`.
 
+mod containers;
+mod streams;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -18,12 +21,21 @@ use crate::core::{Core, Task, TaskName};
 use crate::driver::Event;
 use crate::launcher::Launcher;
 use crate::sandbox::files;
+use crate::sessions::secret::Secret;
+use crate::sessions::{Sessions, TaskInputs};
+
+/// The largest call.
+const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// Answers the operator's calls.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) inputs: Arc<TaskInputs>,
+    /// What callers need for what goes on inside containers.
+    pub(crate) secret: Secret,
 }
 
 /// The routes of the port.
@@ -37,15 +49,46 @@ pub(crate) fn router(api: Api) -> axum::Router {
 #[tonic::async_trait]
 impl AgentOperator for Api {
     async fn submit(&self, request: tonic::Request<Call>) -> Result<tonic::Response<Response>, Status> {
+        self.authorize(request.get_ref().r#type(), streams::bearer(request.metadata()))?;
         self.answer(request.into_inner()).await.map(tonic::Response::new)
+    }
+
+    type OutputStream = streams::Messages;
+
+    async fn output(&self, request: tonic::Request<Call>) -> Result<tonic::Response<Self::OutputStream>, Status> {
+        self.authorize(request.get_ref().r#type(), streams::bearer(request.metadata()))?;
+        let outbound = self.stream(request.into_inner()).await?;
+        Ok(tonic::Response::new(streams::messages(outbound)))
+    }
+
+    async fn input(
+        &self,
+        request: tonic::Request<tonic::Streaming<Call>>,
+    ) -> Result<tonic::Response<Response>, Status> {
+        self.authorize(Type::AttachContainerInput, streams::bearer(request.metadata()))?;
+        self.feed(request.into_inner()).await?;
+        Ok(tonic::Response::new(Response::default()))
     }
 }
 
 async fn over_http(
     axum::extract::State(api): axum::extract::State<Api>,
     headers: HeaderMap,
-    body: axum::body::Bytes,
+    body: axum::body::Body,
 ) -> HttpResponse {
+    if streams::is_streamed(&headers) {
+        return streams::feed_over_http(&api, &headers, body).await;
+    }
+    let body = match axum::body::to_bytes(body, BODY_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(error) => {
+            return (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the body cannot be read: {error}"),
+            )
+                .into_response();
+        }
+    };
     let kind = headers
         .get(header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
@@ -62,9 +105,15 @@ async fn over_http(
         true => proffer_proto::json::from_slice::<Call>(&body).map_err(|error| error.to_string()),
         false => proffer_proto::required::decode::<Call>(body).map_err(|error| error.to_string()),
     };
+    let call = call.map_err(Status::invalid_argument).and_then(|call| {
+        let authorization = headers.get(header::AUTHORIZATION);
+        api.authorize(call.r#type(), authorization.map(|value| value.as_bytes()))?;
+        Ok(call)
+    });
     let answer = match call {
+        Ok(call) if streams::is_output(&call) => return streams::output_over_http(&api, &headers, call).await,
         Ok(call) => api.answer(call).await,
-        Err(error) => Err(Status::invalid_argument(error)),
+        Err(status) => Err(status),
     };
     match answer {
         Ok(response) if is_json => (
@@ -77,8 +126,12 @@ async fn over_http(
             response.encode_to_vec(),
         )
             .into_response(),
-        Err(status) => (http_status(status.code()), status.message().to_owned()).into_response(),
+        Err(status) => refusal(&status),
     }
+}
+
+fn refusal(status: &Status) -> HttpResponse {
+    (http_status(status.code()), status.message().to_owned()).into_response()
 }
 
 fn http_status(code: tonic::Code) -> StatusCode {
@@ -86,6 +139,9 @@ fn http_status(code: tonic::Code) -> StatusCode {
         tonic::Code::InvalidArgument => StatusCode::BAD_REQUEST,
         tonic::Code::NotFound => StatusCode::NOT_FOUND,
         tonic::Code::PermissionDenied => StatusCode::FORBIDDEN,
+        tonic::Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        tonic::Code::AlreadyExists | tonic::Code::Aborted | tonic::Code::FailedPrecondition => StatusCode::CONFLICT,
+        tonic::Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         tonic::Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
         tonic::Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -93,6 +149,7 @@ fn http_status(code: tonic::Code) -> StatusCode {
 }
 
 impl Api {
+    #[allow(deprecated, reason = "some calls have two names")]
     async fn answer(&self, call: Call) -> Result<Response, Status> {
         let kind = call.r#type();
         let mut answer = Response::default();
@@ -135,6 +192,9 @@ impl Api {
             Type::GetMetrics => answer.get_metrics = Some(self.inspect(metrics).await?),
             Type::ListFiles => answer.list_files = Some(self.list_files(call).await?),
             Type::ReadFile => answer.read_file = Some(self.read_file(call).await?),
+            Type::WaitNestedContainer | Type::WaitContainer => self.wait_container(call, &mut answer).await?,
+            Type::KillNestedContainer | Type::KillContainer => self.kill_container(call)?,
+            Type::RemoveNestedContainer | Type::RemoveContainer => self.remove_container(call)?,
             Type::Unknown => return Err(Status::invalid_argument("type: must be one of the agent's calls")),
             other => {
                 return Err(Status::unimplemented(format!(

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use proffer_proto::v1;
 
-use crate::containerizer::{Confinement, ContainerId, ContainerSpec, Limit, Resources, User};
+use crate::containerizer::{
+    Confinement, ContainerId, ContainerInput, ContainerSpec, Limit, Resources, User, WindowSize,
+};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How many allocated ports get an environment variable of their own.
@@ -49,11 +51,32 @@ pub(crate) fn container(
         sandbox: host.sandbox.to_owned(),
         resources,
         confinement: host.confinement.clone(),
+        input: task.container.as_ref().map_or(ContainerInput::Empty, input),
     })
 }
 
+/// The size of the terminal of somebody who does not say how big theirs is.
+const WINDOW: WindowSize = WindowSize { rows: 24, columns: 80 };
+
+fn input(container: &v1::ContainerInfo) -> ContainerInput {
+    match &container.tty_info {
+        Some(info) => ContainerInput::Terminal(info.window_size.as_ref().map_or(WINDOW, window)),
+        None if container.stdin() => ContainerInput::Pipe,
+        None => ContainerInput::Empty,
+    }
+}
+
+/// The size of a terminal from the wire.
+pub(crate) fn window(size: &v1::tty_info::WindowSize) -> WindowSize {
+    let small = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+    WindowSize {
+        rows: small(size.rows),
+        columns: small(size.columns),
+    }
+}
+
 /// Through the shell, or the program `value` with `arguments`, of which the first is its own name.
-fn argv(command: &v1::CommandInfo) -> Vec<String> {
+pub(crate) fn argv(command: &v1::CommandInfo) -> Vec<String> {
     let value = command.value().to_owned();
     if command.shell() {
         return vec!["/bin/sh".into(), "-c".into(), value];
@@ -106,16 +129,18 @@ fn environment(
                 .map(|(index, port)| (format!("PORT{index}"), port.clone())),
         );
     }
-    let own = task
-        .command
-        .iter()
-        .flat_map(|command| &command.environment)
-        .flat_map(|own| &own.variables);
-    for variable in own {
+    if let Some(command) = &task.command {
+        override_variables(&mut variables, command);
+    }
+    variables
+}
+
+/// Adds the variables of a command, in the place of those of their names.
+pub(crate) fn override_variables(variables: &mut Vec<(String, String)>, command: &v1::CommandInfo) {
+    for variable in command.environment.iter().flat_map(|own| &own.variables) {
         variables.retain(|(name, _)| *name != variable.name);
         variables.push((variable.name.clone(), variable.value().to_owned()));
     }
-    variables
 }
 
 fn resources(task: &v1::TaskInfo) -> Result<Resources, String> {

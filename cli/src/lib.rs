@@ -77,6 +77,20 @@ enum Command {
         #[command(flatten)]
         args: commands::logs::LogsArgs,
     },
+    /// Run a program in the container of a task.
+    Exec {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        args: commands::exec::ExecArgs,
+    },
+    /// See what a task writes from now on, and type into it.
+    Attach {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        args: commands::attach::AttachArgs,
+    },
     /// Kill a task.
     Kill {
         #[command(flatten)]
@@ -125,7 +139,10 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "proffer", &mut std::io::stdout());
             ExitCode::SUCCESS
         }
-        command => exit(ask(command)),
+        command => match ask(command) {
+            Ok(code) => code,
+            Err(failure) => failure.report(),
+        },
     }
 }
 
@@ -140,13 +157,16 @@ fn exit(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-fn ask(command: Command) -> Result<(), Failure> {
+fn ask(command: Command) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        match command {
+        let asked = match command {
+            // They end as what they ran has ended.
+            Command::Exec { cluster, args } => return commands::exec::run(&cluster, &args).await,
+            Command::Attach { cluster, args } => return commands::attach::run(&cluster, &args).await,
             Command::Dev(args) => dev::run(&args).await,
             Command::Demo(args) => demo::run(&args).await,
             Command::Agents { cluster, output } => commands::agents::run(&cluster, &output).await,
@@ -159,7 +179,8 @@ fn ask(command: Command) -> Result<(), Failure> {
             Command::State(command) => commands::state::run(command).await,
             Command::Stream(command) => commands::stream::run(command).await,
             _ => unreachable!("dispatched before"),
-        }
+        };
+        asked.map(|()| ExitCode::SUCCESS)
     })
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use proffer_proto::api::agent_operator_client::AgentOperatorClient;
 use proffer_proto::api::operator_client::OperatorClient as GrpcClient;
 use proffer_proto::v1::{FileInfo, FrameworkId, TaskId, agent, master};
+use tonic::Streaming;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
 use crate::calls::CallError;
@@ -177,6 +179,8 @@ async fn attempt(connection: &Connection, call: master::Call) -> Result<master::
 #[derive(Debug, Clone)]
 pub struct AgentClient {
     client: AgentOperatorClient<Channel>,
+    /// `Bearer` and the agent's token.
+    authorization: Option<MetadataValue<Ascii>>,
 }
 
 impl AgentClient {
@@ -187,15 +191,63 @@ impl AgentClient {
             .map_err(CallError::Disconnected)?;
         Ok(AgentClient {
             client: AgentOperatorClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            authorization: None,
         })
+    }
+
+    /// Sends the agent's token along, which it wants for calls about what goes on inside containers.
+    ///
+    /// # Errors
+    /// The token is not visible ASCII.
+    pub fn token(mut self, token: &str) -> Result<Self, CallError> {
+        let value = MetadataValue::try_from(format!("Bearer {}", token.trim()));
+        let value = value.map_err(|_| CallError::Rejected("the token is not visible ASCII text".into()))?;
+        self.authorization = Some(value);
+        Ok(self)
     }
 
     /// Makes any call.
     pub async fn submit(&mut self, call: agent::Call) -> Result<agent::Response, CallError> {
-        let answer = self.client.submit(call).await;
+        let request = self.request(call);
+        let answer = self.client.submit(request).await;
         answer
             .map(tonic::Response::into_inner)
             .map_err(|status| CallError::from_status(&status))
+    }
+
+    /// Makes a call that is answered by a stream: `LAUNCH_NESTED_CONTAINER_SESSION` or `ATTACH_CONTAINER_OUTPUT`. What is not
+    /// taken from the stream is not sent; a session ends with its stream.
+    pub async fn output(&mut self, call: agent::Call) -> Result<Streaming<agent::ProcessIo>, CallError> {
+        let request = self.request(call);
+        let answer = self.client.output(request).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| CallError::from_status(&status))
+    }
+
+    /// `ATTACH_CONTAINER_INPUT`: the first call names the container, the others are its input. Returns when the stream has ended,
+    /// here or there.
+    pub async fn input(
+        &mut self,
+        calls: impl tokio_stream::Stream<Item = agent::Call> + Send + 'static,
+    ) -> Result<(), CallError> {
+        let request = self.request(calls);
+        let answer = self.client.input(request).await;
+        answer.map(drop).map_err(|status| CallError::from_status(&status))
+    }
+
+    fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
+        request
+    }
+
+    /// The agent's flags, by name.
+    pub async fn get_flags(&mut self) -> Result<agent::response::GetFlags, CallError> {
+        let response = self.get(agent::call::Type::GetFlags).await?;
+        response.get_flags.ok_or_else(|| missing("get_flags"))
     }
 
     async fn get(&mut self, kind: agent::call::Type) -> Result<agent::Response, CallError> {

@@ -29,13 +29,24 @@ struct Outcome {
     start_time: AtomicU64,
 }
 
-/// What came with the order to enter a container.
+/// What the steps need besides their paths; -1 where there is none.
 #[derive(Clone, Copy)]
-pub(crate) struct Entrance {
-    /// A pidfd of the container's main process.
+pub(crate) struct Given {
+    /// A pidfd of the main process of the container that is entered.
     pub(crate) container: Descriptor,
     /// The standard streams.
     pub(crate) streams: [Descriptor; 3],
+    /// The socket over which the supervisor gets the other side of a terminal.
+    pub(crate) console: Descriptor,
+}
+
+impl Given {
+    /// Nothing.
+    pub(crate) const NONE: Given = Given {
+        container: Descriptor(-1),
+        streams: [Descriptor(-1); 3],
+        console: Descriptor(-1),
+    };
 }
 
 /// What the child needs.
@@ -43,7 +54,7 @@ pub(crate) struct Task<'a> {
     plan: &'a Plan<'static>,
     /// Where the record of the start goes; none for a process that enters a container, of which there is no record.
     state_dir: Option<Descriptor>,
-    entrance: Option<Entrance>,
+    given: Given,
     shim: Process,
     argv: *const *const libc::c_char,
     environment: *const *const libc::c_char,
@@ -56,7 +67,7 @@ impl<'a> Task<'a> {
     pub(crate) fn new(
         plan: &'a Plan<'static>,
         state_dir: Option<Descriptor>,
-        entrance: Option<Entrance>,
+        given: Given,
         shim: Process,
     ) -> Result<Self, Errno> {
         let (arguments, variables) = (plan.argv.count as usize, plan.environment.count as usize);
@@ -77,7 +88,7 @@ impl<'a> Task<'a> {
         Ok(Task {
             plan,
             state_dir,
-            entrance,
+            given,
             shim,
             argv: argv.as_ptr(),
             environment: environment.as_ptr(),
@@ -217,17 +228,14 @@ fn apply(task: &Task<'_>, step: &Step<'_>, held: &mut Held) -> Result<(), Errno>
         Step::Credentials { uid, gid, groups } => become_user(uid, gid, groups),
         Step::WorkingDirectory(path) => system::change_directory(path),
         Step::Stdio { descriptor, path } => redirect(descriptor, path),
-        Step::Enter(namespaces) => {
-            let entrance = task.entrance.ok_or(libc::EBADF)?;
-            system::join(entrance.container, namespaces as libc::c_int)
-        }
+        Step::Enter(namespaces) => system::join(task.given.container, namespaces as libc::c_int),
         Step::Stream(descriptor) => {
-            let entrance = task.entrance.ok_or(libc::EBADF)?;
-            let stream = entrance.streams.get(descriptor as usize).ok_or(libc::EBADF)?;
+            let stream = task.given.streams.get(descriptor as usize).ok_or(libc::EBADF)?;
             // SAFETY: a plain system call with numbers.
             unsafe { libc::umask(0o022) };
             system::duplicate(*stream, Descriptor(descriptor as libc::c_int))
         }
+        Step::Console { rows, columns } => make_terminal(task.given.console, rows, columns),
         // SAFETY: a plain system call with numbers.
         Step::Terminal => check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }).map(drop),
         Step::ResourceLimit { resource, soft, hard } => {
@@ -311,6 +319,15 @@ fn redirect(descriptor: u32, path: &CStr) -> Result<(), Errno> {
     } else {
         libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND
     };
+    let file = open_stream(path, flags)?;
+    system::duplicate(file, Descriptor(descriptor as libc::c_int))?;
+    // SAFETY: a plain system call with numbers.
+    unsafe { libc::umask(0o022) };
+    system::close(file);
+    Ok(())
+}
+
+fn open_stream(path: &CStr, flags: libc::c_int) -> Result<Descriptor, Errno> {
     let file = system::open(
         path,
         flags | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY,
@@ -320,11 +337,36 @@ fn redirect(descriptor: u32, path: &CStr) -> Result<(), Errno> {
     unsafe {
         let flags = check(libc::fcntl(file.0, libc::F_GETFL))?;
         check(libc::fcntl(file.0, libc::F_SETFL, flags & !libc::O_NONBLOCK))?;
-        check(libc::dup2(file.0, descriptor as libc::c_int))?;
-        libc::umask(0o022);
     }
-    system::close(file);
-    Ok(())
+    Ok(file)
+}
+
+/// By the user, whose terminal it then is. What it shows goes to the file `stdout`, through the supervisor.
+fn make_terminal(console: Descriptor, rows: u16, columns: u16) -> Result<(), Errno> {
+    let kept = system::open(c"/dev/ptmx", libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK, 0)?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the numbers and the size outlive the calls that read them.
+    let terminal = unsafe {
+        check(libc::ioctl(kept.0, libc::TIOCSPTLCK, &0 as *const libc::c_int))?;
+        check(libc::ioctl(kept.0, libc::TIOCSWINSZ, &size))?;
+        Descriptor(check(libc::ioctl(kept.0, libc::TIOCGPTPEER, flags))?)
+    };
+    let log = open_stream(c"stdout", libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND)?;
+    system::send(console, [kept, log])?;
+    for stream in 0..3 {
+        system::duplicate(terminal, Descriptor(stream))?;
+    }
+    // SAFETY: plain system calls with numbers.
+    unsafe {
+        libc::umask(0o022);
+        check(libc::ioctl(0, libc::TIOCSCTTY, 0)).map(drop)
+    }
 }
 
 /// Looks a name without a slash up in `PATH`, as shells do.

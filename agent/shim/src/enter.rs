@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use proffer_shim::plan::Plan;
 use proffer_shim::record::{Process, Report, Stage, Text, number};
 
-use crate::child::{self, Entrance, Task};
+use crate::child::{self, Given, Task};
 use crate::starter::{failure, read_plan};
 use crate::supervise::{self, supervise};
 use crate::system::{self, Descriptor, Errno};
@@ -27,7 +27,7 @@ pub(crate) fn fork(container: Descriptor, own_pids: Descriptor) -> Result<i64, E
 }
 
 /// Returns never.
-pub(crate) fn run(plan: Descriptor, says: Descriptor, entrance: Entrance) -> ! {
+pub(crate) fn run(plan: Descriptor, says: Descriptor, given: Given) -> ! {
     let shim = system::myself().unwrap_or_default();
     let failed = |says: Descriptor, stage: Stage, errno: Errno| -> ! {
         let _ = system::write(says, &failure(shim, stage, errno).to_bytes());
@@ -40,7 +40,7 @@ pub(crate) fn run(plan: Descriptor, says: Descriptor, entrance: Entrance) -> ! {
     system::close(says);
     let watch = supervise::prepare(&plan).and_then(|mut watch| {
         watch.agent = Some(crate::REPORT);
-        Task::new(&plan, None, Some(entrance), shim).map(|task| (watch, task))
+        Task::new(&plan, None, given, shim).map(|task| (watch, task))
     });
     let (watch, task) = match watch {
         Ok(ready) => ready,
@@ -51,14 +51,14 @@ pub(crate) fn run(plan: Descriptor, says: Descriptor, entrance: Entrance) -> ! {
         Err((stage, errno)) => failed(crate::REPORT, stage, errno),
     };
     // Their other ends are to see the end of what the program wrote.
-    entrance.streams.iter().for_each(|stream| system::close(*stream));
+    given.streams.iter().for_each(|stream| system::close(*stream));
     crate::report(Report {
         errno: 0,
         stage: Stage::Exec,
         shim,
         task: task.process(),
     });
-    let (status, _) = supervise(&plan, &watch, main, &kill_all);
+    let (status, _) = supervise(&plan, &watch, main, None, &kill_all);
     let text = exit_record(status);
     let _ = system::write(crate::REPORT, text.as_bytes());
     system::exit(0)

@@ -20,6 +20,7 @@
 
 mod child;
 mod confine;
+mod console;
 mod enter;
 mod starter;
 mod supervise;

@@ -22,6 +22,15 @@ pub const ORDER_HOST_PIDS: u8 = 0;
 /// The byte of an order to enter a container that runs: a plan, the pipe for what is said, a pidfd of the container's main process,
 /// and the three standard streams.
 pub const ORDER_ENTER: u8 = 2;
+/// Standard input is a file.
+pub const INPUT_NONE: u32 = 0;
+/// Standard input is a pipe whose other end the supervisor holds as [`CONSOLE`], until it gets `SIGUSR1`.
+pub const INPUT_PIPE: u32 = 1;
+/// The standard streams are a terminal whose other side the supervisor holds as [`CONSOLE`], and writes what comes to the file of
+/// standard output.
+pub const INPUT_TERMINAL: u32 = 2;
+/// The number of the supervisor's descriptor that an agent takes to attach.
+pub const CONSOLE: i32 = 100;
 /// The launcher's argument, followed by a hexadecimal number: no plan leaves a container other capabilities than these.
 pub const CAPABILITIES_ARGUMENT: &str = "--capabilities=";
 /// The longest plan; `execve` itself takes about 2 MiB of arguments.
@@ -36,6 +45,8 @@ pub struct Settings<'a> {
     pub pid_namespace: bool,
     /// Further `CLONE_NEW*` flags for the task alone.
     pub clone_flags: u64,
+    /// What the supervisor holds open for those who attach: one of `INPUT_*`.
+    pub input: u32,
     /// The boot that the records belong to.
     pub boot_id: &'a [u8],
     /// The directory of the records; absolute.
@@ -154,6 +165,13 @@ pub enum Step<'a> {
     Stream(u32),
     /// Makes standard input the controlling terminal.
     Terminal,
+    /// Makes the standard streams a new terminal of this size, and gives the supervisor its other side and the file `stdout`.
+    Console {
+        /// Lines.
+        rows: u16,
+        /// Characters a line.
+        columns: u16,
+    },
     /// Sets a resource limit.
     ResourceLimit {
         /// `RLIMIT_*`.
@@ -217,6 +235,7 @@ impl fmt::Display for Step<'_> {
             Step::Stdio { path, .. } => write!(formatter, "open {}", text(path)),
             Step::Enter(_) => formatter.write_str("enter the container"),
             Step::Stream(descriptor) => write!(formatter, "connect stream {descriptor}"),
+            Step::Console { .. } => formatter.write_str("make a terminal"),
             Step::Terminal => formatter.write_str("take the terminal"),
             Step::ResourceLimit { resource, .. } => write!(formatter, "set resource limit {resource}"),
             Step::WriteFile { path, text: value } => write!(formatter, "write {} to {}", text(value), text(path)),
@@ -292,6 +311,10 @@ impl Steps {
                 put_u32(bytes, &[descriptor]);
             }
             Step::Terminal => bytes.push(32),
+            Step::Console { rows, columns } => {
+                bytes.push(33);
+                put_u32(bytes, &[u32::from(rows) << 16 | u32::from(columns)]);
+            }
             Step::ResourceLimit { resource, soft, hard } => {
                 bytes.push(14);
                 put_u32(bytes, &[resource]);
@@ -329,7 +352,7 @@ pub fn encode(
 ) -> Result<Vec<u8>, InteriorNul> {
     let mut bytes = Vec::with_capacity(1024 + steps.bytes.len());
     bytes.extend(FORMAT.to_le_bytes());
-    put_u32(&mut bytes, &[u32::from(settings.pid_namespace)]);
+    put_u32(&mut bytes, &[u32::from(settings.pid_namespace), settings.input]);
     bytes.extend(settings.clone_flags.to_le_bytes());
     for text in settings.texts() {
         put_text(&mut bytes, text)?;
@@ -423,6 +446,8 @@ fn put_text(bytes: &mut Vec<u8>, text: &[u8]) -> Result<(), InteriorNul> {
 pub struct Plan<'a> {
     /// Whether the launcher becomes the first process of a pid namespace.
     pub pid_namespace: bool,
+    /// [`Settings::input`].
+    pub input: u32,
     /// Further `CLONE_NEW*` flags for the task.
     pub clone_flags: u64,
     /// The other settings, in the order of [`Settings`].
@@ -478,6 +503,7 @@ impl<'a> Plan<'a> {
             return None;
         }
         let pid_namespace = reader.u32()? != 0;
+        let input = reader.u32()?;
         let clone_flags = reader.u64()?;
         let mut texts = [c""; 11];
         for text in &mut texts {
@@ -488,6 +514,7 @@ impl<'a> Plan<'a> {
         let steps_count = reader.u32()?;
         let plan = Plan {
             pid_namespace,
+            input,
             clone_flags,
             texts,
             argv,
@@ -640,6 +667,13 @@ impl<'a> Reader<'a> {
                 let length = self.u32()? as usize;
                 Step::FilterCalls(self.take(length)?)
             }
+            33 => {
+                let size = self.u32()?;
+                Step::Console {
+                    rows: (size >> 16) as u16,
+                    columns: size as u16,
+                }
+            }
             _ => return None,
         })
     }
@@ -692,6 +726,7 @@ mod tests {
         Step::Enter(1 << 33),
         Step::Stream(2),
         Step::Terminal,
+        Step::Console { rows: 24, columns: 80 },
         Step::ResourceLimit {
             resource: 7,
             soft: 8,

@@ -8,7 +8,7 @@
 use proffer_shim::plan::{ORDER_ENTER, ORDER_OWN_PIDS, PLAN_BYTES_MAX, Plan};
 use proffer_shim::record::{Process, Report, Stage};
 
-use crate::child::Entrance;
+use crate::child::Given;
 use crate::system::{self, Descriptor, Errno};
 use crate::{REPORT, enter, supervise};
 
@@ -32,12 +32,13 @@ pub(crate) fn run(capabilities: Option<u64>) -> ! {
     while let Ok(Some(files)) = system::receive(INPUT, &mut kind) {
         match (kind[0], files.as_slice()) {
             (ORDER_ENTER, &[plan, says, container, input, output, errors]) => {
-                let entrance = Entrance {
+                let given = Given {
                     container,
                     streams: [input, output, errors],
+                    ..Given::NONE
                 };
                 match own_pids.and_then(|own_pids| enter::fork(container, own_pids)) {
-                    Ok(0) => enter::run(plan, says, entrance),
+                    Ok(0) => enter::run(plan, says, given),
                     forked => refuse(says, forked),
                 }
             }

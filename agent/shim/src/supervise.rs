@@ -6,6 +6,7 @@ use proffer_shim::plan::Plan;
 use proffer_shim::record::{Process, Report, Stage, Text, keyed, number};
 
 use crate::child::{self, Task};
+use crate::console::{Console, Prepared, end_input};
 use crate::system::{self, Descriptor, Errno, check};
 
 /// What the supervisor waits on.
@@ -24,8 +25,11 @@ pub(crate) fn run(plan: &Plan<'static>, state_dir: Descriptor, shim: Process) ->
         shim,
         task: Process::default(),
     };
-    let watch = prepare(plan).and_then(|watch| Task::new(plan, Some(state_dir), None, shim).map(|task| (watch, task)));
-    let (watch, task) = match watch {
+    let ready = prepare(plan).and_then(|watch| {
+        let input = Prepared::new(plan)?;
+        Task::new(plan, Some(state_dir), input.given(), shim).map(|task| (watch, task, input))
+    });
+    let (watch, task, input) = match ready {
         Ok(ready) => ready,
         Err(errno) => fail(state_dir, report, errno),
     };
@@ -36,11 +40,15 @@ pub(crate) fn run(plan: &Plan<'static>, state_dir: Descriptor, shim: Process) ->
             fail(state_dir, report, errno)
         }
     };
+    let console = input.keep();
     report.stage = Stage::Exec;
     report.task = task.process();
     crate::report(report);
     let _mounts = keep_mounts(report.task);
-    let (status, oom_seen) = supervise(plan, &watch, main, &kill_all);
+    let (status, oom_seen) = supervise(plan, &watch, main, console, &kill_all);
+    if let Some(console) = console {
+        console.pump();
+    }
     let text = exit_record(plan, status, oom_seen);
     // While the agent that started this container lives it hears of the exit at once and makes it durable itself, so the disk is
     // not waited for twice. The record is for those that come after it.
@@ -85,6 +93,7 @@ pub(crate) fn prepare(plan: &Plan<'_>) -> Result<Watch, Errno> {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigaddset(&mut set, libc::SIGCHLD);
         libc::sigaddset(&mut set, libc::SIGTERM);
+        libc::sigaddset(&mut set, libc::SIGUSR1);
         check(libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?
     };
     let oom = if plan.oom_event_control().is_empty() {
@@ -112,7 +121,13 @@ fn watch_oom(plan: &Plan<'_>) -> Result<Descriptor, Errno> {
 }
 
 /// Returns when no process of the container is left: the wait status of the main one, and whether memory ran out.
-pub(crate) fn supervise(plan: &Plan<'_>, watch: &Watch, main: i32, kill_all: &dyn Fn(&Plan<'_>)) -> (i32, bool) {
+pub(crate) fn supervise(
+    plan: &Plan<'_>,
+    watch: &Watch,
+    main: i32,
+    mut console: Option<Console>,
+    kill_all: &dyn Fn(&Plan<'_>),
+) -> (i32, bool) {
     let mut status = None;
     let mut oom_seen = false;
     let mut agent = watch.agent;
@@ -127,11 +142,16 @@ pub(crate) fn supervise(plan: &Plan<'_>, watch: &Watch, main: i32, kill_all: &dy
             oom_seen = true;
             kill_all(plan);
         }
+        if console.is_some_and(|console| !console.pump()) {
+            console = None;
+        }
         let mut signal = [0; size_of::<libc::signalfd_siginfo>()];
         while system::read(watch.signals, &mut signal).is_ok() {
             // `ssi_signo` comes first.
-            if i32::from_ne_bytes([signal[0], signal[1], signal[2], signal[3]]) == libc::SIGTERM {
-                kill_all(plan);
+            match i32::from_ne_bytes([signal[0], signal[1], signal[2], signal[3]]) {
+                libc::SIGTERM => kill_all(plan),
+                libc::SIGUSR1 => end_input(plan),
+                _ => {}
             }
         }
         let children_left = reap(main, &mut status);
@@ -141,7 +161,7 @@ pub(crate) fn supervise(plan: &Plan<'_>, watch: &Watch, main: i32, kill_all: &dy
             None if !children_left => return (libc::SIGKILL, oom_seen),
             None => {}
         }
-        wait(watch, agent);
+        wait(watch, agent, console);
     }
 }
 
@@ -162,7 +182,7 @@ fn reap(main: i32, main_status: &mut Option<i32>) -> bool {
     }
 }
 
-fn wait(watch: &Watch, agent: Option<Descriptor>) {
+fn wait(watch: &Watch, agent: Option<Descriptor>, console: Option<Console>) {
     let watched = |descriptor: Option<Descriptor>, events| libc::pollfd {
         // A negative descriptor is passed over.
         fd: descriptor.map_or(-1, |descriptor| descriptor.0),
@@ -174,6 +194,7 @@ fn wait(watch: &Watch, agent: Option<Descriptor>) {
         watched(Some(watch.signals), libc::POLLIN),
         watched(watch.oom, libc::POLLIN),
         watched(agent, 0),
+        watched(console.map(|console| console.terminal), libc::POLLIN),
     ];
     // SAFETY: the pointer and the count are an array's.
     unsafe { libc::poll(all.as_mut_ptr(), all.len() as libc::nfds_t, -1) };

@@ -242,6 +242,60 @@ pub(crate) fn receive(socket: Descriptor, buffer: &mut [u8]) -> Result<Option<De
     }
 }
 
+/// Sends descriptors over a socket.
+pub(crate) fn send(socket: Descriptor, files: [Descriptor; 2]) -> Result<(), Errno> {
+    const BYTES: libc::c_uint = size_of::<[libc::c_int; 2]>() as libc::c_uint;
+    // As the kernel aligns it.
+    let mut control = [0u64; 8];
+    let mut byte = 0u8;
+    // SAFETY: all zeroes is valid for a message header. The pointers and lengths are those of the buffers, which outlive the call;
+    // the buffer has room for a control message of two numbers, which is where the header's macros say.
+    unsafe {
+        let mut part = libc::iovec {
+            iov_base: ptr::from_mut(&mut byte).cast(),
+            iov_len: 1,
+        };
+        let mut message: libc::msghdr = std::mem::zeroed();
+        (message.msg_iov, message.msg_iovlen) = (&mut part, 1);
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = libc::CMSG_SPACE(BYTES) as _;
+        let header = libc::CMSG_FIRSTHDR(&message);
+        if header.is_null() {
+            return Err(libc::EINVAL);
+        }
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(BYTES) as _;
+        libc::CMSG_DATA(header)
+            .cast::<[libc::c_int; 2]>()
+            .write_unaligned(files.map(|file| file.0));
+        check(libc::sendmsg(socket.0, &message, libc::MSG_NOSIGNAL)).map(drop)
+    }
+}
+
+/// Two sockets that are connected, or the two ends of a pipe: the first is read.
+pub(crate) fn pair(pipe: bool) -> Result<[Descriptor; 2], Errno> {
+    let mut ends = [-1; 2];
+    // SAFETY: the array has room for the two descriptors.
+    check(unsafe {
+        if pipe {
+            libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC)
+        } else {
+            let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+            libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr())
+        }
+    })?;
+    Ok(ends.map(Descriptor))
+}
+
+/// Gives a descriptor another number, closed on `execve`.
+pub(crate) fn renumber(file: Descriptor, to: Descriptor) -> Result<(), Errno> {
+    // SAFETY: a plain system call with numbers.
+    check(unsafe { libc::dup3(file.0, to.0, libc::O_CLOEXEC) })?;
+    close(file);
+    Ok(())
+}
+
 /// Joins namespaces of a process (`CLONE_NEW*`), which a pidfd holds, or the one that a file of `/proc/PID/ns` is.
 pub(crate) fn join(namespaces: Descriptor, kinds: libc::c_int) -> Result<(), Errno> {
     // SAFETY: a plain system call with numbers.

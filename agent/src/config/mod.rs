@@ -116,6 +116,10 @@ pub struct Args {
     /// Where to write the address that the agent listens on, once it does.
     #[arg(long, env = "PROFFER_AGENT_ADDRESS_FILE", value_name = "FILE")]
     pub address_file: Option<PathBuf>,
+    /// The file with the token that callers need for what goes on inside containers (`proffer exec`, `proffer attach`), made where
+    /// there is none; by default `token` in the work dir.
+    #[arg(long, env = "PROFFER_AGENT_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or directives such as `info,proffer_agent=debug`.
     #[arg(long, env = "PROFFER_AGENT_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
@@ -174,6 +178,8 @@ pub struct Config {
     pub stop_tasks_on_exit: bool,
     /// See [`Args::address_file`].
     pub address_file: Option<PathBuf>,
+    /// See [`Args::token_file`]; absolute.
+    pub token_file: PathBuf,
 }
 
 /// A flag that cannot be used.
@@ -232,6 +238,7 @@ impl Config {
         if isolation.iter().any(|name| name == "ports") {
             ports::check(&resources)?;
         }
+        let token_file = args.token_file.unwrap_or_else(|| work_dir.join("token"));
         let instance = format!("agent-{:08x}", crc32c::crc32c(work_dir.as_os_str().as_encoded_bytes()));
         let runtime_dir = args
             .runtime_dir
@@ -256,6 +263,8 @@ impl Config {
             pids_max: at_least("pids-max", args.pids_max, 1)?,
             stop_tasks_on_exit: args.stop_tasks_on_exit,
             address_file: args.address_file,
+            token_file: std::path::absolute(&token_file)
+                .map_err(|error| Error::new("token-file", error.to_string()))?,
             work_dir,
         })
     }
@@ -281,6 +290,7 @@ impl Config {
             ("gc-delay", self.gc_delay.as_secs_f64().to_string()),
             ("max-log-bytes", self.max_log_bytes.to_string()),
             ("pids-max", self.pids_max.to_string()),
+            ("token-file", self.token_file.display().to_string()),
             ("stop-tasks-on-exit", self.stop_tasks_on_exit.to_string()),
         ]
     }

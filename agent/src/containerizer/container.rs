@@ -84,6 +84,11 @@ impl Container {
         self.processes.as_ref().map_or(0, |processes| processes.task_pid)
     }
 
+    /// The supervisor, while it may live.
+    pub(super) fn supervisor(&self) -> Option<&OwnedFd> {
+        self.processes.as_ref().map(|processes| &processes.shim)
+    }
+
     /// The main process by a pidfd, whatever became of its number.
     pub(super) fn task(&self) -> Option<BorrowedFd<'_>> {
         self.processes.as_ref()?.task.as_ref().map(AsFd::as_fd)

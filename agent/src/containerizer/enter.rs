@@ -18,7 +18,7 @@ use rustix::pty::OpenptFlags;
 use tokio::sync::watch;
 
 use super::container::{self, Container};
-use super::spec::{ContainerId, ContainerSpec, Exit};
+use super::spec::{ContainerId, ContainerSpec, Exit, WindowSize};
 use super::{Inner, LaunchError, launch};
 use crate::isolators::LaunchPlan;
 
@@ -26,15 +26,6 @@ use crate::isolators::LaunchPlan;
 const NAMESPACES: u64 = 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x4000_0000;
 /// The device number of `/dev/ptmx`.
 const PTMX: (u32, u32) = (5, 2);
-
-/// How big a terminal is, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowSize {
-    /// Lines.
-    pub rows: u16,
-    /// Characters a line.
-    pub columns: u16,
-}
 
 /// What the program's standard streams are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -364,7 +355,7 @@ fn open_terminal(target: &Container, uid: u32) -> io::Result<(OwnedFd, OwnedFd)>
     Ok((terminal, program))
 }
 
-fn resize(terminal: &OwnedFd, size: WindowSize) -> io::Result<()> {
+pub(super) fn resize(terminal: &OwnedFd, size: WindowSize) -> io::Result<()> {
     let size = rustix::termios::Winsize {
         ws_row: size.rows,
         ws_col: size.columns,

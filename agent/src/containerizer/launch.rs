@@ -10,7 +10,7 @@ use proffer_shim::record::{Report, Stage};
 use rustix::fs::MemfdFlags;
 
 use super::container::Container;
-use super::spec::{ContainerSpec, Launched};
+use super::spec::{ContainerInput, ContainerSpec, Launched, WindowSize};
 use super::{Inner, LaunchError};
 use crate::cgroups::Version;
 use crate::isolators::{self, LaunchPlan};
@@ -143,18 +143,7 @@ fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::
         spec.sandbox.as_os_str().as_encoded_bytes(),
     )?));
     steps.append(&launch_plan.privileges);
-    steps.push(&Step::Stdio {
-        descriptor: 0,
-        path: c"/dev/null",
-    });
-    steps.push(&Step::Stdio {
-        descriptor: 1,
-        path: c"stdout",
-    });
-    steps.push(&Step::Stdio {
-        descriptor: 2,
-        path: c"stderr",
-    });
+    push_streams(spec.input, &mut steps);
     steps.append(&launch_plan.confinement);
 
     let state_dir = inner.records.directory(&spec.id);
@@ -171,6 +160,11 @@ fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::
     let watched = &launch_plan.watched;
     let settings = Settings {
         pid_namespace: launch_plan.pid_namespace,
+        input: match spec.input {
+            ContainerInput::Empty => plan::INPUT_NONE,
+            ContainerInput::Pipe => plan::INPUT_PIPE,
+            ContainerInput::Terminal(_) => plan::INPUT_TERMINAL,
+        },
         clone_flags: launch_plan.clone_flags,
         boot_id: inner.boot_id.as_bytes(),
         state_dir: state_dir.as_os_str().as_encoded_bytes(),
@@ -185,6 +179,21 @@ fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::
         cpu_stat: cpu_stat.as_bytes(),
     };
     encode_plan(&settings, spec, &steps)
+}
+
+/// The standard streams: files, but for what operators can attach to.
+fn push_streams(input: ContainerInput, steps: &mut Steps) {
+    let file = |descriptor, path| Step::Stdio { descriptor, path };
+    match input {
+        ContainerInput::Empty => steps.push(&file(0, c"/dev/null")),
+        ContainerInput::Pipe => steps.push(&Step::Stream(0)),
+        ContainerInput::Terminal(WindowSize { rows, columns }) => {
+            steps.push(&Step::Console { rows, columns });
+            return;
+        }
+    }
+    steps.push(&file(1, c"stdout"));
+    steps.push(&file(2, c"stderr"));
 }
 
 /// The steps to join the version 1 cgroups; in the unified tree's a process is created.

@@ -4,6 +4,7 @@
 //! (`update`, `signal`, `usage`)* -> `wait` returns, by itself or after `destroy` -> the caller checkpoints the exit ->
 //! `forget`. After a restart of the agent, `recover` is called once, before anything else.
 
+mod console;
 mod container;
 mod enter;
 mod launch;
@@ -26,11 +27,12 @@ use self::starter::Starter;
 use crate::cgroups::{self, Cgroups};
 use crate::isolators::{self, Isolator};
 
-pub use enter::{EnteredProgram, Streams, WindowSize};
+pub use console::Console;
+pub use enter::{EnteredProgram, Streams};
 pub(crate) use spec::CAPABILITY_ENUM_BASE;
 pub use spec::{
-    Confinement, ContainerId, ContainerSpec, EnforcementNote, Exit, Launched, Limit, Oom, Policy, Recovered,
-    ResourceLimit, Resources, Usage, User,
+    Confinement, ContainerId, ContainerInput, ContainerSpec, EnforcementNote, Exit, Launched, Limit, Oom, Policy,
+    Recovered, ResourceLimit, Resources, Usage, User, WindowSize,
 };
 
 /// How containers are made on this host.
@@ -223,6 +225,16 @@ impl Containerizer {
         let (program, end) = entered.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
         tokio::spawn(end.follow(Arc::downgrade(&self.inner)));
         Ok(program)
+    }
+
+    /// The standard input of a container that was launched with one; none for any other.
+    pub fn console(&self, id: &ContainerId) -> Result<Option<Console>, Error> {
+        console::take(&*self.inner.container(id)?).map_err(system("take a container's standard input"))
+    }
+
+    /// Ends the standard input of a container, where it is a pipe. Whoever holds a [`Console`] drops it first.
+    pub fn end_input(&self, id: &ContainerId) -> Result<(), Error> {
+        console::end(&*self.inner.container(id)?).map_err(system("end a container's standard input"))
     }
 
     /// Waits until the container has ended with all its processes. May be called any number of times, also after the end, until

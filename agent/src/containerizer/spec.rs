@@ -80,6 +80,27 @@ pub struct Resources {
     pub ports: Vec<RangeInclusive<u16>>,
 }
 
+/// What a container's standard input is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerInput {
+    /// Empty.
+    #[default]
+    Empty,
+    /// A pipe to which agents can attach.
+    Pipe,
+    /// A terminal of this size to which agents can attach; it is the output too, which also goes to the file `stdout`.
+    Terminal(WindowSize),
+}
+
+/// How big a terminal is, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters a line.
+    pub columns: u16,
+}
+
 /// Everything that is needed to start a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
@@ -101,6 +122,8 @@ pub struct ContainerSpec {
     /// What of the usual confinement it asks to be otherwise.
     #[serde(default)]
     pub confinement: Confinement,
+    /// Its standard input.
+    pub input: ContainerInput,
 }
 
 /// What a container asks for of its privileges, and its resource limits.

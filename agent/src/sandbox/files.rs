@@ -122,7 +122,7 @@ pub(crate) fn list(layout: &Layout, path: &str) -> Result<Vec<v1::FileInfo>, Err
 }
 
 /// Opens a file of a sandbox, beneath it and without links.
-pub(super) fn beneath(sandbox: &Path, path: &str, flags: OFlags) -> rustix::io::Result<File> {
+pub(crate) fn beneath(sandbox: &Path, path: &str, flags: OFlags) -> rustix::io::Result<File> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let sandbox = rustix::fs::open(sandbox, directory, Mode::empty())?;
     let resolve =

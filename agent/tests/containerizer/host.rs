@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use proffer_agent::cgroups;
 use proffer_agent::containerizer::{
-    Config, Confinement, ContainerId, ContainerSpec, Containerizer, EnforcementNote, Error, Exit, ISOLATORS, Limit,
-    Policy, Resources, User,
+    Config, Confinement, ContainerId, ContainerInput, ContainerSpec, Containerizer, EnforcementNote, Error, Exit,
+    ISOLATORS, Limit, Policy, Resources, User,
 };
 
 use crate::payload;
@@ -137,6 +137,7 @@ impl Host {
                 ..Resources::default()
             },
             confinement: Confinement::default(),
+            input: ContainerInput::Empty,
         }
     }
 

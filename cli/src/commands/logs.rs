@@ -87,7 +87,11 @@ pub(crate) async fn run(cluster: &ClusterArgs, args: &LogsArgs) -> Result<(), Fa
     }
 }
 
-async fn agent_of(cluster: &ClusterArgs, operator: &mut OperatorClient, task: &Task) -> Result<AgentClient, Failure> {
+pub(crate) async fn agent_of(
+    cluster: &ClusterArgs,
+    operator: &mut OperatorClient,
+    task: &Task,
+) -> Result<AgentClient, Failure> {
     let agents = operator.get_agents().await.map_err(|error| cluster.failure(error))?;
     let agent = agents
         .agents

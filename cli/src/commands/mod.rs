@@ -1,14 +1,18 @@
 //! The commands that ask a running cluster, one file each.
 
 pub(crate) mod agents;
+pub(crate) mod attach;
+pub(crate) mod exec;
 pub(crate) mod frameworks;
 pub(crate) mod kill;
 pub(crate) mod logs;
 pub(crate) mod masters;
 pub(crate) mod offers;
+pub(crate) mod session;
 pub(crate) mod state;
 pub(crate) mod stream;
 pub(crate) mod tasks;
+pub(crate) mod terminal;
 
 use std::time::Duration;
 

@@ -7,6 +7,7 @@ mod agent_recovery;
 mod bad_calls;
 mod cgroup_v2;
 mod command;
+mod exec;
 mod failover;
 mod framework_failover;
 mod isolation;
