@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::checkpoint::{Checkpoint, Need, journal};
+use crate::checks;
 use crate::containerizer::{ContainerId, Exit};
 use crate::core::{Core, Effect, Ids, Input, LaunchOrder, Timestamp};
 use crate::launcher::{Launcher, Releases};
@@ -213,6 +214,7 @@ impl Driver {
                     tracing::error!(container_id = %container, %error, "cannot kill the task");
                 }
             }
+            Effect::Check(order) => checks::run(&self.launcher, order, &self.events),
             Effect::Release(container) => self.let_go(container),
             Effect::Send(session, message) => {
                 if let Some(stream) = self.stream.as_ref().filter(|stream| stream.session == session)

@@ -6,6 +6,7 @@
 mod agent;
 pub mod cgroups;
 pub mod checkpoint;
+mod checks;
 pub mod config;
 mod confinement;
 pub mod containerizer;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proffer_proto::v1;
 
-use super::record::{Agent, Boot, Cause, Ending, Fact, Launch, Record, TaskName, Update};
+use super::record::{Agent, Boot, Cause, Checked, Ending, Fact, Launch, Record, TaskName, Update};
 
 /// The state of an agent on disk.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,6 +30,8 @@ pub struct TaskImage {
     pub ending: Option<(u64, Cause)>,
     /// Whether nobody waits for its updates.
     pub muted: bool,
+    /// What its checks said last; none before it ran, and of a task without checks.
+    pub checked: Option<Checked>,
 }
 
 impl TaskImage {
@@ -61,6 +63,7 @@ impl Image {
                     updates: VecDeque::new(),
                     ending: None,
                     muted: false,
+                    checked: None,
                 };
                 self.tasks.insert(task.name(), task);
             }
@@ -92,6 +95,11 @@ impl Image {
                     task.updates.clear();
                 }
             }
+            Some(Fact::Checked(checked)) => {
+                if let Some(task) = self.tasks.get_mut(&checked.task) {
+                    task.checked = Some(checked);
+                }
+            }
             Some(Fact::Forgotten(name)) => self.forget(&name),
             None => {}
         }
@@ -117,6 +125,7 @@ impl Image {
                     cause: cause.into(),
                 }));
             }
+            facts.extend(task.checked.clone().map(Fact::Checked));
             if task.muted {
                 facts.push(Fact::Muted(name.clone()));
             }

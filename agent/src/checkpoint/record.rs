@@ -8,7 +8,7 @@ use proffer_proto::v1;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Record {
     /// The fact; unset in a record of a newer version.
-    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 20")]
     pub fact: Option<Fact>,
 }
 
@@ -43,6 +43,9 @@ pub enum Fact {
     /// The task is forgotten.
     #[prost(message, tag = "9")]
     Forgotten(TaskName),
+    /// What the checks of a running task say.
+    #[prost(message, tag = "20")]
+    Checked(Checked),
 }
 
 /// The agent's identity.
@@ -117,6 +120,23 @@ pub struct Ending {
     pub cause: i32,
 }
 
+/// What the checks of a task say.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Checked {
+    /// The task.
+    #[prost(message, required, tag = "1")]
+    pub task: TaskName,
+    /// When its program began to run, nanoseconds since the Unix epoch.
+    #[prost(uint64, required, tag = "2")]
+    pub started_at: u64,
+    /// What its health check says; unset before the first verdict.
+    #[prost(bool, optional, tag = "3")]
+    pub healthy: Option<bool>,
+    /// What its check says.
+    #[prost(message, optional, tag = "4")]
+    pub status: Option<v1::CheckStatusInfo>,
+}
+
 /// Why a task is being ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
@@ -129,6 +149,8 @@ pub enum Cause {
     FrameworkRemoved = 2,
     /// The agent was marked gone, or stops for good.
     AgentLeaves = 3,
+    /// Its health check failed too many times in a row.
+    Unhealthy = 20,
 }
 
 impl From<Fact> for Record {

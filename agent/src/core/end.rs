@@ -103,6 +103,13 @@ pub(super) fn expire(core: &mut Core, now: Timestamp, name: &TaskName, effects: 
     }
 }
 
+/// The task's health check failed once too often.
+pub(super) fn unhealthy(core: &mut Core, now: Timestamp, name: &TaskName, effects: &mut Vec<Effect>) {
+    let policy = core.tasks.get(name).and_then(|task| task.info.kill_policy);
+    let grace = grace(policy, core.settings.kill_grace);
+    end(core, now, name, Cause::Unhealthy, grace, effects);
+}
+
 fn mute(core: &mut Core, now: Timestamp, name: &TaskName, cause: Cause, effects: &mut Vec<Effect>) {
     let Some(task) = core.tasks.get_mut(name) else { return };
     task.muted = true;

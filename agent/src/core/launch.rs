@@ -5,7 +5,7 @@ use proffer_proto::v1;
 
 use super::task::Task;
 use super::updates::{self, News};
-use super::{Core, Effect, LaunchOrder, Phase, TaskName, Timestamp};
+use super::{Core, Effect, LaunchOrder, Phase, TaskName, Timestamp, checks};
 use crate::checkpoint::layout;
 use crate::checkpoint::record::{Fact, Launch};
 use crate::containerizer::ContainerId;
@@ -97,11 +97,8 @@ fn refuse(name: &TaskName, task: &v1::TaskInfo, grouped: bool) -> Option<String>
             "executor: task groups and custom executors are not supported yet; only `command` is accepted".into(),
         );
     }
-    if task.health_check.is_some() {
-        return Some("health_check: health checks are not supported yet; leave it unset".into());
-    }
-    if task.check.is_some() {
-        return Some("check: checks are not supported yet; leave it unset".into());
+    if let Some(problem) = checks::refuse(task) {
+        return Some(problem);
     }
     if task.max_completion_time.is_some_and(|time| time.nanoseconds < 0) {
         return Some("max_completion_time: must not be negative".into());
@@ -171,10 +168,6 @@ fn refuse_container(container: &v1::ContainerInfo) -> Option<String> {
     if !container.network_infos.is_empty() {
         return Some("container.network_infos: only the host's network is supported yet; leave it empty".into());
     }
-    let others = [
-        (container.hostname.is_some(), "hostname"),
-        (container.tty_info.is_some(), "tty_info"),
-    ];
-    let (_, field) = others.iter().find(|(set, _)| *set)?;
-    Some(format!("container.{field}: not supported yet; leave it unset"))
+    let named = container.hostname.is_some();
+    named.then(|| "container.hostname: not supported yet; leave it unset".into())
 }

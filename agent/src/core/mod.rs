@@ -6,11 +6,13 @@
 //! runs is only written, not flushed: no task outlives the machine.
 //!
 //! Life of a task (one file each): `launch` accepts or refuses it, `run` follows its container, `end` ends it, `updates`
-//! delivers its states, `register` tells the master, `recover` takes it over from a previous process.
+//! delivers its states, `register` tells the master, `recover` takes it over from a previous process; `checks` looks after it
+//! while it runs.
 //!
 //! `TASK_STARTING` is never sent: nothing happens between acceptance and the running program that a framework could act
 //! on, and every update that is not acknowledged yet delays the next one by a round trip.
 
+pub mod checks;
 mod end;
 mod launch;
 mod recover;
@@ -88,6 +90,8 @@ pub enum Input {
     Exited(ContainerId, Exit),
     /// What became of a container of the previous agent process.
     Found(ContainerId, Recovered),
+    /// A check of the task in this container was made.
+    Checked(ContainerId, checks::CheckKind, checks::CheckAnswer),
     /// The time that `wake` named has come.
     Tick,
     /// End all tasks and leave the cluster.
@@ -111,6 +115,8 @@ pub enum Effect {
     Terminate(ContainerId),
     /// Kill the container's processes.
     Destroy(ContainerId),
+    /// Make a check and answer by [`Input::Checked`].
+    Check(Box<checks::CheckOrder>),
     /// Remove what the containerizer keeps of a container that ended.
     Release(ContainerId),
     /// Send on the stream of this number, if it is still the current one.
@@ -163,6 +169,7 @@ pub struct Core {
     tasks: BTreeMap<TaskName, Task>,
     containers: BTreeMap<ContainerId, TaskName>,
     timers: BTreeSet<(Timestamp, TaskName)>,
+    checks: checks::Checks,
     /// Whether the machine was rebooted since the previous agent process.
     rebooted: bool,
     /// Set when the process is to stop after its tasks have ended.
@@ -188,6 +195,11 @@ impl Core {
             Input::Launched(container, result) => run::launched(self, now, &container, result, effects),
             Input::Exited(container, exit) => run::exited(self, now, &container, &exit, effects),
             Input::Found(container, found) => recover::found(self, now, &container, found, effects),
+            Input::Checked(container, kind, answer) => {
+                if let Some(name) = self.containers.get(&container).cloned() {
+                    checks::done(self, now, &name, kind, &answer, effects);
+                }
+            }
             Input::Tick => self.tick(now, effects),
             Input::Leave => end::leave(self, now, effects),
         }
@@ -195,7 +207,8 @@ impl Core {
 
     /// When the next `Tick` is due.
     pub fn wake(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().chain(self.checks.wake()).min()
     }
 
     /// The agent's id, once it has one.
@@ -273,6 +286,7 @@ impl Core {
             updates::retry(self, now, &name, effects);
             self.set_timer(&name);
         }
+        checks::tick(self, now, effects);
     }
 
     /// Sets the one timer of a task to the earliest of its deadlines.
@@ -297,6 +311,7 @@ impl Core {
                 self.timers.remove(&(at, name.clone()));
             }
             self.containers.remove(&task.container);
+            self.checks.forget(name);
             effects.push(Effect::Note(Fact::Forgotten(name.clone()).into()));
         }
         let first = TaskName {
@@ -340,6 +355,11 @@ fn cause_status(cause: Cause) -> (v1::TaskState, Option<v1::task_status::Reason>
             "its max_completion_time was reached",
         ),
         Cause::FrameworkRemoved => (TaskKilled, Some(Reason::FrameworkRemoved), "its framework was removed"),
+        Cause::Unhealthy => (
+            TaskKilled,
+            Some(Reason::TaskHealthCheckStatusUpdated),
+            "its health check failed too many times in a row",
+        ),
         Cause::AgentLeaves => (
             TaskKilled,
             Some(Reason::AgentRemovedByOperator),

@@ -11,7 +11,7 @@ use proffer_proto::v1::task_status::Reason;
 
 use super::task::{Ending, Task, is_terminal};
 use super::updates::{self, News};
-use super::{Core, Effect, Ids, Phase, Session, Settings, TaskName, Timestamp, run};
+use super::{Core, Effect, Ids, Phase, Session, Settings, TaskName, Timestamp, checks, run};
 use crate::checkpoint::image::{Image, TaskImage};
 use crate::checkpoint::record::{Boot, Fact};
 use crate::containerizer::{ContainerId, Recovered};
@@ -33,6 +33,10 @@ impl Core {
                 .into(),
             ));
         }
+        let mut checks = checks::Checks::default();
+        for (name, task) in &image.tasks {
+            checks.restore(name, &task.launch, task.checked.clone());
+        }
         let tasks: BTreeMap<TaskName, Task> = image
             .tasks
             .into_iter()
@@ -50,6 +54,7 @@ impl Core {
                 .collect(),
             tasks,
             timers: BTreeSet::new(),
+            checks,
             rebooted,
             leaving: false,
         };
@@ -92,7 +97,9 @@ pub(super) fn found(
                 }
                 None => task.phase = Phase::Running { pid },
             }
-            if task.latest == v1::TaskState::TaskStaging && ending.is_none() {
+            let unsaid = task.latest == v1::TaskState::TaskStaging && ending.is_none();
+            checks::resume(core, now, &name);
+            if unsaid {
                 updates::push(core, now, &name, News::of(v1::TaskState::TaskRunning), effects);
             }
         }

@@ -5,7 +5,7 @@ use proffer_proto::v1::task_status::Reason;
 
 use super::task::Ending;
 use super::updates::{self, News};
-use super::{Core, Effect, FailureKind, LaunchFailure, Phase, TaskName, Timestamp, cause_status, end};
+use super::{Core, Effect, FailureKind, LaunchFailure, Phase, TaskName, Timestamp, cause_status, checks, end};
 use crate::checkpoint::record::Cause;
 use crate::containerizer::{ContainerId, Exit, Oom};
 
@@ -28,6 +28,7 @@ pub(super) fn launched(
         (Ok(pid), None) => {
             task.phase = Phase::Running { pid };
             effects.push(Effect::Watch(container.clone()));
+            checks::begin(core, now, &name, effects);
             updates::push(core, now, &name, News::of(v1::TaskState::TaskRunning), effects);
         }
         (Ok(pid), Some(cause)) => {

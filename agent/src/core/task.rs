@@ -125,6 +125,7 @@ impl Task {
             discovery: self.info.discovery.clone(),
             container: self.info.container.clone(),
             user,
+            health_check: self.info.health_check.clone(),
             kill_policy: self.info.kill_policy,
             limits: self.info.limits.clone(),
             ..v1::Task::default()

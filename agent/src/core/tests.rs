@@ -52,7 +52,8 @@ fn settings() -> Settings {
     }
 }
 
-fn check(script: &str, expected: &str) {
+/// What comes of a script.
+pub(in crate::core) fn run(script: &str) -> String {
     let mut effects = Vec::new();
     let (core, _) = Core::recover(settings(), Box::new(Counter(0, 0)), Image::default(), &mut effects);
     let mut world = World {
@@ -66,6 +67,11 @@ fn check(script: &str, expected: &str) {
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         world.play(line);
     }
+    world.transcript
+}
+
+pub(in crate::core) fn check(script: &str, expected: &str) {
+    let transcript = run(script);
     let clean = |text: &str| {
         text.lines()
             .map(str::trim)
@@ -73,7 +79,7 @@ fn check(script: &str, expected: &str) {
             .collect::<Vec<_>>()
             .join("\n")
     };
-    let (expected, got) = (clean(expected), clean(&world.transcript));
+    let (expected, got) = (clean(expected), clean(&transcript));
     assert_eq!(expected, got, "\n--- transcript ---\n{got}\n");
 }
 
@@ -137,6 +143,7 @@ impl World {
                 };
                 return Input::Launched(container(), Err(failure));
             }
+            "checked" => return checked(container(), &arguments[1..]),
             "exit" => return Input::Exited(container(), exit(&arguments[1..])),
             "found" => {
                 let found = match arguments[1] {
@@ -194,6 +201,7 @@ impl World {
             Effect::Watch(container) => format!("watch {container}"),
             Effect::Terminate(container) => format!("terminate {container}"),
             Effect::Destroy(container) => format!("destroy {container}"),
+            Effect::Check(order) => format!("check {} {} {}", order.container, kind(order.kind), order.number),
             Effect::Release(container) => format!("release {container}"),
             Effect::Close(session) => format!("close {session}"),
             Effect::Stop => "stop".into(),
@@ -243,6 +251,8 @@ fn launch(arguments: &[&str]) -> link::Launch {
             "killing" => capabilities.push(KILLING),
             "aware" => capabilities.push(AWARE),
             "healthy" => task.health_check = Some(v1::HealthCheck::default()),
+            "health" => task.health_check = Some(health_check()),
+            "status" => task.check = Some(status_check()),
             "image" => {
                 let mesos = v1::container_info::MesosInfo {
                     image: Some(v1::Image::default()),
@@ -273,6 +283,72 @@ fn launch(arguments: &[&str]) -> link::Launch {
         tasks: vec![task],
         ..Default::default()
     }
+}
+
+/// After 1 s, every 0.5 s; a grace period of 3 s; two failures.
+fn health_check() -> v1::HealthCheck {
+    v1::HealthCheck {
+        r#type: Some(v1::health_check::Type::Tcp.into()),
+        tcp: Some(v1::health_check::TcpCheckInfo {
+            port: 80,
+            ..Default::default()
+        }),
+        delay_seconds: Some(1.0),
+        interval_seconds: Some(0.5),
+        grace_period_seconds: Some(3.0),
+        consecutive_failures: Some(2),
+        ..Default::default()
+    }
+}
+
+/// At once, and every second.
+fn status_check() -> v1::CheckInfo {
+    v1::CheckInfo {
+        r#type: Some(v1::check_info::Type::Http.into()),
+        http: Some(v1::check_info::Http { port: 80, path: None }),
+        delay_seconds: Some(0.0),
+        interval_seconds: Some(1.0),
+        ..Default::default()
+    }
+}
+
+fn checked(container: ContainerId, arguments: &[&str]) -> Input {
+    use checks::{CheckAnswer, CheckKind, Seen};
+    let kind = match arguments[0] {
+        "health" => CheckKind::Health,
+        _ => CheckKind::Status,
+    };
+    let (seen, message) = match arguments[2] {
+        "connected" => (Seen::Connected(true), ""),
+        "refused" => (Seen::Connected(false), "refused"),
+        "late" => (Seen::Nothing, "late"),
+        code => (Seen::HttpStatus(code.parse().unwrap()), ""),
+    };
+    let answer = CheckAnswer {
+        number: arguments[1].parse().unwrap(),
+        seen,
+        message: message.into(),
+    };
+    Input::Checked(container, kind, answer)
+}
+
+fn kind(kind: checks::CheckKind) -> &'static str {
+    match kind {
+        checks::CheckKind::Health => "health",
+        checks::CheckKind::Status => "status",
+    }
+}
+
+/// What checks say.
+fn show_verdict(healthy: Option<bool>, status: Option<&v1::CheckStatusInfo>) -> String {
+    let healthy = match healthy {
+        Some(true) => " healthy",
+        Some(false) => " unhealthy",
+        None => "",
+    };
+    let code = status.map(|status| status.http.as_ref().and_then(|http| http.status_code));
+    let code = code.map(|code| code.map_or(" http -".into(), |code| format!(" http {code}")));
+    format!("{healthy}{}", code.unwrap_or_default())
 }
 
 fn exit(arguments: &[&str]) -> Exit {
@@ -322,7 +398,7 @@ fn show_status(status: &v1::TaskStatus) -> String {
     if let Some(message) = &status.message {
         let _ = write!(shown, " ({message})");
     }
-    shown
+    shown + &show_verdict(status.healthy, status.check_status.as_ref())
 }
 
 fn show_record(record: &Record) -> String {
@@ -335,6 +411,11 @@ fn show_record(record: &Record) -> String {
         Fact::Acknowledged(name) => format!("acknowledged {}", name.task),
         Fact::Ending(ending) => format!("ending {} {}ms", ending.task.task, ending.force_at / 1_000_000),
         Fact::Muted(name) => format!("muted {}", name.task),
+        Fact::Checked(checked) => format!(
+            "checked {}{}",
+            checked.task.task,
+            show_verdict(checked.healthy, checked.status.as_ref())
+        ),
         Fact::Forgotten(name) => format!("forgotten {}", name.task),
     }
 }
@@ -575,7 +656,7 @@ fn failures_say_what_failed() {
          > 6 launch h healthy
            checkpoint launch h
            checkpoint update error
-           send u4 h error task_invalid (health_check: health checks are not supported yet; leave it unset)
+           send u4 h error task_invalid (health_check.type: must be COMMAND, HTTP, TCP or GRPC)
          > 7 launch i image
            checkpoint launch i
            checkpoint update error
@@ -1025,5 +1106,80 @@ fn a_reboot_is_named_as_the_cause() {
            send register a1 t:lost
          > 5 registered
            send u101 t lost agent_restarted (the agent's machine was rebooted: its container is not there any more)",
+    );
+}
+
+#[test]
+fn a_later_kill_can_shorten_the_grace_period() {
+    check(
+        "0 attach
+         0 registered
+         0 launch t
+         1 started c1 42
+         2 kill t 60000
+         3 kill t 500
+         503 tick
+         504 kill t 0
+         510 exit c1 signal 9",
+        "> 0 attach
+           send register -
+         > 0 registered
+           checkpoint agent a1
+         > 0 launch t
+           checkpoint framework f
+           checkpoint launch t
+           start c1
+         > 1 started c1 42
+           watch c1
+           write update running
+           send u1 t running
+         > 2 kill t 60000
+           checkpoint ending t 60002ms
+           terminate c1
+         > 3 kill t 500
+           checkpoint ending t 503ms
+         > 503 tick
+           destroy c1
+         > 504 kill t 0
+         > 510 exit c1 signal 9
+           checkpoint update killed
+           send u1 t running latest killed
+           release c1",
+    );
+}
+
+#[test]
+fn the_completion_time_goes_on_while_no_agent_lives() {
+    check(
+        "0 attach
+         0 registered
+         0 launch t 1000
+         10 started c1 42
+         20 restart
+         5000 found c1 running
+         5001 tick
+         5002 exit c1 signal 15",
+        "> 0 attach
+           send register -
+         > 0 registered
+           checkpoint agent a1
+         > 0 launch t 1000
+           checkpoint framework f
+           checkpoint launch t
+           start c1
+         > 10 started c1 42
+           watch c1
+           write update running
+           send u1 t running
+         > 20 restart
+           recover [\"c1\"]
+         > 5000 found c1 running
+           watch c1
+         > 5001 tick
+           checkpoint ending t 10001ms
+           terminate c1
+         > 5002 exit c1 signal 15
+           checkpoint update failed
+           release c1",
     );
 }

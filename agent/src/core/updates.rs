@@ -60,7 +60,8 @@ pub(super) fn push(core: &mut Core, now: Timestamp, name: &TaskName, news: News,
         framework_id = name.framework, task_id = name.task, container_id = %task.container,
         state = state.as_str_name(), message = news.message.as_deref(), "task changed"
     );
-    let status = status(task, name, news, now, core.ids.update(), &core.settings.agent.hostname);
+    let mut status = status(task, name, news, now, core.ids.update(), &core.settings.agent.hostname);
+    core.checks.describe(name, &mut status);
     let update = Update {
         framework: name.framework.clone(),
         status: status.clone(),

@@ -3,6 +3,7 @@
 //! A call that is malformed is rejected whole and changes nothing. In a call that is well-formed every task stands for
 //! itself: one that is invalid gets TASK_ERROR, and the others are launched. A task group is launched whole or not at all.
 
+mod checks;
 mod executor;
 mod launcher;
 pub(crate) mod validate;

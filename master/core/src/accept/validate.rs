@@ -6,6 +6,8 @@ use proffer_proto::resources::{Resources, Scalar};
 use proffer_proto::v1::{self, value};
 use proffer_proto::{Rejection, ids};
 
+use super::checks;
+
 /// What the task is to be launched on.
 pub(super) struct Target<'a> {
     pub(super) agent: &'a v1::AgentId,
@@ -30,21 +32,10 @@ pub(super) fn task(info: &v1::TaskInfo, target: &Target<'_>) -> Result<Resources
     }
     durations(info)?;
     if let Some(check) = &info.health_check {
-        let seconds = [
-            ("delay_seconds", check.delay_seconds),
-            ("interval_seconds", check.interval_seconds),
-            ("timeout_seconds", check.timeout_seconds),
-            ("grace_period_seconds", check.grace_period_seconds),
-        ];
-        seconds_of(seconds).map_err(|rejection| rejection.within("health_check"))?;
+        checks::health_check(check).map_err(|rejection| rejection.within("health_check"))?;
     }
     if let Some(check) = &info.check {
-        let seconds = [
-            ("delay_seconds", check.delay_seconds),
-            ("interval_seconds", check.interval_seconds),
-            ("timeout_seconds", check.timeout_seconds),
-        ];
-        seconds_of(seconds).map_err(|rejection| rejection.within("check"))?;
+        checks::check(check).map_err(|rejection| rejection.within("check"))?;
     }
     let resources = resources_of(info, target)?;
     limits(&info.limits, &resources)?;
@@ -139,17 +130,6 @@ pub(crate) fn duration(duration: Option<&v1::DurationInfo>, field: &str) -> Resu
         }
         _ => Ok(()),
     }
-}
-
-fn seconds_of<const N: usize>(fields: [(&str, Option<f64>); N]) -> Result<(), Rejection> {
-    for (field, value) in fields {
-        if let Some(value) = value
-            && !(value >= 0.0 && value.is_finite())
-        {
-            return Err(Rejection::new(field, format!("is {value}"), "seconds, 0 or more"));
-        }
-    }
-    Ok(())
 }
 
 /// Resources that are allocated to no other role, without allocation role.

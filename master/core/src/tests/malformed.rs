@@ -338,6 +338,54 @@ fn tasks_that_are_wrong_name_their_field() {
 }
 
 #[test]
+fn checks_that_are_wrong_name_their_field() {
+    use v1::health_check::{GrpcCheckInfo, HttpCheckInfo, Type};
+    let health = |kind: Type, change: fn(&mut v1::HealthCheck)| {
+        turned_away(|info| {
+            let mut check = v1::HealthCheck {
+                r#type: Some(kind.into()),
+                http: Some(HttpCheckInfo {
+                    port: 80,
+                    ..HttpCheckInfo::default()
+                }),
+                ..v1::HealthCheck::default()
+            };
+            change(&mut check);
+            info.health_check = Some(check);
+        })
+    };
+    assert_eq!(health(Type::Unknown, |_| ()), "health_check.type");
+    assert_eq!(health(Type::Tcp, |_| ()), "health_check.tcp");
+    assert_eq!(health(Type::Command, |_| ()), "health_check.command");
+    let command = |check: &mut v1::HealthCheck| check.command = Some(v1::CommandInfo::default());
+    assert_eq!(health(Type::Command, command), "health_check.command.value");
+    let port = |check: &mut v1::HealthCheck| check.http.as_mut().expect("set").port = 65_536;
+    assert_eq!(health(Type::Http, port), "health_check.http.port");
+    let path = |check: &mut v1::HealthCheck| check.http.as_mut().expect("set").path = Some("a".into());
+    assert_eq!(health(Type::Http, path), "health_check.http.path");
+    let status = |check: &mut v1::HealthCheck| check.http.as_mut().expect("set").statuses = vec![200, 1000];
+    assert_eq!(health(Type::Http, status), "health_check.http.statuses[1]");
+    let grpc = |check: &mut v1::HealthCheck| check.grpc = Some(GrpcCheckInfo::default());
+    assert_eq!(health(Type::Grpc, grpc), "health_check.grpc.port");
+    let grace = |check: &mut v1::HealthCheck| check.grace_period_seconds = Some(f64::INFINITY);
+    assert_eq!(health(Type::Http, grace), "health_check.grace_period_seconds");
+    let check = turned_away(|info| {
+        info.check = Some(v1::CheckInfo {
+            r#type: Some(v1::check_info::Type::Command.into()),
+            command: Some(v1::check_info::Command {
+                command: v1::CommandInfo {
+                    value: Some("true".into()),
+                    user: Some("root".into()),
+                    ..v1::CommandInfo::default()
+                },
+            }),
+            ..v1::CheckInfo::default()
+        });
+    });
+    assert_eq!(check, "check.command.command.user");
+}
+
+#[test]
 fn resources_that_are_wrong_name_their_field() {
     assert_eq!(turned_away(|info| info.resources.clear()), "resources");
     for value in [f64::NAN, f64::INFINITY, -1.0, 1e300] {
