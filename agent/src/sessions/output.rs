@@ -35,8 +35,10 @@ pub(super) async fn pump(
         tokio::join!(out, err);
         session.wait().await;
     };
+    // It goes, and with it the streams, only when the program has ended.
+    tokio::pin!(passed);
     tokio::select! {
-        () = passed => {}
+        () = &mut passed => {}
         () = gone => {
             let _ = session.signal(SIGKILL);
         }
@@ -49,7 +51,8 @@ async fn pass(channel: Option<Channel>, kind: data::Type, outbound: &mpsc::Sende
     let mut buffer = vec![0; CHUNK_BYTES];
     while let Ok(length @ 1..) = channel.read(&mut buffer).await {
         if outbound.send(wire::data(kind, &buffer[..length])).await.is_err() {
-            return;
+            // The stream stays open until the program was killed: it is not to end by a broken pipe.
+            return std::future::pending().await;
         }
     }
 }

@@ -6,7 +6,7 @@ use proffer_tests::cluster::built;
 use proffer_tests::vm::{self, Machine};
 
 /// What is run there: what touches the kernel; emulation makes the rest only slow.
-const SCENARIOS: &str = "isolation:: kill::a_ agent_recovery:: launch::a_task_runs";
+const SCENARIOS: &str = "isolation:: kill::a_ agent_recovery:: launch::a_task_runs exec::a_program_runs";
 
 #[test]
 fn containers_are_isolated_on_pure_cgroup_v2() -> anyhow::Result<()> {
