@@ -7,17 +7,19 @@ use http::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Result, connect};
+use super::{Result, connect, tls};
 use crate::core::checks::Seen;
 
 pub(super) async fn ask(tls: bool, address: (IpAddr, u16), path: &str) -> Result {
     let stream = connect(address).await?;
     let authority = SocketAddr::from(address);
     let scheme = if tls { "https" } else { "http" };
-    let status = if tls {
-        return Err("HTTPS is not supported yet".into());
-    } else {
-        get(stream, authority, path).await
+    let status = match tls {
+        true => match tls::over(stream, address.0).await {
+            Ok(stream) => get(stream, authority, path).await,
+            Err(error) => Err(format!("TLS: {error}")),
+        },
+        false => get(stream, authority, path).await,
     };
     let status = status.map_err(|problem| format!("GET {scheme}://{authority}{path}: {problem}"))?;
     Ok((

@@ -5,6 +5,7 @@ mod grpc;
 mod http;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

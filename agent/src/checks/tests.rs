@@ -56,6 +56,59 @@ async fn a_web_server_is_asked_for_its_status() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_nobody_knows_is_good_enough() {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let directory = tempfile::tempdir().unwrap();
+    let (key, certificate) = (directory.path().join("key"), directory.path().join("certificate"));
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-nodes", "-days", "2", "-newkey", "ec"])
+        .args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=elsewhere"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .stderr(std::process::Stdio::null())
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no openssl here to make a certificate");
+        return;
+    }
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_file(&certificate).unwrap()],
+            PrivateKeyDer::from_pem_file(&key).unwrap(),
+        )
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = TcpListener::bind((HOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let answer = hyper::service::service_fn(|_| async {
+                Ok::<_, Infallible>(axum::http::Response::new(axum::body::Body::empty()))
+            });
+            let stream = hyper_util::rt::TokioIo::new(stream);
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(stream, answer)
+                .await;
+        }
+    });
+    let (seen, message) = http::ask(true, (HOST, port), "/x").await.unwrap();
+    assert_eq!(seen, Seen::HttpStatus(200), "{message}");
+    assert!(message.starts_with("GET https://127.0.0.1:"), "{message}");
+    let plain = nobody().await;
+    assert!(http::ask(true, (HOST, plain), "/").await.is_err());
+}
+
+#[tokio::test]
 async fn a_grpc_service_is_asked_whether_it_serves() {
     let answer = |request: Request<HealthCheckRequest>| async move {
         match request.into_inner().service.as_str() {
