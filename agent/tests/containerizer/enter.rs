@@ -214,3 +214,32 @@ fn what_entered_ends_with_the_agent_and_a_new_one_can_enter() {
         finish(host, "c").await;
     });
 }
+
+#[test]
+fn many_enter_at_once() {
+    on_host("enter many", async |host| {
+        let spec = host.shell("c", SLEEP);
+        host.launch(&spec).await;
+        let start = std::time::Instant::now();
+        let mut entered = Vec::new();
+        for number in 0..40 {
+            let spec = ContainerSpec {
+                argv: vec!["/bin/sh".into(), "-c".into(), format!("exit {number}")],
+                ..spec.clone()
+            };
+            let containerizer = host.containerizer().clone();
+            entered.push(tokio::spawn(async move {
+                let program = containerizer.enter(&spec, Streams::Pipes).await;
+                program.unwrap_or_else(|error| panic!("{error}")).wait().await.code
+            }));
+        }
+        for (number, entered) in entered.into_iter().enumerate() {
+            assert_eq!(entered.await.expect("no panic"), Some(number as i32));
+        }
+        eprintln!("40 programs entered and ended in {:?}", start.elapsed());
+        for root in host.cgroup_roots() {
+            assert_eq!(children(&root.join("c")), Vec::<std::path::PathBuf>::new());
+        }
+        finish(host, "c").await;
+    });
+}
