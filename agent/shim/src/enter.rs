@@ -15,11 +15,29 @@ use crate::starter::{failure, read_plan};
 use crate::supervise::{self, supervise};
 use crate::system::{self, Descriptor, Errno};
 
-/// Forks inside the pid namespace of the container; the caller itself stays where it is.
-pub(crate) fn fork(container: Descriptor, own_pids: Descriptor) -> Result<i64, Errno> {
-    system::join(container, libc::CLONE_NEWPID)?;
-    let forked = system::fork(libc::CLONE_PARENT);
-    if forked != Ok(0) && system::join(own_pids, libc::CLONE_NEWPID).is_err() {
+/// Forks inside the pid namespace of the container; the caller itself stays where it is. It says who was made before that one goes
+/// on: whatever becomes of it, the agent must take note of its end, without which the container's namespace cannot end.
+pub(crate) fn fork(container: Descriptor, own_pids: Descriptor, says: Descriptor) -> Result<i64, Errno> {
+    let [wait, go] = system::pair(true)?;
+    let joined = system::join(container, libc::CLONE_NEWPID);
+    let forked = joined.and_then(|()| system::fork(libc::CLONE_PARENT));
+    if forked == Ok(0) {
+        system::close(go);
+        // Until the caller closes its end.
+        let _ = system::read(wait, &mut [0]);
+        system::close(wait);
+        return forked;
+    }
+    if let Ok(pid) = forked {
+        let made = Process {
+            pid: pid as u32,
+            start_time: 0,
+        };
+        let _ = system::write(says, &failure(made, Stage::Supervisor, 0).to_bytes());
+    }
+    system::close(wait);
+    system::close(go);
+    if joined.is_ok() && system::join(own_pids, libc::CLONE_NEWPID).is_err() {
         // Whatever it made from here on would be a part of that container; the agent starts another.
         system::exit(1);
     }

@@ -20,7 +20,7 @@ pub const ORDER_OWN_PIDS: u8 = 1;
 /// The byte of any other order.
 pub const ORDER_HOST_PIDS: u8 = 0;
 /// The byte of an order to enter a container that runs: a plan, the pipe for what is said, a pidfd of the container's main process,
-/// and the three standard streams.
+/// and the three standard streams. The first that is said is a report with the supervisor, at the stage of that name.
 pub const ORDER_ENTER: u8 = 2;
 /// Standard input is a file.
 pub const INPUT_NONE: u32 = 0;

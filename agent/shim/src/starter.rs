@@ -37,7 +37,7 @@ pub(crate) fn run(capabilities: Option<u64>) -> ! {
                     streams: [input, output, errors],
                     ..Given::NONE
                 };
-                match own_pids.and_then(|own_pids| enter::fork(container, own_pids)) {
+                match own_pids.and_then(|own_pids| enter::fork(container, own_pids, says)) {
                     Ok(0) => enter::run(plan, says, given),
                     forked => refuse(says, forked),
                 }

@@ -198,10 +198,7 @@ fn order(
         .order_entry(&plan, main, theirs)
         .map_err(failed("order the launcher"))?;
     drop(ends.theirs);
-    let mut message = [0; Report::BYTES];
-    says.read_exact(&mut message)
-        .map_err(failed("hear the launcher's report"))?;
-    let report = Report::from_bytes(message);
+    let report = hear(&mut says).map_err(failed("hear the launcher's report"))?;
     if report.errno != 0 {
         launch::wait_for_supervisor(&report);
         let error = io::Error::from_raw_os_error(report.errno);
@@ -226,6 +223,23 @@ fn order(
         end,
     };
     Ok((program, says, told))
+}
+
+/// First it is said who the supervisor is, then how far it came. One that says nothing has ended with the container.
+fn hear(says: &mut File) -> io::Result<Report> {
+    let mut message = [0; Report::BYTES];
+    says.read_exact(&mut message)?;
+    let made = Report::from_bytes(message);
+    if made.stage != Stage::Supervisor || made.errno != 0 {
+        return Ok(made);
+    }
+    match says.read_exact(&mut message) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            launch::wait_for_supervisor(&made);
+            Err(io::Error::new(error.kind(), "the container ended meanwhile"))
+        }
+        result => result.map(|()| Report::from_bytes(message)),
+    }
 }
 
 /// The supervisor is our child, which keeps its pid until we reap it; the program may have ended.

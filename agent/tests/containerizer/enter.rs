@@ -90,7 +90,8 @@ fn a_program_that_enters_is_confined_like_the_container() {
             assert!(output.contains(line), "{line} in {output}");
         }
         // The container's processes, and only those, are seen.
-        let program = enter(&host, &spec, "kill -0 2 && kill 2; echo $?", Streams::Pipes).await;
+        let mut program = enter(&host, &spec, "read word; kill -0 2 && kill 2", Streams::Pipes).await;
+        drop(program.input.take());
         program.wait().await;
         host.wait("c").await;
         host.finish().await;
@@ -212,6 +213,34 @@ fn what_entered_ends_with_the_agent_and_a_new_one_can_enter() {
             "{refused}"
         );
         finish(host, "c").await;
+    });
+}
+
+#[test]
+fn a_container_that_ends_while_it_is_entered_ends() {
+    on_host("enter race", async |host| {
+        for round in 0..10 {
+            let id = format!("c{round}");
+            let spec = host.shell(&id, SLEEP);
+            host.launch(&spec).await;
+            // It may be gone before anybody hears that it was entered.
+            let killer = ContainerSpec {
+                argv: vec!["/bin/sh".into(), "-c".into(), "kill -9 2".into()],
+                ..spec.clone()
+            };
+            match host.containerizer().enter(&killer, Streams::Pipes).await {
+                Ok(program) => {
+                    program.wait().await;
+                }
+                Err(error) => assert!(error.to_string().contains("the container ended meanwhile"), "{error}"),
+            }
+            host.wait(&id).await;
+            host.containerizer()
+                .forget(&spec.id)
+                .await
+                .expect("nothing of it is left");
+        }
+        host.finish().await;
     });
 }
 
