@@ -9,12 +9,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use proffer_proto::link::master_message::Body;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::checkpoint::{Checkpoint, Need, journal};
 use crate::checks;
 use crate::containerizer::{ContainerId, Exit};
 use crate::core::{Core, Effect, Ids, Input, LaunchOrder, Timestamp};
+use crate::faults;
 use crate::launcher::{Launcher, Releases};
 use crate::link::Stream;
 use crate::sandbox::keep;
@@ -130,6 +132,11 @@ impl Driver {
                     && self.stream.as_ref().is_some_and(|stream| stream.session == *session)
                 {
                     self.stream = None;
+                }
+                if let Input::Message(_, message) = &input
+                    && matches!(message.body, Some(Body::Acknowledge(_)))
+                {
+                    faults::ACKNOWLEDGED.pass();
                 }
                 self.step(input);
             }
@@ -256,6 +263,7 @@ impl Driver {
                     ..Exit::default()
                 }
             });
+            faults::EXITED.pass();
             let _ = events.send(Event::Input(Input::Exited(container, exit))).await;
         });
     }

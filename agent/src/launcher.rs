@@ -12,7 +12,7 @@ use crate::containerizer::{ContainerId, ContainerSpec, Containerizer};
 use crate::core::{FailureKind, Input, LaunchFailure, LaunchOrder};
 use crate::driver::Event;
 use crate::sandbox::{self, fetch, keep};
-use crate::{confinement, spec, users};
+use crate::{confinement, faults, spec, users};
 
 /// What every launch needs.
 #[derive(Debug)]
@@ -59,7 +59,10 @@ impl Launcher {
             .containerizer
             .launch_blocking(&spec, || gate.blocking_recv().is_ok())
         {
-            Ok(launched) => Ok(launched.pid),
+            Ok(launched) => {
+                faults::LAUNCHED.pass();
+                Ok(launched.pid)
+            }
             Err(error) => Err(failed(format!("{} failed: {}", error.stage, error.reason))),
         }
     }

@@ -12,6 +12,7 @@ mod confinement;
 pub mod containerizer;
 pub mod core;
 mod driver;
+pub mod faults;
 pub mod isolators;
 mod launcher;
 mod link;

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod driver;
 mod fatal;
+pub mod faults;
 pub mod formation;
 pub mod home;
 pub mod log;

@@ -12,6 +12,8 @@ use proffer_replication::eraftpb::Snapshot;
 use proffer_replication::{Position, position};
 use protobuf::Message as _;
 
+use crate::faults;
+
 const MAGIC: &[u8; 8] = b"PROFSNP\x01";
 const SUFFIX: &str = ".snapshot";
 
@@ -119,7 +121,9 @@ impl Snapshots {
         file.write_all(&crc32c::crc32c(&body).to_le_bytes())?;
         file.write_all(&body)?;
         file.sync_all()?;
+        faults::SNAPSHOT_BEFORE_RENAME.reach()?;
         fs::rename(&unfinished, path)?;
+        faults::SNAPSHOT_RENAMED.reach()?;
         File::open(&self.directory)?.sync_all()
     }
 }

@@ -15,6 +15,7 @@ use proffer_sdk::Masters;
 use proffer_sdk::operator::{AgentClient, OperatorClient};
 use tonic::transport::Endpoint;
 
+use crate::faults;
 use crate::framework::TestFramework;
 
 /// Each agent of a test process gets this many ports of its own.
@@ -44,6 +45,7 @@ pub struct Builder {
     mem_mib: u64,
     master_args: Vec<String>,
     agent_args: Vec<String>,
+    faults: bool,
 }
 
 impl Builder {
@@ -83,6 +85,12 @@ impl Builder {
         self
     }
 
+    /// Its processes can be made to fail by [`crate::faults`].
+    pub fn faults(mut self) -> Self {
+        self.faults = true;
+        self
+    }
+
     /// Starts it.
     ///
     /// # Errors
@@ -101,6 +109,10 @@ impl Builder {
             })
             .collect();
         let directory = PathBuf::from(format!("/var/tmp/proffer-test-{}-{}", std::process::id(), self.name));
+        let mut environment = vec![("RUST_BACKTRACE".to_owned(), "1".to_owned())];
+        if self.faults {
+            environment.push(faults::file_below(&directory));
+        }
         let options = ClusterOptions {
             program: built("proffer-under-test")?,
             directory,
@@ -108,7 +120,7 @@ impl Builder {
             master_listen: "127.0.0.1:0".to_owned(),
             master_args: self.master_args,
             agents,
-            environment: vec![("RUST_BACKTRACE".to_owned(), "1".to_owned())],
+            environment,
         };
         let local = LocalCluster::start(options).await?;
         Ok(Cluster {
@@ -131,6 +143,7 @@ impl Cluster {
             mem_mib: 1024,
             master_args: Vec::new(),
             agent_args: vec!["--allow-root-tasks".to_owned()],
+            faults: false,
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod faults;
 pub mod fixture;
 pub mod framework;
 pub mod host;

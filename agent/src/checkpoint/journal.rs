@@ -24,6 +24,7 @@ use rustix::fs::FallocateFlags;
 use super::image::Image;
 use super::layout::Layout;
 use super::record::Record;
+use crate::faults;
 
 const MAGIC: &[u8; 8] = b"PROFFERk";
 /// The magic, `whole` and its checksum.
@@ -138,8 +139,9 @@ impl Journal {
         if end > self.allocated {
             self.allocated = allocate(&self.file, end).map_err(io_error("extend", &self.path))?;
         }
-        self.file
-            .write_all_at(&bytes, self.len)
+        let reached = faults::JOURNAL_BEFORE_WRITE.reach();
+        reached
+            .and_then(|()| self.file.write_all_at(&bytes, self.len))
             .map_err(io_error("write", &self.path))?;
         self.len = end;
         Ok(())
@@ -151,8 +153,12 @@ impl Journal {
     /// A file operation failed; the journal must not be used any more.
     pub fn sync(&mut self) -> Result<(), Error> {
         if self.durable < self.len {
-            self.file.sync_data().map_err(io_error("sync", &self.path))?;
+            let reached = faults::JOURNAL_WRITTEN.reach();
+            reached
+                .and_then(|()| self.file.sync_data())
+                .map_err(io_error("sync", &self.path))?;
             self.durable = self.len;
+            faults::JOURNAL_SYNCED.pass();
         }
         if self.len > self.compact_at {
             let (file, len, allocated) = write_image(&self.image, &self.path, &self.path_new)?;
@@ -180,7 +186,9 @@ fn write_image(image: &Image, path: &Path, path_new: &Path) -> Result<(File, u64
     let allocated = allocate(&file, bytes.len() as u64).map_err(io_error("extend", path_new))?;
     file.write_all_at(&bytes, 0).map_err(io_error("write", path_new))?;
     file.sync_all().map_err(io_error("sync", path_new))?;
+    faults::JOURNAL_BEFORE_RENAME.pass();
     std::fs::rename(path_new, path).map_err(io_error("put in place", path_new))?;
+    faults::JOURNAL_RENAMED.pass();
     let parent = path.parent().unwrap_or(Path::new("."));
     let synced = File::open(parent).and_then(|directory| directory.sync_all());
     synced.map_err(io_error("sync", parent))?;

@@ -13,6 +13,7 @@ use super::container::Container;
 use super::spec::{ContainerInput, ContainerSpec, Launched, WindowSize};
 use super::{Inner, LaunchError};
 use crate::cgroups::Version;
+use crate::faults;
 use crate::isolators::{self, LaunchPlan};
 
 /// Launches a container; when that fails nothing of it is left.
@@ -62,6 +63,8 @@ fn launch_prepared(
             errno: 0,
         });
     }
+    let reached = faults::LAUNCH_BEFORE_ORDER.reach();
+    reached.map_err(|error| failed(spec, "order the launcher", &error))?;
     let mut pipe = inner
         .starter
         .order(launch_plan.pid_namespace, &plan)

@@ -25,6 +25,7 @@ use self::container::Container;
 use self::records::Records;
 use self::starter::Starter;
 use crate::cgroups::{self, Cgroups};
+use crate::faults;
 use crate::isolators::{self, Isolator};
 
 pub use console::Console;
@@ -403,6 +404,7 @@ impl Inner {
     /// The same for a container whose supervisor has ended.
     fn retire(&self, id: &ContainerId) -> Result<(), Error> {
         self.remove_cgroups(id)?;
+        faults::RELEASE_BEFORE_RECORDS.pass();
         self.records
             .retire(id)
             .map_err(system("lay by the records of a container"))

@@ -22,6 +22,7 @@ use proffer_shim::record::{EXIT_FILE, Exit, STATE_FILE, State};
 use rustix::fs::{CWD, RenameFlags};
 
 use super::spec::ContainerId;
+use crate::faults;
 
 /// Ids of containers do not begin with a dot.
 const SPARE_PREFIX: &str = ".spare-";
@@ -117,6 +118,7 @@ impl Records {
         };
         let directory = match spare {
             Some(spare) if fs::rename(&directory, &spare).is_ok() => {
+                faults::RECORDS_BEFORE_LAID_BY.pass();
                 if lay_by(&spare).is_ok() {
                     self.spares().ready.push(spare);
                     return Ok(());

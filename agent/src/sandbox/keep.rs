@@ -9,6 +9,7 @@ use rustix::fs::{FallocateFlags, OFlags};
 
 use super::files;
 use crate::checkpoint::layout::Layout;
+use crate::faults;
 
 /// Frees what lies before the newest `max` bytes of stdout and stderr. The files keep their size and offsets, so that a
 /// reader that follows them loses its place never; what was dropped reads as zeros.
@@ -53,10 +54,12 @@ pub(crate) fn remove_old(layout: &Layout, live: &HashSet<String>, delay: Duratio
                 if is_live || !is_older(&run, delay) {
                     continue;
                 }
+                faults::SANDBOX_BEFORE_REMOVAL.pass();
                 match std::fs::remove_dir_all(&run) {
                     Ok(()) => removed += 1,
                     Err(error) => tracing::warn!(sandbox = %run.display(), %error, "an old sandbox cannot be removed"),
                 }
+                faults::SANDBOX_REMOVED.pass();
             }
             remove_empty(&task, delay);
         }

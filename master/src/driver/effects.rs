@@ -4,6 +4,7 @@ use proffer_master_core::{Answer, ConnectionId, Effect, Input, RequestId, Stream
 use proffer_proto::{link, state, v1};
 
 use super::{Driver, Stream, entry};
+use crate::faults;
 use crate::outbox::Gone;
 
 impl Driver {
@@ -41,6 +42,7 @@ impl Driver {
                 self.forget_stream(stream);
             }
         }
+        faults::BEFORE_ANSWER.pass();
         // A caller who did not wait does not need the answer.
         let _ = waiting.reply.send(answer);
     }

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::entry;
 use crate::applied::{self, AppliedRegistry};
-use crate::fatal;
+use crate::{fatal, faults};
 
 /// How long changes are gathered at least and at most.
 const GATHERED_MIN: Duration = Duration::from_millis(100);
@@ -283,6 +283,7 @@ impl Worker {
             return;
         };
         self.index = *last;
+        faults::KEEPER_BEFORE_BATCH.pass();
         match registry.apply_all(&decoded) {
             Ok(()) => {
                 self.unflushed.get_or_insert_with(Instant::now);
@@ -316,9 +317,11 @@ impl Worker {
     fn flush(&mut self) {
         self.unflushed = None;
         let Some(registry) = &mut self.registry else { return };
+        faults::KEEPER_BEFORE_FLUSH.pass();
         if let Err(error) = registry.flush() {
             self.failed(&error);
         }
+        faults::KEEPER_FLUSHED.pass();
     }
 
     fn failed(&mut self, error: &applied::Error) {

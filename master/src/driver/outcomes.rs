@@ -6,6 +6,7 @@ use proffer_proto::registry::change::Body;
 use proffer_replication::Outcome;
 
 use super::{Driver, Error, entry, group};
+use crate::faults;
 
 impl Driver {
     /// Carries one outcome out.
@@ -48,6 +49,9 @@ impl Driver {
             Outcome::Unreadable { read } => self.inputs.push_back(Input::Unreadable { read: ReadId(read) }),
             Outcome::GroupChanged { index, joint } => {
                 tracing::info!(index, joint, "the group of masters has changed");
+                if joint {
+                    faults::GROUP_JOINT.pass();
+                }
                 self.tend_group();
             }
             Outcome::ChangeDone { change } => self.group_change_done(change),
@@ -62,6 +66,7 @@ impl Driver {
 
     fn committed(&mut self, index: u64, proposal: Option<u64>, data: Bytes) -> Result<(), Error> {
         let change = entry::decode(index, &data)?;
+        faults::COMMITTED.pass();
         if index <= self.restored {
             return Ok(());
         }

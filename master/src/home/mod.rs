@@ -26,9 +26,9 @@ use prost::Message as _;
 
 pub use identity::{Apart, Identity, Standing, Way};
 
-use crate::formation;
 use crate::log::{self, Directory, Options, Position, Recovered, Wal};
 use crate::snapshots::{self, Snapshots};
+use crate::{faults, formation};
 
 /// The work directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +133,7 @@ impl WorkDirectory {
         }
         let member = identity::new_member();
         self.write(Standing::Apart(Apart { member, way }))?;
+        faults::MEMBER_NAMED.pass();
         Ok(member)
     }
 
@@ -212,16 +213,20 @@ impl WorkDirectory {
         if place.index > 0 {
             open_snapshots(&self.path)?.save(snapshot)?;
         }
+        faults::BEGIN_BEFORE_LOG.pass();
         let log_path = self.path.join("log");
         let disk = Directory::create(&log_path).map_err(io_error("create", &log_path))?;
         let created = Wal::create(disk, Options::default(), place, state);
         created.map_err(|source| Error::Log { path: log_path, source })?;
+        faults::BEGIN_BEFORE_IDENTITY.pass();
         self.write(Standing::Formed(Identity {
             cluster_id: cluster_id.to_owned(),
             cluster: cluster.to_owned(),
             member,
             founders: founders.to_vec(),
-        }))
+        }))?;
+        faults::BEGUN.pass();
+        Ok(())
     }
 
     /// Removes the log of an attempt that was interrupted.

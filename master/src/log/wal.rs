@@ -8,6 +8,7 @@ use proffer_replication::eraftpb::HardState;
 use super::disk::Disk;
 use super::frame::{Builder, LENGTH_MAX, SegmentId};
 use super::{Batch, Directory, Error, LogStore, Position, Recovered, recover, segment};
+use crate::faults;
 
 /// Sizes of the log.
 #[derive(Debug, Clone, Copy)]
@@ -138,6 +139,9 @@ impl<D: Disk> Wal<D> {
         let hard_state = batches.iter().rev().find_map(|batch| batch.hard_state);
         if let Some(state) = hard_state {
             self.builder.hard_state(state);
+            if (state.term, state.vote) != (self.hard_state.term, self.hard_state.vote) {
+                reach(faults::VOTE_BEFORE_WRITE, &self.active.name)?;
+            }
         }
         self.write_frame()?;
         (self.last, self.snapshot) = (last, snapshot);
@@ -159,12 +163,15 @@ impl<D: Disk> Wal<D> {
         }
         let active = &mut self.active;
         let frame = self.builder.seal(&active.id, active.offset);
+        reach(faults::LOG_BEFORE_WRITE, &active.name)?;
         self.disk
             .write_at(&active.file, active.offset, frame)
             .map_err(|source| fault("write", &active.name, source))?;
+        reach(faults::LOG_WRITTEN, &active.name)?;
         self.disk
             .sync(&active.file)
             .map_err(|source| fault("sync", &active.name, source))?;
+        reach(faults::LOG_SYNCED, &active.name)?;
         active.offset += length as u64;
         Ok(())
     }
@@ -248,6 +255,10 @@ fn create_segment<D: Disk>(
         file,
         offset: opening.len() as u64,
     })
+}
+
+fn reach(place: proffer_faults::Place, name: &str) -> Result<(), Error> {
+    place.reach().map_err(|source| fault("write", name, source))
 }
 
 pub(super) fn fault(action: &'static str, name: &str, source: io::Error) -> Error {

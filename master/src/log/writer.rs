@@ -16,8 +16,8 @@ use proffer_replication::{Position, Write, position};
 use tokio::sync::Notify;
 
 use super::{Batch, LogStore};
-use crate::fatal;
 use crate::snapshots::{self, Snapshots};
+use crate::{fatal, faults};
 
 /// Writes beyond this are left for the next sync.
 const JOINED_BYTES_MAX: usize = 8 << 20;
@@ -297,6 +297,7 @@ impl Worker {
         result?;
         if position.index > self.newest.index {
             self.log.compact(position)?;
+            faults::LOG_COMPACTED.pass();
             self.newest = position;
             self.snapshots.remove_others(position);
         }

@@ -67,18 +67,20 @@ impl Scheduler for Plain {
 }
 
 /// The test's end of a [`Plain`].
-struct Playing {
+pub(crate) struct Playing {
     id: FrameworkId,
     sender: Sender<Task>,
     heard: mpsc::UnboundedReceiver<(Heard, Sender<Task>)>,
     /// Every state of every task, in order.
-    states: BTreeMap<TaskId, Vec<TaskState>>,
+    pub(crate) states: BTreeMap<TaskId, Vec<TaskState>>,
+    /// What an agent said of the end of every task.
+    pub(crate) ends: BTreeMap<TaskId, TaskStatus>,
     again: usize,
     running: JoinHandle<()>,
 }
 
 impl Playing {
-    async fn start(masters: Masters, name: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn start(masters: Masters, name: &str) -> anyhow::Result<Self> {
         let (tell, mut heard) = mpsc::unbounded_channel();
         let plain = Plain {
             wanted: Vec::new(),
@@ -95,26 +97,32 @@ impl Playing {
             sender,
             heard,
             states: BTreeMap::new(),
+            ends: BTreeMap::new(),
             again: 0,
             running,
         })
     }
 
-    async fn launch(&mut self, task: Task) -> anyhow::Result<TaskId> {
+    /// Has a task launched as soon as there is an offer.
+    pub(crate) fn want(&self, task: Task) -> anyhow::Result<TaskId> {
         let id = task.id().clone();
-        self.sender
-            .send(task)
-            .map_err(|_| anyhow::anyhow!("the scheduler has ended"))?;
+        let sent = self.sender.send(task);
+        sent.map_err(|_| anyhow::anyhow!("the scheduler has ended"))?;
+        Ok(id)
+    }
+
+    pub(crate) async fn launch(&mut self, task: Task) -> anyhow::Result<TaskId> {
+        let id = self.want(task)?;
         self.until(|playing| playing.last(&id) == Some(TaskState::TaskRunning))
             .await?;
         Ok(id)
     }
 
-    fn last(&self, task: &TaskId) -> Option<TaskState> {
+    pub(crate) fn last(&self, task: &TaskId) -> Option<TaskState> {
         self.states.get(task).and_then(|states| states.last()).copied()
     }
 
-    async fn until(&mut self, holds: impl Fn(&Self) -> bool) -> anyhow::Result<()> {
+    pub(crate) async fn until(&mut self, holds: impl Fn(&Self) -> bool) -> anyhow::Result<()> {
         while !holds(self) {
             let heard = tokio::time::timeout(DEADLINE, self.heard.recv()).await;
             let heard = heard.with_context(|| format!("nothing more is heard after {:?}", self.states))?;
@@ -124,6 +132,10 @@ impl Playing {
                 Heard::Update(status) => {
                     let states = self.states.entry(status.task_id.clone()).or_default();
                     states.push(status.state());
+                    // What reconciliation answers has no uuid.
+                    if status.uuid.is_some() && proffer_sdk::is_terminal(status.state()) {
+                        self.ends.insert(status.task_id.clone(), *status);
+                    }
                 }
             }
         }

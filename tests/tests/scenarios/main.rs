@@ -9,6 +9,7 @@ mod cgroup_v2;
 mod command;
 mod exec;
 mod failover;
+mod faults;
 mod framework_failover;
 mod isolation;
 mod kill;

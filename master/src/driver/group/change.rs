@@ -7,6 +7,7 @@ use proffer_replication::{GroupChange, GroupRefusal, Status};
 
 use super::{CATCH_UP_MAX, CHANGE_MAX, Goal, MastersReply, Reached, TRANSFER_MAX, Waits};
 use crate::driver::{Driver, MastersError};
+use crate::faults;
 use std::time::Duration;
 
 /// What makes a goal of the caller's reply, and how long it may take.
@@ -49,16 +50,23 @@ impl Driver {
         reached: Reached,
     ) -> Option<(Goal, Waits)> {
         if reached == Reached::Attempt {
+            faults::ADD_BEFORE_CHANGE.pass();
             let number = self.group.next_number();
             let waits = match self.member.change_group(number, GroupChange::Promote { id, replaces }) {
                 Ok(()) => Waits::Change(number),
                 Err(reason @ (GroupRefusal::Behind { .. } | GroupRefusal::Busy)) => Waits::Attempt(reason.to_string()),
+                // Only the other's record is left, by a leader that stopped between the two steps.
+                Err(GroupRefusal::Votes(_)) if replaces.is_some_and(|old| self.is_only_recorded(old)) => {
+                    let goal = |reply| Goal::Add { id, replaces, reply };
+                    return replaces.and_then(|old| self.forget_member(old, reply, goal));
+                }
                 Err(reason) => return refuse(reply, reason),
             };
             return Some((Goal::Add { id, replaces, reply }, waits));
         }
         match replaces {
             Some(replaced) if reached == Reached::Changed => {
+                faults::REPLACED_BEFORE_FORGOTTEN.pass();
                 let goal = |reply| Goal::Add { id, replaces, reply };
                 self.forget_member(replaced, reply, goal)
             }
@@ -70,7 +78,10 @@ impl Driver {
         let goal = |reply| Goal::Remove { id, reply };
         match reached {
             Reached::Committed => self.finish(reply),
-            Reached::Changed => self.forget_member(id, reply, goal),
+            Reached::Changed => {
+                faults::REMOVED_BEFORE_FORGOTTEN.pass();
+                self.forget_member(id, reply, goal)
+            }
             Reached::Attempt => {
                 let number = self.group.next_number();
                 match self.member.change_group(number, GroupChange::Remove(id)) {
@@ -84,6 +95,10 @@ impl Driver {
                 }
             }
         }
+    }
+
+    fn is_only_recorded(&self, id: u64) -> bool {
+        self.master.members().contains_key(&id) && !self.member.status().members().any(|member| member == id)
     }
 
     fn forget_member(

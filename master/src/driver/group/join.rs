@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::{CHANGE_MAX, Goal, Reached, Waits};
 use crate::driver::Driver;
+use crate::faults;
 
 /// The level that introduced members.
 const MEMBERS_LEVEL: u32 = 2;
@@ -75,6 +76,9 @@ impl Driver {
                 }
             }
             Reached::Attempt | Reached::Committed => {
+                if reached == Reached::Committed {
+                    faults::JOIN_RECORDED.pass();
+                }
                 let number = self.group.next_number();
                 match self.member.change_group(number, GroupChange::AddLearner(id)) {
                     Ok(()) => Some(Waits::Change(number)),
@@ -98,6 +102,7 @@ impl Driver {
             address = newcomer.address,
             "a master has joined as a learner"
         );
+        faults::JOIN_BEFORE_ANSWER.pass();
         let joined = Joined {
             cluster_id: self.me.cluster_id.clone(),
             cluster: self.me.cluster.clone(),
