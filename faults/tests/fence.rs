@@ -7,7 +7,15 @@ fn nothing_that_is_released_can_be_armed() {
     for program in ["proffer", "proffer-master", "proffer-agent"] {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         let output = Command::new(cargo)
-            .args(["tree", "--locked", "--offline", "--edges", "normal,features", "--prefix", "none"])
+            .args([
+                "tree",
+                "--locked",
+                "--offline",
+                "--edges",
+                "normal,features",
+                "--prefix",
+                "none",
+            ])
             .args(["--package", program])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .output()

@@ -207,6 +207,11 @@ pub struct AgentProcess {
 
 impl AgentProcess {
     pub fn start(master: &FakeMaster) -> anyhow::Result<Self> {
+        Self::start_with(&master.address)
+    }
+
+    /// With a master at an address.
+    pub fn start_with(master: &str) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = tempfile::tempdir()?;
@@ -216,7 +221,7 @@ impl AgentProcess {
         let mut agent = Self {
             directory,
             cgroup_root,
-            master: master.address.clone(),
+            master: master.to_owned(),
             child: None,
         };
         agent.restart()?;

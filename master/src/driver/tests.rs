@@ -4,12 +4,14 @@ use proffer_proto::raft::{Introduction, JoinAnswer, join_answer};
 use proffer_proto::registry::RaiseLevel;
 use proffer_proto::registry::change::Body;
 use proffer_proto::v1::scheduler::{Call, call};
+use proffer_replication::eraftpb::{ConfChange, ConfChangeType, ConfChangeV2, Entry, EntryType};
+use protobuf::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::applied::AppliedRegistry;
 use crate::home::Home;
-use crate::log::{self, Batch, LogStore, Position};
+use crate::log::{self, Batch, Failure, LogStore, Position};
 use crate::outbox::{Bounds, outbox};
 use crate::snapshots::Snapshots;
 
@@ -39,6 +41,20 @@ fn settings(level: u32) -> Settings {
 
 /// A driver of a group of one, driven by the test.
 async fn driver(directory: &std::path::Path, level: u32) -> Result<Driver, Error> {
+    let mut driver = unsettled(directory, level)?;
+    driver.begin().await?;
+    settled(&mut driver).await?;
+    Ok(driver)
+}
+
+/// A driver that may have others in its group, and waits for none of them.
+async fn driver_of_several(directory: &std::path::Path) -> Result<Driver, Error> {
+    let mut driver = unsettled(directory, 2)?;
+    driver.settle()?;
+    Ok(driver)
+}
+
+fn unsettled(directory: &std::path::Path, level: u32) -> Result<Driver, Error> {
     let home = Home::open(directory, "test").unwrap();
     let (events, _) = mpsc::channel(1);
     let (leader, _) = watch::channel(None);
@@ -51,10 +67,7 @@ async fn driver(directory: &std::path::Path, level: u32) -> Result<Driver, Error
         version: "1.2.3".to_owned(),
     };
     let peers = Peers::start(me.clone(), events);
-    let mut driver = Driver::new(home, Config::default(), settings(level), me, peers, leader)?;
-    driver.begin().await?;
-    settled(&mut driver).await?;
-    Ok(driver)
+    Driver::new(home, Config::default(), settings(level), me, peers, leader)
 }
 
 /// Settles until nothing is on its way to the disk.
@@ -104,15 +117,15 @@ async fn an_applied_registry_that_fails_is_made_anew_and_the_master_goes_on() {
     assert_eq!((on_disk, index), (registry, applied));
 }
 
-/// A log whose disk is full.
-struct Full;
+/// A log whose disk fails in one way.
+struct Failing(std::io::ErrorKind);
 
-impl LogStore for Full {
+impl LogStore for Failing {
     fn append(&mut self, _: &[Batch<'_>]) -> Result<(), log::Error> {
         Err(log::Error::Io {
             action: "write",
             name: "a segment".to_owned(),
-            source: std::io::ErrorKind::StorageFull.into(),
+            source: self.0.into(),
         })
     }
 
@@ -121,26 +134,141 @@ impl LogStore for Full {
     }
 }
 
+/// Raft panics at an error of its storage that it does not know (P13). So it has none: an error of the disk ends the driver, and
+/// nothing is acknowledged after it.
 #[tokio::test]
-async fn a_full_disk_ends_the_master_and_nothing_is_acknowledged_after() {
+async fn p13_an_error_of_the_disk_ends_the_master_and_nothing_is_acknowledged_after() {
+    use std::io::ErrorKind;
+    for kind in [
+        ErrorKind::StorageFull,
+        ErrorKind::PermissionDenied,
+        ErrorKind::ReadOnlyFilesystem,
+        ErrorKind::Other,
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut driver = driver(directory.path(), 2).await.unwrap();
+        let snapshots = Snapshots::create(directory.path().join("other")).unwrap();
+        let log = Box::new(Failing(kind));
+        driver.writer = Writer::start(log, snapshots, Position::default(), driver.bell.clone()).unwrap();
+        let (outbox, _reader) = outbox(Bounds::default(), || {});
+        let (reply, mut answer) = oneshot::channel();
+        driver.accept(Request::Subscribe {
+            stream: StreamId(1),
+            text: "text".to_owned(),
+            call: Box::new(subscribe()),
+            outbox,
+            reply,
+        });
+        let failure = settled(&mut driver).await.unwrap_err();
+        assert!(matches!(failure, Error::Write(Failure::Log(_))), "{failure:?}");
+        assert!(failure.to_string().contains("has room"), "{failure}");
+        assert!(answer.try_recv().is_err());
+        drop(driver);
+        assert!(answer.try_recv().is_err());
+    }
+}
+
+/// Where raft's storage has no snapshot that fits a newcomer (P13), the driver takes one that does, and goes on.
+#[tokio::test]
+async fn p13_a_snapshot_that_is_wanted_is_taken_and_has_the_newcomer() {
     let directory = tempfile::tempdir().unwrap();
     let mut driver = driver(directory.path(), 2).await.unwrap();
-    let snapshots = Snapshots::create(directory.path().join("other")).unwrap();
-    driver.writer = Writer::start(Box::new(Full), snapshots, Position::default(), driver.bell.clone()).unwrap();
-    let (outbox, _reader) = outbox(Bounds::default(), || {});
-    let (reply, mut answer) = oneshot::channel();
-    driver.accept(Request::Subscribe {
-        stream: StreamId(1),
-        text: "text".to_owned(),
-        call: Box::new(subscribe()),
-        outbox,
-        reply,
-    });
-    let failure = settled(&mut driver).await.unwrap_err();
-    assert!(failure.to_string().contains("has room"), "{failure}");
-    assert!(answer.try_recv().is_err());
+    join(&mut driver, newcomer(2)).await;
+    let (entries, _) = driver.member.since_snapshot();
+    assert!(entries > 0);
+    driver.replicated(Outcome::SnapshotWanted).unwrap();
+    settled(&mut driver).await.unwrap();
+    let (entries, _) = driver.member.since_snapshot();
+    assert_eq!(entries, 0, "it is taken though none was due");
+    driver.stop().unwrap();
     drop(driver);
-    assert!(answer.try_recv().is_err());
+    let home = Home::open(directory.path(), "test").unwrap();
+    assert_eq!(home.snapshot.get_metadata().get_conf_state().learners, [77]);
+}
+
+/// A log of another leader's empty entry, of every kind of change of the configuration, also such as no member can apply, and of
+/// a change of the registry behind them (P14).
+#[tokio::test]
+async fn p14_empty_entries_and_every_kind_of_change_are_applied_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = driver(directory.path(), 2).await.unwrap();
+    let (last, term) = (first.member.status().last, first.member.status().term);
+    first.stop().unwrap();
+    drop(first);
+
+    let mut home = Home::open(directory.path(), "test").unwrap();
+    let entry = |after: u64, kind: EntryType, data: Vec<u8>| Entry {
+        index: last + after,
+        term,
+        entry_type: kind,
+        data: data.into(),
+        ..Entry::default()
+    };
+    let mut old = ConfChange::default();
+    old.set_change_type(ConfChangeType::AddLearnerNode);
+    old.node_id = 5;
+    // There is no joint configuration to leave.
+    let leave = ConfChangeV2::default();
+    let change = proffer_proto::registry::Change {
+        body: Some(Body::RaiseLevel(RaiseLevel { level: 2 })),
+    };
+    let entries = [
+        entry(1, EntryType::EntryNormal, Vec::new()),
+        entry(2, EntryType::EntryConfChange, old.write_to_bytes().unwrap()),
+        entry(3, EntryType::EntryConfChangeV2, leave.write_to_bytes().unwrap()),
+        entry(4, EntryType::EntryConfChangeV2, b"\x7fnot a change".to_vec()),
+        entry(5, EntryType::EntryNormal, entry::encode(&change)),
+    ];
+    let mut state = home.recovered.hard_state.clone();
+    state.commit = last + 5;
+    let batch = Batch {
+        entries: &entries,
+        hard_state: Some(&state),
+        ..Batch::default()
+    };
+    home.wal.append(&[batch]).unwrap();
+    drop(home);
+
+    let mut again = driver_of_several(directory.path()).await.unwrap();
+    assert_eq!(again.member.applied(), last + 5);
+    assert_eq!(again.member.status().learners, [5]);
+    assert_eq!(again.master.level(), 2);
+    assert!(again.keeper.look(|registry| registry.is_some()));
+    again.stop().unwrap();
+    drop(again);
+    let (_, _, index) = AppliedRegistry::open(&directory.path().join("registry")).unwrap();
+    assert_eq!(index, last + 5);
+}
+
+/// An entry that is none of ours is refused with its place, not skipped and no panic (P14).
+#[tokio::test]
+async fn p14_an_entry_that_is_not_understood_ends_the_master() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = driver(directory.path(), 2).await.unwrap();
+    let (last, term) = (first.member.status().last, first.member.status().term);
+    first.stop().unwrap();
+    drop(first);
+    let mut home = Home::open(directory.path(), "test").unwrap();
+    let strange = Entry {
+        index: last + 1,
+        term,
+        data: b"\x09something".to_vec().into(),
+        ..Entry::default()
+    };
+    let mut state = home.recovered.hard_state.clone();
+    state.commit = last + 1;
+    let batch = Batch {
+        entries: &[strange],
+        hard_state: Some(&state),
+        ..Batch::default()
+    };
+    home.wal.append(&[batch]).unwrap();
+    drop(home);
+    let refusal = driver(directory.path(), 2).await.map(drop).unwrap_err();
+    assert!(
+        matches!(refusal, Error::UnknownEntry { index, kind: 9 } if index == last + 1),
+        "{refusal}"
+    );
 }
 
 #[tokio::test]
