@@ -62,7 +62,6 @@ impl AgentLink for Master {
                 value: "agent-1".into(),
             }),
             ping_interval_seconds: 60.0,
-            ..Registered::default()
         };
         let body = Some(master_message::Body::Registered(registered));
         let _ = stream.send(Ok(MasterMessage { body }));
