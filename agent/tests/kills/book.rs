@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::ensure;
 use proffer_proto::link::{self, MasterMessage, master_message};
@@ -45,7 +45,6 @@ enum End {
 
 /// Every task, and what was wrong.
 pub(crate) struct Book {
-    runs: PathBuf,
     random: Random,
     stream: Option<Stream>,
     /// Streams so far.
@@ -56,9 +55,8 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    pub(crate) fn new(runs: PathBuf, seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
-            runs,
             random: Random(seed),
             stream: None,
             session: 0,
@@ -197,14 +195,13 @@ impl Book {
         }
     }
 
-    /// Looks at what every task did, when all have ended.
-    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+    /// Looks at what every task did, when all have ended: each writes a line whenever it is started.
+    pub(crate) fn check(&mut self, sandboxes: &Path) -> anyhow::Result<()> {
         let mut faults = std::mem::take(&mut self.faults);
         for (id, task) in &self.tasks {
-            let runs = std::fs::read_to_string(self.runs.join(id)).unwrap_or_default();
-            let runs = runs.lines().count();
+            let runs = runs(&sandboxes.join(FRAMEWORK).join(id));
             if let Some(fault) = task.fault(runs) {
-                faults.push(format!("{id}: {fault}: {task:?}, started {runs} times"));
+                faults.push(format!("{id}: {fault}: {task:?}, started runs times"));
             }
         }
         ensure!(faults.is_empty(), "{} faults: {faults:#?}", faults.len());
@@ -231,13 +228,11 @@ impl Book {
 
     fn launch(&mut self, kind: Kind) {
         let id = format!("task-{}", self.tasks.len());
-        let runs = self.runs.join(&id);
-        let runs = runs.display();
         let line = match kind {
-            Kind::Ends { code, after_ms } => format!("echo x >> {runs}; sleep 0.{after_ms:03}; exit {code}"),
-            Kind::Leaves { code } => format!("echo x >> {runs}; (tail -f {runs} > /dev/null) & exit {code}"),
-            Kind::Lasts { stubborn: false } => format!("echo x >> {runs}; exec tail -f {runs}"),
-            Kind::Lasts { stubborn: true } => format!("trap '' TERM; echo x >> {runs}; while :; do sleep 0.1; done"),
+            Kind::Ends { code, after_ms } => format!("echo x >> runs; sleep 0.{after_ms:03}; exit {code}"),
+            Kind::Leaves { code } => format!("echo x >> runs; (tail -f runs > /dev/null) & exit {code}"),
+            Kind::Lasts { stubborn: false } => "echo x >> runs; exec tail -f runs".to_owned(),
+            Kind::Lasts { stubborn: true } => "trap '' TERM; echo x >> runs; while :; do sleep 0.1; done".to_owned(),
         };
         let mut task = shell(&id, &line);
         for resource in &mut task.resources {
@@ -288,6 +283,13 @@ impl Book {
             let _ = stream.send(Ok(MasterMessage { body: Some(body) }));
         }
     }
+}
+
+/// The lines of all containers of a task.
+fn runs(sandboxes_of_task: &Path) -> usize {
+    let containers = std::fs::read_dir(sandboxes_of_task).into_iter().flatten().flatten();
+    let texts = containers.map(|container| std::fs::read_to_string(container.path().join("runs")).unwrap_or_default());
+    texts.map(|text| text.lines().count()).sum()
 }
 
 impl Task {

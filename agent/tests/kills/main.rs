@@ -11,7 +11,6 @@ mod master;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -56,17 +55,8 @@ async fn campaign(kills: u64) -> anyhow::Result<()> {
         None => std::time::UNIX_EPOCH.elapsed()?.as_nanos() as u64,
     };
     println!("seed {seed}, {kills} kills");
-    // Not below `/tmp`, of which every container has its own.
-    let directory = tempfile::Builder::new()
-        .prefix("proffer-kills-")
-        .tempdir_in("/var/tmp")?;
-    let runs = directory.path().join("runs");
-    std::fs::create_dir(&runs)?;
-    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755))?;
-    std::fs::set_permissions(&runs, std::fs::Permissions::from_mode(0o777))?;
-
     let mounts = mounts()?;
-    let master = Master::start(Book::new(runs, seed)).await?;
+    let master = Master::start(Book::new(seed)).await?;
     let mut agent = AgentProcess::start_with(master.address())?;
     let began = Instant::now();
     let loading = AtomicBool::new(true);
@@ -109,7 +99,7 @@ async fn campaign(kills: u64) -> anyhow::Result<()> {
         }
         failed => failed,
     };
-    let outcome = told.and_then(|()| master.look(|book| book.check()));
+    let outcome = told.and_then(|()| master.look(|book| book.check(&agent.path("work/sandboxes"))));
     let figures = master.look(|book| book.figures());
     println!("{kills} kills in {:.0} s: {figures}", began.elapsed().as_secs_f64());
     if outcome.is_err() {
@@ -140,7 +130,7 @@ async fn campaign(kills: u64) -> anyhow::Result<()> {
         .map(|entry| entry.file_name().to_string_lossy().into_owned());
     let records: Vec<String> = records.filter(|name| !name.starts_with(".spare-")).collect();
     ensure!(records.is_empty(), "records of containers are left: {records:?}");
-    let marks = [directory.path(), &agent.path("run")].map(|path| path.display().to_string());
+    let marks = ["work", "run"].map(|name| agent.path(name).display().to_string());
     until("no process is left", || processes_of(&marks).is_empty().then_some(()))
         .await
         .with_context(|| format!("{:?}", processes_of(&marks)))
@@ -151,12 +141,14 @@ fn mounts() -> anyhow::Result<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// The processes whose program or arguments name one of these paths.
+/// The processes whose program, directory or arguments name one of these paths.
 fn processes_of(marks: &[String]) -> Vec<String> {
     let names = |path: &Path| {
         let program = std::fs::read_link(path.join("exe")).unwrap_or_default();
         let arguments = std::fs::read(path.join("cmdline")).unwrap_or_default();
-        format!("{} {}", program.display(), String::from_utf8_lossy(&arguments))
+        let directory = std::fs::read_link(path.join("cwd")).unwrap_or_default();
+        let (program, directory) = (program.display(), directory.display());
+        format!("{program} {directory} {}", String::from_utf8_lossy(&arguments))
     };
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
