@@ -1,14 +1,15 @@
 //! `kill -9` of the leading master: how long until a call is accepted again, until offers come, and until every agent is
 //! back; and whether a task or an update was lost.
 //!
-//! `cargo bench -p proffer-tests --bench failover [-- --quick | --registrations]`: the latter leaves the hundred kills out.
+//! `cargo bench -p proffer-tests --bench failover [-- --quick | --kills=N | --registrations=AGENTS]`: the last two do only the one
+//! thing.
 //!
 //! Three masters are processes; the agents are simulated by one more process (this one), over the real protocol and with
-//! the back-off of real agents. Every span begins with the kill.
+//! the back-off of real agents. Every span begins with the kill. The run fails if a task or an update was lost.
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use proffer_proto::api::state_client::StateClient;
 use proffer_proto::state::{Call, Put, call};
 use proffer_proto::v1::TaskState;
@@ -22,25 +23,28 @@ const BENCH: &str = "failover";
 const PAUSE: Duration = Duration::from_millis(5);
 /// What one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// How often it is told how many tasks run.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Launching 100,000 tasks takes its time.
 const LAUNCH_DEADLINE: Duration = Duration::from_secs(600);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     bench::print_machine(BENCH);
-    match bench::is_quick() {
-        true => {
-            kills(200, 10, Duration::from_secs(8)).await?;
-            registrations(1_000, 10, 1).await
-        }
-        false => {
-            if !std::env::args().any(|arg| arg == "--registrations") {
-                kills(1_000, 100, Duration::MAX).await?;
-            }
-            registrations(1_000, 10, 5).await?;
-            registrations(10_000, 10, 5).await
-        }
+    if bench::is_quick() {
+        kills(200, 10, Duration::from_secs(5)).await?;
+        return registrations(500, 10, 1).await;
     }
+    let (only_kills, only_agents) = (bench::number("--kills=")?, bench::number("--registrations=")?);
+    if let Some(agents) = only_agents {
+        return registrations(agents, 10, 5).await;
+    }
+    kills(1_000, only_kills.unwrap_or(100), Duration::MAX).await?;
+    if only_kills.is_none() {
+        registrations(1_000, 10, 5).await?;
+        registrations(10_000, 10, 5).await?;
+    }
+    Ok(())
 }
 
 /// Kills leaders under a framework whose tasks come and go.
@@ -95,6 +99,9 @@ async fn kills(agents: usize, kills: usize, within: Duration) -> anyhow::Result<
     bench::print_percentiles(BENCH, &format!("kill_to_{agents}_agents_back"), "ms", &mut back_ms);
     print("tasks_lost", (unknown.len() + unfinished) as f64, "1", tasks.len());
     print("updates_lost", unheard.len() as f64, "1", updates.len());
+    ensure!(unknown.is_empty(), "tasks are lost: {unknown:?}");
+    ensure!(unfinished == 0, "{unfinished} tasks have not ended");
+    ensure!(unheard.is_empty(), "{} updates are lost", unheard.len());
     cluster.stop().await
 }
 
@@ -126,8 +133,14 @@ async fn registrations(agents: usize, tasks_each: usize, kills: usize) -> anyhow
         line: "wait".to_owned(),
     });
     let began = Instant::now();
-    flood.running(tasks, LAUNCH_DEADLINE).await?;
-    fleet.all_acknowledged(LAUNCH_DEADLINE).await?;
+    let launched = async {
+        flood.running(tasks, LAUNCH_DEADLINE).await?;
+        fleet.all_acknowledged(LAUNCH_DEADLINE).await
+    };
+    tokio::select! {
+        launched = launched => launched?,
+        () = tell(&flood) => {}
+    }
     eprintln!(
         "{BENCH}: {tasks} tasks launched in {:.1} s",
         began.elapsed().as_secs_f64()
@@ -149,7 +162,9 @@ async fn registrations(agents: usize, tasks_each: usize, kills: usize) -> anyhow
             .filter(|task| task.state() == TaskState::TaskRunning)
             .count();
         lost += tasks.saturating_sub(running);
+        fleet.all_acknowledged(DEADLINE).await?;
     }
+    let unheard = flood.unheard(&fleet.updates()).len();
     let best = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
     print(
         &format!("kill_to_{agents}_agents_{tasks}_tasks_back_best_ms"),
@@ -176,7 +191,20 @@ async fn registrations(agents: usize, tasks_each: usize, kills: usize) -> anyhow
         &mut after_ms,
     );
     print(&format!("tasks_lost_{agents}_agents"), lost as f64, "1", kills);
+    print(&format!("updates_lost_{agents}_agents"), unheard as f64, "1", kills);
+    ensure!(lost == 0, "{lost} tasks are not running after a failover");
+    ensure!(unheard == 0, "{unheard} updates are lost");
     cluster.stop().await
+}
+
+/// Says again and again how many tasks run.
+async fn tell(flood: &Flood) {
+    let mut clock = tokio::time::interval(TELL_EVERY);
+    clock.tick().await;
+    loop {
+        clock.tick().await;
+        eprintln!("{BENCH}: {} launched, {} run", flood.launched(), flood.count_running());
+    }
 }
 
 struct Spans {

@@ -35,9 +35,8 @@ struct Sample {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     bench::print_machine(BENCH);
-    let puts = std::env::args().find_map(|arg| arg.strip_prefix("--puts=").map(str::parse));
-    let count = match puts {
-        Some(puts) => puts?,
+    let count = match bench::number("--puts=")? {
+        Some(puts) => puts,
         None if bench::is_quick() => 50_000,
         None => 10_000_000,
     };

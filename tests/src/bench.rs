@@ -73,6 +73,16 @@ pub fn is_quick() -> bool {
     std::env::args().any(|arg| arg == "--quick")
 }
 
+/// The number of an option such as `--puts=N`, if it was given.
+///
+/// # Errors
+/// It is no number.
+pub fn number<T: std::str::FromStr<Err = std::num::ParseIntError>>(option: &str) -> anyhow::Result<Option<T>> {
+    let text = std::env::args().find_map(|arg| arg.strip_prefix(option).map(str::to_owned));
+    let number = text.map(|text| text.parse().with_context(|| format!("{option}{text} is no number")));
+    number.transpose()
+}
+
 /// The resident memory of a process, MiB.
 ///
 /// # Errors

@@ -3,28 +3,31 @@
 //! It subscribes again by itself. An ACCEPT that was on its way when its master died may be lost; the tasks of it that
 //! nobody has heard of are asked after, and are no loss: they never ran.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use proffer_proto::v1::scheduler::{Event, event};
-use proffer_proto::v1::{FrameworkId, FrameworkInfo, Offer, TaskId, TaskState, TaskStatus};
+use proffer_proto::v1::{AgentId, FrameworkId, FrameworkInfo, Offer, TaskId, TaskState, TaskStatus};
 use proffer_sdk::offers::{Matcher, launch};
 use proffer_sdk::{Calls, Disconnected, Masters, Task, connect};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Acknowledgements on their way at a time.
+/// Calls on their way at a time.
 const CALLS_IN_FLIGHT_MAX: usize = 64;
-/// What is not used is not wanted again for so long.
-const REFUSE_SECONDS: f64 = 1.0;
+/// What is not used is not wanted again for so long; where a task ends there is more, and it is offered at once.
+const REFUSE_SECONDS: f64 = 60.0;
 /// How often it is looked whether what is waited for has come.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How often tasks without news are asked after.
+/// How often it is looked what is missing, and how long a task is without news before it is asked after.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// So many are asked after at a time.
+const ASKED_MAX: usize = 1000;
 
 /// What a flood does.
 #[derive(Debug, Clone)]
@@ -59,15 +62,59 @@ struct Inner {
     framework_id: Option<FrameworkId>,
     subscriptions: u64,
     launched: u64,
-    /// Tasks that may be alive, with the last that was heard.
-    alive: BTreeMap<String, Option<TaskState>>,
+    /// Tasks that may be alive.
+    alive: HashMap<String, Alive>,
+    /// How many of them run.
+    running: usize,
+    /// Tasks that were launched and had no news then, in the order in which they are asked after.
+    silent: VecDeque<(Instant, String)>,
     /// Tasks whose end was heard.
     ended: HashSet<String>,
     /// The updates that were heard.
     heard: HashSet<Vec<u8>>,
+    /// Offers came since it was looked last.
+    had_offers: bool,
     offered_at: Option<Instant>,
     /// Offers of this subscription, and of those before, do not count.
     offers_of: u64,
+}
+
+/// What was last heard of a task.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Alive {
+    Silent,
+    Heard,
+    Running,
+}
+
+impl Inner {
+    fn change(&mut self, task: &str, news: Alive) {
+        let Some(known) = self.alive.get_mut(task) else { return };
+        self.running += usize::from(news == Alive::Running);
+        self.running -= usize::from(*known == Alive::Running);
+        *known = news;
+    }
+
+    fn end(&mut self, task: &str) {
+        self.change(task, Alive::Heard);
+        self.alive.remove(task);
+    }
+
+    /// Tasks without news for so long; they are asked after again later.
+    fn silent(&mut self, now: Instant) -> Vec<(TaskId, Option<AgentId>)> {
+        let mut asked = Vec::new();
+        while asked.len() < ASKED_MAX
+            && let Some((since, _)) = self.silent.front()
+            && *since + ASK_AGAIN <= now
+            && let Some((_, task)) = self.silent.pop_front()
+        {
+            if self.alive.get(&task) == Some(&Alive::Silent) {
+                asked.push((TaskId { value: task.clone() }, None));
+                self.silent.push_back((now, task));
+            }
+        }
+        asked
+    }
 }
 
 impl Flood {
@@ -97,6 +144,11 @@ impl Flood {
         self.books.inner().launched
     }
 
+    /// How many of its tasks run.
+    pub fn count_running(&self) -> usize {
+        self.books.inner().running
+    }
+
     /// Changes how many tasks are kept alive.
     pub fn want(&self, tasks: usize) {
         self.books.wanted.store(tasks, Ordering::Release);
@@ -121,14 +173,10 @@ impl Flood {
     /// # Errors
     /// `deadline` passed.
     pub async fn running(&self, tasks: usize, deadline: Duration) -> anyhow::Result<()> {
-        let running = |inner: &Inner| {
-            let known = inner
-                .alive
-                .values()
-                .filter(|state| **state == Some(TaskState::TaskRunning));
-            (known.count() >= tasks).then_some(())
-        };
-        self.until(&format!("{tasks} running tasks"), deadline, running).await
+        self.until(&format!("{tasks} running tasks"), deadline, |inner| {
+            (inner.running >= tasks).then_some(())
+        })
+        .await
     }
 
     /// Waits until no task is alive; none must be wanted any more.
@@ -164,7 +212,7 @@ impl Flood {
                 if let Some(found) = find(&self.books.inner()) {
                     return found;
                 }
-                // Not at every change: with 100,000 tasks a look takes its time.
+                // Not at every change: there are tens of thousands a second.
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
@@ -172,8 +220,9 @@ impl Flood {
         waited.with_context(|| {
             let inner = self.books.inner();
             format!(
-                "waited {deadline:?} for {what}; {} tasks are alive, {} have ended, {} subscriptions",
+                "waited {deadline:?} for {what}; {} tasks are alive, {} run, {} have ended, {} subscriptions",
                 inner.alive.len(),
+                inner.running,
                 inner.ended.len(),
                 inner.subscriptions
             )
@@ -216,7 +265,7 @@ async fn run(options: FloodOptions, mut info: FrameworkInfo, books: Arc<Books>) 
                     Ok(event) => session.handle(event).await?,
                     Err(disconnected) => break disconnected,
                 },
-                _ = ask.tick() => session.ask_after_silent().await,
+                _ = ask.tick() => session.look().await,
             }
         };
         tracing::debug!(reason, "subscribes again");
@@ -249,6 +298,7 @@ impl Session<'_> {
     async fn offers(&self, offers: Vec<Offer>) {
         {
             let mut inner = self.books.inner();
+            inner.had_offers = true;
             if inner.subscriptions > inner.offers_of {
                 inner.offered_at.get_or_insert_with(Instant::now);
             }
@@ -260,9 +310,11 @@ impl Session<'_> {
                 unused.push(offer.id);
                 continue;
             }
-            let accept = self.calls.accept(vec![offer.id], vec![launch(infos)], Some(filters()));
             // Whatever became of it is learnt by asking after its tasks.
-            let _ = accept.await;
+            self.begin(|calls| async move {
+                let _ = calls.accept(vec![offer.id], vec![launch(infos)], Some(filters())).await;
+            })
+            .await;
         }
         if !unused.is_empty() {
             let _ = self.calls.decline(unused, Some(filters())).await;
@@ -274,8 +326,12 @@ impl Session<'_> {
         let mut inner = self.books.inner();
         let wanted = self.books.wanted.load(Ordering::Acquire);
         let count = wanted.saturating_sub(inner.alive.len()).min(self.options.per_offer);
+        if count == 0 {
+            return Vec::new();
+        }
         let mut matcher = Matcher::new([offer]);
         let mut infos = Vec::new();
+        let now = Instant::now();
         for _ in 0..count {
             let name = format!("{}-{}", self.options.name, inner.launched);
             let task = Task::command(&self.options.name, &self.options.line);
@@ -285,7 +341,8 @@ impl Session<'_> {
             };
             infos.push(task.at(&placement));
             inner.launched += 1;
-            inner.alive.insert(name, None);
+            inner.alive.insert(name.clone(), Alive::Silent);
+            inner.silent.push_back((now, name));
         }
         infos
     }
@@ -297,12 +354,16 @@ impl Session<'_> {
         {
             let mut inner = self.books.inner();
             if over {
-                inner.alive.remove(&status.task_id.value);
+                inner.end(&status.task_id.value);
                 if status.uuid.is_some() {
                     inner.ended.insert(status.task_id.value.clone());
                 }
-            } else if let Some(known) = inner.alive.get_mut(&status.task_id.value) {
-                *known = Some(state);
+            } else {
+                let news = match state {
+                    TaskState::TaskRunning => Alive::Running,
+                    _ => Alive::Heard,
+                };
+                inner.change(&status.task_id.value, news);
             }
             if let Some(uuid) = &status.uuid {
                 inner.heard.insert(uuid.clone());
@@ -311,28 +372,41 @@ impl Session<'_> {
         let (Some(uuid), Some(agent_id)) = (status.uuid, status.agent_id) else {
             return;
         };
+        // One that is lost is made up for: the update comes again.
+        self.begin(|calls| async move {
+            let _ = calls.acknowledge(agent_id, status.task_id, uuid).await;
+        })
+        .await;
+    }
+
+    /// Makes a call beside others, when there is a place for it.
+    async fn begin<F>(&self, call: impl FnOnce(Calls) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let Ok(place) = self.calls_in_flight.clone().acquire_owned().await else {
             return;
         };
-        let calls = self.calls.clone();
+        let call = call(self.calls.clone());
         tokio::spawn(async move {
-            // One that is lost is made up for: the update comes again.
-            let _ = calls.acknowledge(agent_id, status.task_id, uuid).await;
+            call.await;
             drop(place);
         });
     }
 
-    async fn ask_after_silent(&self) {
-        let silent: Vec<_> = {
-            let inner = self.books.inner();
-            let silent = inner
-                .alive
-                .iter()
-                .filter(|(_, state)| **state != Some(TaskState::TaskRunning));
-            silent.map(|(task, _)| (TaskId { value: task.clone() }, None)).collect()
+    /// Asks after tasks without news, and for offers where tasks are wanted and nothing is offered.
+    async fn look(&self) {
+        let (silent, is_short) = {
+            let mut inner = self.books.inner();
+            let wanted = self.books.wanted.load(Ordering::Acquire);
+            let is_short = !std::mem::take(&mut inner.had_offers) && inner.alive.len() < wanted;
+            (inner.silent(Instant::now()), is_short)
         };
         if !silent.is_empty() {
             let _ = self.calls.reconcile(silent).await;
+        }
+        if is_short {
+            let _ = self.calls.revive(Vec::new()).await;
         }
     }
 }
