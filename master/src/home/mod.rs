@@ -177,7 +177,7 @@ impl WorkDirectory {
             source,
         };
         let disk = Directory::create(&log_path).map_err(io_error("create", &log_path))?;
-        let (wal, recovered) = Wal::open(disk, Options::default()).map_err(in_log)?;
+        let (mut wal, recovered) = Wal::open(disk, Options::default()).map_err(in_log)?;
         let snapshots = open_snapshots(&self.path)?;
         let snapshot = match recovered.snapshot {
             // A newcomer that has not heard of the leader yet.
@@ -185,6 +185,7 @@ impl WorkDirectory {
             position => snapshots.load(position)?,
         };
         snapshots.remove_others(recovered.snapshot);
+        wal.size_segments(snapshot.data.len() as u64);
         Ok(Home {
             identity,
             wal,

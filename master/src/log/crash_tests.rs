@@ -243,7 +243,10 @@ impl Model {
     }
 }
 
-const OPTIONS: Options = Options { segment_bytes: 8192 };
+const OPTIONS: Options = Options {
+    segment_bytes_min: 8192,
+    segment_bytes_max: 65_536,
+};
 
 fn position(index: u64, term: u64) -> Position {
     Position { index, term }
@@ -327,7 +330,7 @@ fn operation(random: &mut Random, wal: &mut Wal<FakeDisk>, model: &Model, term: 
     if commit > model.recovered.snapshot.index && random.below(10) == 0 {
         let snapshot = position(commit, term);
         after.compact(snapshot);
-        return (wal.compact(snapshot), after);
+        return (wal.compact(snapshot, random.below(1 << 20)), after);
     }
     let count = 1 + random.below(4);
     let planned: Vec<_> = (0..count)
@@ -463,7 +466,7 @@ fn compaction_frees_segments() {
         .unwrap();
     }
     let last = position(model.last(), 1);
-    wal.compact(last).unwrap();
+    wal.compact(last, 0).unwrap();
     model.compact(last);
     assert!(disk.files().len() <= 2, "{:?}", disk.files().keys());
     let (_, recovered) = Wal::open(disk, OPTIONS).unwrap();
@@ -480,7 +483,7 @@ fn a_snapshot_older_than_the_logs_own_changes_nothing() {
     };
     wal.append(&[batch]).unwrap();
     model.reset(newer);
-    wal.compact(position(5, 1)).unwrap();
+    wal.compact(position(5, 1), 0).unwrap();
     let (_, recovered) = Wal::open(disk, OPTIONS).unwrap();
     assert_eq!(recovered, model.recovered);
 }

@@ -56,12 +56,12 @@ pub trait LogStore: Send {
     /// The disk failed.
     fn append(&mut self, batches: &[Batch<'_>]) -> Result<(), Error>;
 
-    /// Frees the space of entries that a durable snapshot at `snapshot` covers. One that is older than the log's own is
-    /// ignored.
+    /// Frees the space of entries that a durable snapshot at `snapshot`, so large, covers. One that is older than the log's own
+    /// is ignored.
     ///
     /// # Errors
     /// The disk failed.
-    fn compact(&mut self, snapshot: Position) -> Result<(), Error>;
+    fn compact(&mut self, snapshot: Position, snapshot_bytes: u64) -> Result<(), Error>;
 }
 
 /// The log could not be read or written.

@@ -75,6 +75,7 @@ pub(super) fn open<D: Disk>(disk: D, options: Options) -> Result<(Wal<D>, Recove
     let wal = Wal {
         disk,
         options,
+        segment_bytes: options.segment_bytes_min,
         closed,
         active,
         hard_state: replay.hard_state.clone(),

@@ -13,15 +13,24 @@ use crate::faults;
 /// Sizes of the log.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// A segment that has grown to this is closed.
-    pub segment_bytes: u64,
+    /// The least and the most to which a segment grows before it is closed. In between it is a small part of the registry: space
+    /// is reserved and freed by whole segments, and should be in proportion to what is kept.
+    pub segment_bytes_min: u64,
+    /// See there.
+    pub segment_bytes_max: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 8 << 20 }
+        Self {
+            segment_bytes_min: 1 << 20,
+            segment_bytes_max: 8 << 20,
+        }
     }
 }
+
+/// A segment is as large as this part of the newest snapshot.
+const SEGMENT_PART: u64 = 8;
 
 /// A closed segment.
 #[derive(Debug)]
@@ -47,6 +56,8 @@ pub(super) struct Active<F> {
 pub struct Wal<D: Disk = Directory> {
     pub(super) disk: D,
     pub(super) options: Options,
+    /// To which segments grow at present.
+    pub(super) segment_bytes: u64,
     pub(super) closed: VecDeque<Closed>,
     pub(super) active: Active<D::File>,
     pub(super) hard_state: HardState,
@@ -63,10 +74,12 @@ impl<D: Disk> Wal<D> {
     /// # Errors
     /// The disk failed, or there is a log already.
     pub fn create(disk: D, options: Options, snapshot: Position, hard_state: HardState) -> Result<Self, Error> {
-        let active = create_segment(&disk, options, 1, snapshot.index, snapshot, &hard_state)?;
+        let segment_bytes = options.segment_bytes_min;
+        let active = create_segment(&disk, segment_bytes, 1, snapshot.index, snapshot, &hard_state)?;
         Ok(Self {
             disk,
             options,
+            segment_bytes,
             closed: VecDeque::new(),
             active,
             hard_state,
@@ -94,11 +107,17 @@ impl<D: Disk> Wal<D> {
         Ok(names.iter().any(|name| segment::sequence_of(name).is_some()))
     }
 
+    /// Segments from the next one on are in proportion to a snapshot of this size.
+    pub fn size_segments(&mut self, snapshot_bytes: u64) {
+        let (min, max) = (self.options.segment_bytes_min, self.options.segment_bytes_max);
+        self.segment_bytes = (snapshot_bytes / SEGMENT_PART).clamp(min, max);
+    }
+
     fn rotate(&mut self) -> Result<(), Error> {
         let sequence = self.active.sequence + 1;
         let next = create_segment(
             &self.disk,
-            self.options,
+            self.segment_bytes,
             sequence,
             self.last,
             self.snapshot,
@@ -158,7 +177,7 @@ impl<D: Disk> Wal<D> {
             let source = io::Error::new(io::ErrorKind::FileTooLarge, format!("a batch of {length} bytes"));
             return Err(fault("write", &self.active.name, source));
         }
-        if self.active.offset + length as u64 > self.options.segment_bytes {
+        if self.active.offset + length as u64 > self.segment_bytes {
             self.rotate()?;
         }
         let active = &mut self.active;
@@ -211,7 +230,8 @@ impl<D: Disk> LogStore for Wal<D> {
         self.guarded(|wal| wal.write(batches, false))
     }
 
-    fn compact(&mut self, snapshot: Position) -> Result<(), Error> {
+    fn compact(&mut self, snapshot: Position, snapshot_bytes: u64) -> Result<(), Error> {
+        self.size_segments(snapshot_bytes);
         if snapshot.index <= self.snapshot.index {
             return Ok(());
         }
@@ -221,7 +241,7 @@ impl<D: Disk> LogStore for Wal<D> {
                 ..Batch::default()
             };
             wal.write(&[marker], true)?;
-            if wal.active.offset > wal.options.segment_bytes / 2 {
+            if wal.active.offset > wal.segment_bytes / 2 {
                 wal.rotate()?;
             }
             wal.remove_covered()
@@ -231,7 +251,7 @@ impl<D: Disk> LogStore for Wal<D> {
 
 fn create_segment<D: Disk>(
     disk: &D,
-    options: Options,
+    segment_bytes: u64,
     sequence: u64,
     last: u64,
     snapshot: Position,
@@ -241,7 +261,7 @@ fn create_segment<D: Disk>(
     let name = segment::name(sequence, last + 1);
     let opening = segment::opening(&id, sequence, last + 1, snapshot, hard_state);
     let file = disk
-        .create(&name, options.segment_bytes)
+        .create(&name, segment_bytes)
         .map_err(|source| fault("create", &name, source))?;
     disk.write_at(&file, 0, &opening)
         .map_err(|source| fault("write", &name, source))?;

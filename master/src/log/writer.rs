@@ -179,6 +179,7 @@ impl Waiting {
 /// A snapshot that is being saved.
 struct Saving {
     position: Position,
+    bytes: u64,
     thread: JoinHandle<Result<(), snapshots::Error>>,
 }
 
@@ -268,7 +269,7 @@ impl Worker {
     fn save(&mut self, snapshot: Snapshot) -> Result<(), Failure> {
         self.finish_saving()?;
         let (snapshots, saved) = (self.snapshots.clone(), self.saved.clone());
-        let place = position(&snapshot);
+        let (place, bytes) = (position(&snapshot), snapshot.data.len() as u64);
         let thread = thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
             let _fatal = fatal::OnPanic(fatal::end_process);
             let result = snapshots.save(&snapshot);
@@ -279,7 +280,11 @@ impl Worker {
         match thread {
             Ok(thread) => {
                 let position = place;
-                self.saving = Some(Saving { position, thread });
+                self.saving = Some(Saving {
+                    position,
+                    bytes,
+                    thread,
+                });
             }
             // The next one may fare better; until then the log is longer.
             Err(error) => tracing::warn!(%error, "no thread can be started to save a snapshot"),
@@ -289,14 +294,19 @@ impl Worker {
 
     /// Waits for the snapshot that is being saved, and frees the space that it covers.
     fn finish_saving(&mut self) -> Result<(), Failure> {
-        let Some(Saving { position, thread }) = self.saving.take() else {
+        let Some(saving) = self.saving.take() else {
             return Ok(());
         };
+        let Saving {
+            position,
+            bytes,
+            thread,
+        } = saving;
         // A panic there has ended the process.
         let Ok(result) = thread.join() else { return Ok(()) };
         result?;
         if position.index > self.newest.index {
-            self.log.compact(position)?;
+            self.log.compact(position, bytes)?;
             faults::LOG_COMPACTED.pass();
             self.newest = position;
             self.snapshots.remove_others(position);

@@ -24,7 +24,7 @@ impl LogStore for Gated {
         self.results.recv_timeout(PATIENCE).unwrap()
     }
 
-    fn compact(&mut self, _snapshot: Position) -> Result<(), Error> {
+    fn compact(&mut self, _snapshot: Position, _snapshot_bytes: u64) -> Result<(), Error> {
         Ok(())
     }
 }
@@ -120,6 +120,62 @@ fn after_a_failure_nothing_more_is_said_to_be_durable() {
     bench.writer.stop().unwrap();
     assert_eq!(bench.writer.written().number().unwrap(), 0);
     assert_eq!(bench.begun.iter().count(), 1);
+}
+
+/// Looks, when the log is told of a snapshot, which snapshots are there.
+struct Watched {
+    log: Wal,
+    snapshots: Snapshots,
+    fails: bool,
+}
+
+/// The places of the two snapshots of [`Watched`].
+const OLD: Position = Position { index: 1, term: 1 };
+const NEW: Position = Position { index: 5, term: 1 };
+
+impl LogStore for Watched {
+    fn append(&mut self, batches: &[Batch<'_>]) -> Result<(), Error> {
+        self.log.append(batches)
+    }
+
+    fn compact(&mut self, snapshot: Position, snapshot_bytes: u64) -> Result<(), Error> {
+        // Whether or not the marker reaches the disk, the snapshot that it names is there.
+        assert_eq!(snapshot, NEW);
+        self.snapshots.load(OLD).unwrap();
+        self.snapshots.load(NEW).unwrap();
+        if self.fails {
+            return Err(Error::Failed);
+        }
+        self.log.compact(snapshot, snapshot_bytes)?;
+        self.snapshots.load(OLD).unwrap();
+        Ok(())
+    }
+}
+
+#[test]
+fn whichever_snapshot_the_log_names_is_there() -> anyhow::Result<()> {
+    for fails in [false, true] {
+        let directory = tempfile::tempdir()?;
+        let snapshots = Snapshots::create(directory.path().join("snapshots"))?;
+        snapshots.save(&bootstrap(&[1], Vec::new()))?;
+        let disk = Directory::create(&directory.path().join("log"))?;
+        let log = Watched {
+            log: Wal::create(disk, Options::default(), OLD, HardState::default())?,
+            snapshots: snapshots.clone(),
+            fails,
+        };
+        let mut writer = Writer::start(Box::new(log), snapshots.clone(), OLD, Arc::default())?;
+        for number in 1..=6 {
+            writer.write(write(number, true));
+        }
+        let mut own = bootstrap(&[1], b"own".to_vec());
+        own.mut_metadata().index = NEW.index;
+        writer.compact(own);
+        assert_eq!(writer.stop().is_err(), fails);
+        assert_eq!(snapshots.load(OLD).is_ok(), fails);
+        snapshots.load(NEW)?;
+    }
+    Ok(())
 }
 
 #[test]
