@@ -147,7 +147,7 @@ impl Agent {
 
 /// Takes the agents over from the registry at an election.
 pub(crate) fn recover(leading: &mut Leading, step: &mut Step<'_>) {
-    for (id, known) in &step.registry.agents {
+    for (id, known) in step.registry.agents.iter() {
         let phase = match known.unreachable_ms {
             Some(since) => Phase::Unreachable {
                 since: Timestamp::from_millis_i64(since),

@@ -44,5 +44,5 @@ pub use effect::{Answer, Effect, Effects};
 pub use input::{ConnectionId, Input, ProposalId, ReadId, RequestId, StreamId};
 pub use master::Master;
 pub use proffer_proto::Rejection;
-pub use registry::{OWNED_PREFIX, REMOVED_MEMBERS_MAX};
+pub use registry::{Image, OWNED_PREFIX, REMOVED_MEMBERS_MAX};
 pub use time::Timestamp;

@@ -14,7 +14,7 @@ use crate::input::{ConnectionId, Input, ProposalId, StreamId};
 use crate::offers::{self, Offer, OfferNumber};
 use crate::operator;
 use crate::proposals::{self, Proposal};
-use crate::registry::Registry;
+use crate::registry::{Image, Registry};
 use crate::scheduler;
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, Slots, TaskSlot};
 use crate::state::{self, State};
@@ -112,9 +112,14 @@ impl Master {
         self.leading = None;
     }
 
-    /// The whole registry, for a snapshot.
+    /// The whole registry, for a snapshot. Costs next to nothing, however large it is.
+    pub fn image(&self) -> Image {
+        self.registry.image()
+    }
+
+    /// The whole registry as a message.
     pub fn registry(&self) -> wire::Registry {
-        self.registry.to_wire()
+        self.registry.image().to_wire()
     }
 
     /// The masters of the group, by their ids.

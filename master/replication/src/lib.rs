@@ -39,7 +39,7 @@ pub use config::Settings;
 pub use group::{GroupChange, GroupRefusal};
 pub use member::{Error, Member, Start};
 pub use outcome::{Outcome, Write};
-pub use snapshot::{Position, bootstrap, position};
+pub use snapshot::{Mark, Position, bootstrap, position};
 pub use status::{Progress, Role, Status};
 pub use wire::{Refusal, decode, encode};
 

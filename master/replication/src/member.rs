@@ -15,6 +15,7 @@ use crate::memory::Memory;
 use crate::outcome::Outcome;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
+use crate::snapshot::{Mark, Position};
 use crate::status::Status;
 use crate::wire::Refusal;
 use crate::{chance, logger, start, status};
@@ -280,24 +281,40 @@ impl Member {
     /// Gives the state of the application as of [`Member::applied`]. The entries that it covers are forgotten, but for a tail that
     /// followers who lag a little still need.
     pub fn compact(&mut self, data: Vec<u8>) {
+        if let Some(mark) = self.mark() {
+            self.compact_to(mark, data);
+        }
+    }
+
+    /// What the state of the application as of [`Member::applied`] stands for, for a later [`Member::compact_to`]. None where nothing
+    /// was told since the newest snapshot.
+    pub fn mark(&self) -> Option<Mark> {
+        let store = self.node.store();
+        if self.removed || self.applied <= store.snapshot_index() {
+            return None;
+        }
+        Some(Mark {
+            position: Position {
+                index: self.applied,
+                term: store.term(self.applied).ok()?,
+            },
+            group: store.conf_state().clone(),
+            told_bytes: self.told_bytes,
+        })
+    }
+
+    /// Gives the state of the application as it was at the mark; as [`Member::compact`]. Nothing happens where a newer snapshot
+    /// came from the leader meanwhile.
+    pub fn compact_to(&mut self, mark: Mark, data: Vec<u8>) {
         self.snapshot_asked = 0;
-        // Nothing was told since, or a snapshot of the leader is newer.
-        if self.removed || self.applied <= self.node.store().snapshot_index() {
+        if self.removed || mark.position.index <= self.node.store().snapshot_index() {
             return;
         }
-        let Ok(term) = self.node.store().term(self.applied) else {
-            return;
-        };
-        let mut snapshot = Snapshot::default();
-        let metadata = snapshot.mut_metadata();
-        metadata.index = self.applied;
-        metadata.term = term;
-        metadata.set_conf_state(self.node.store().conf_state().clone());
-        snapshot.data = data.into();
+        self.told_bytes = self.told_bytes.saturating_sub(mark.told_bytes);
+        let snapshot = mark.snapshot(data);
         self.outbox.push(Outcome::Compact(snapshot.clone()));
         let (entries, bytes) = (self.settings.tail_entries_max, self.settings.tail_bytes_max);
         self.node.mut_store().compact(snapshot, entries, bytes);
-        self.told_bytes = 0;
         for id in std::mem::take(&mut self.wanting) {
             if self.leads() && self.node.raft.prs().get(id).is_some() {
                 self.node.raft.send_append(id);

@@ -11,6 +11,28 @@ pub struct Position {
     pub term: u64,
 }
 
+/// What a snapshot of the application's state is said to stand for: the entries up to a place, and the group as it was there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mark {
+    pub(crate) position: Position,
+    pub(crate) group: ConfState,
+    /// How many bytes of entries had been told since the snapshot before.
+    pub(crate) told_bytes: u64,
+}
+
+impl Mark {
+    /// The snapshot of the state at this place.
+    pub(crate) fn snapshot(self, data: Vec<u8>) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        metadata.index = self.position.index;
+        metadata.term = self.position.term;
+        metadata.set_conf_state(self.group);
+        snapshot.data = data.into();
+        snapshot
+    }
+}
+
 /// The snapshot from which every initial member of a group starts, at index 1 and term 1: a newcomer that began with an
 /// empty log would replay it and end with no configuration at all.
 pub fn bootstrap(voters: &[u64], data: Vec<u8>) -> Snapshot {

@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use proffer_master_core::Image;
 use tokio::sync::Notify;
 
 use super::entry;
@@ -38,10 +39,10 @@ type Look = Box<dyn FnOnce(Option<&mut AppliedRegistry>) + Send>;
 enum Job {
     /// Changes by their indexes, as they are in the log.
     Apply(Vec<(u64, Bytes)>),
-    /// What there is, is thrown away; the encoded registry as of the index takes its place.
+    /// What there is, is thrown away; the registry as of the index takes its place.
     Rebuild {
         index: u64,
-        registry: Bytes,
+        registry: Box<Image>,
     },
     /// What there is, is thrown away.
     Discard,
@@ -153,7 +154,8 @@ impl Keeper {
     }
 
     /// Makes the registry anew.
-    pub(super) fn rebuild(&mut self, index: u64, registry: Bytes) {
+    pub(super) fn rebuild(&mut self, index: u64, registry: Image) {
+        let registry = Box::new(registry);
         self.gathered.clear();
         self.gathered_bytes = 0;
         self.behind_since = None;
@@ -231,7 +233,7 @@ impl Worker {
                     Job::Apply(more) => changes.extend(more),
                     Job::Rebuild { index, registry } => {
                         self.forget(&mut changes);
-                        self.rebuild(index, registry);
+                        self.rebuild(index, &registry);
                     }
                     Job::Discard => {
                         self.forget(&mut changes);
@@ -297,15 +299,12 @@ impl Worker {
         self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn rebuild(&mut self, index: u64, registry: Bytes) {
+    fn rebuild(&mut self, index: u64, registry: &Image) {
         // sled must have let go of the files before they are opened again.
         self.registry = None;
         self.unflushed = Some(Instant::now());
         self.index = index;
-        let Ok(registry) = entry::decode_registry(registry) else {
-            return;
-        };
-        match AppliedRegistry::rebuild(&self.path, &registry, index) {
+        match AppliedRegistry::rebuild(&self.path, &registry.to_wire(), index) {
             Ok(rebuilt) => {
                 self.registry = Some(rebuilt);
                 tracing::info!(index, "the applied registry is made anew");

@@ -16,6 +16,7 @@ mod snapshots;
 mod start;
 #[cfg(test)]
 mod tests;
+mod ticks;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use handle::{QUEUE_LENGTH, Reply};
 use keeper::Keeper;
 use snapshots::SnapshotPolicy;
 pub use start::{Running, start};
+use ticks::Ticks;
 
 use crate::clock::Clock;
 use crate::log::{ADVICE, Failure, Writer};
@@ -162,6 +164,7 @@ struct Driver {
     leader: Option<u64>,
     leader_address: watch::Sender<Option<String>>,
     snapshots: SnapshotPolicy,
+    ticks: Ticks,
     /// Changes up to here were restored and are not told to the core again.
     restored: u64,
     clock: Clock,

@@ -102,11 +102,11 @@ impl Driver {
             bytes = data.len(),
             "the registry is replaced by the leader's snapshot"
         );
-        let registry = entry::decode_registry(data.clone())?;
         self.snapshots.last_bytes = data.len() as u64;
-        self.keeper.rebuild(index, data);
+        let registry = entry::decode_registry(data)?;
         self.restored = index;
         self.master.restore(registry);
+        self.keeper.rebuild(index, self.master.image());
         self.check_level()?;
         self.group_changed();
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proffer_master_core::Input;
 use proffer_replication::Role;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Driver, Ended, Error, Request, Stopping};
 use crate::fatal;
@@ -14,8 +14,6 @@ use crate::peers::Event;
 
 /// How many requests, and how many events of other masters, are taken together.
 const TAKEN_AT_ONCE: usize = 512;
-/// An election timeout is ten to twenty of these.
-const RAFT_TICK: Duration = Duration::from_millis(50);
 /// How long a leader that stops waits for another to lead, or for what was proposed.
 const STOP_MAX: Duration = Duration::from_secs(2);
 
@@ -33,9 +31,6 @@ impl Driver {
         let mut taken = Vec::with_capacity(TAKEN_AT_ONCE);
         let mut events = Vec::with_capacity(TAKEN_AT_ONCE);
         let mut ends = Vec::new();
-        let mut raft_tick = interval(RAFT_TICK);
-        // After a pause, time that was lost must not look like a leader who is silent.
-        raft_tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         // The last, and so the first to be dropped: nobody sees a stream end, and nothing is written, after a panic.
         let _fatal = fatal::OnPanic(fatal::end_process);
         self.begin().await?;
@@ -43,8 +38,7 @@ impl Driver {
         let _ = ready.send(());
         loop {
             let wake = self.wake.map(|at| self.clock.until(at));
-            let must_tick = !self.member.is_alone() || self.group.is_busy() || self.stopping.is_some();
-            let mut has_ticked = false;
+            let (must_tick, next_tick) = (self.must_tick(), self.ticks.next());
             tokio::select! {
                 count = inbox.requests.recv_many(&mut taken, TAKEN_AT_ONCE) => {
                     if count == 0 {
@@ -55,7 +49,7 @@ impl Driver {
                 Some(end) = inbox.ended.recv() => ends.push(end),
                 () = self.bell.notified() => {}
                 () = sleep(wake.unwrap_or_default()), if wake.is_some() => {}
-                _ = raft_tick.tick(), if must_tick => has_ticked = true,
+                () = sleep_until(next_tick), if must_tick => {}
             }
             while events.len() < TAKEN_AT_ONCE
                 && let Ok(event) = inbox.peers.try_recv()
@@ -79,10 +73,7 @@ impl Driver {
             for event in events.drain(..) {
                 self.hear_peer(event)?;
             }
-            if has_ticked {
-                self.member.tick();
-                self.tick_group();
-            }
+            self.tick();
             for request in taken.drain(..) {
                 self.accept(request);
             }
@@ -139,11 +130,28 @@ impl Driver {
         Ok(())
     }
 
+    fn must_tick(&self) -> bool {
+        !self.member.is_alone() || self.group.is_busy() || self.stopping.is_some()
+    }
+
+    /// Raft's clock ticks if it is time.
+    fn tick(&mut self) {
+        if self.must_tick() && self.ticks.take() {
+            self.member.tick();
+            self.tick_group();
+        }
+    }
+
     /// Steps until nothing is left to do but wait.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         loop {
+            let must_tick = self.must_tick();
             while let Some(input) = self.inputs.pop_front() {
                 self.step(input);
+                if must_tick && self.ticks.is_due() {
+                    self.tick();
+                    break;
+                }
             }
             let mut outcomes = std::mem::take(&mut self.outcomes);
             self.member.drive(&mut outcomes)?;
@@ -158,8 +166,7 @@ impl Driver {
         }
         if self.keeper.has_failed() {
             let index = self.member.applied();
-            let registry = self.encode_registry();
-            self.keeper.rebuild(index, registry.into());
+            self.keeper.rebuild(index, self.master.image());
         }
         self.keeper.hand_over();
         Ok(())

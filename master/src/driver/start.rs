@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::handle::PEER_EVENTS_LENGTH;
 use super::run::Inbox;
 use super::snapshots::SnapshotPolicy;
+use super::ticks::Ticks;
 use super::{Driver, Error, Group, Handle, Keeper, QUEUE_LENGTH, Settings, entry};
 use crate::applied::AppliedRegistry;
 use crate::clock::Clock;
@@ -114,12 +115,7 @@ impl Driver {
             }
         };
         master.restore(registry);
-        let snapshots = SnapshotPolicy {
-            entries: settings.snapshot_entries,
-            last_bytes: home.snapshot.data.len() as u64,
-            is_wanted: false,
-        };
-        let data = home.snapshot.data.clone();
+        let snapshots = SnapshotPolicy::new(settings.snapshot_entries, home.snapshot.data.len() as u64);
         let start = Start {
             hard_state: home.recovered.hard_state,
             snapshot: home.snapshot,
@@ -134,7 +130,7 @@ impl Driver {
         let is_missing = applied.is_none();
         let mut keeper = Keeper::start(home.registry, applied, restored, bell.clone()).map_err(Error::Thread)?;
         if is_missing {
-            keeper.rebuild(restored, data);
+            keeper.rebuild(restored, master.image());
         }
         Ok(Self {
             master,
@@ -148,6 +144,7 @@ impl Driver {
             leader: None,
             leader_address,
             snapshots,
+            ticks: Ticks::start(),
             restored,
             clock: Clock::start(),
             inputs: VecDeque::new(),

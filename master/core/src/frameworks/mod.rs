@@ -167,7 +167,7 @@ impl Framework {
 /// Takes the frameworks over from the registry at an election. None is removed before it could come back.
 pub(crate) fn recover(leading: &mut Leading, step: &mut Step<'_>) {
     let grace = step.now.plus(step.config.framework_resubscribe_timeout);
-    for (id, known) in &step.registry.frameworks {
+    for (id, known) in step.registry.frameworks.iter() {
         let registered = Timestamp::from_millis_i64(known.registered_ms);
         let framework = Framework::new(id.clone(), known.info.clone(), true, registered);
         let slot = leading.frameworks.insert(framework);

@@ -1,13 +1,16 @@
 //! The frameworks' replicated state: keys with their values and versions, by namespace.
 //!
 //! A version is the index of the log entry that wrote the key, so it grows over deletions too. Values are shared, not copied,
-//! by whoever reads them.
+//! by whoever reads them; so is everything by a copy of the whole.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proffer_proto::registry as wire;
+
+use super::SharedMap;
 
 /// What an entry costs beside its namespace, key and value, in the count of bytes that is limited.
 const OVERHEAD_BYTES: u64 = 64;
@@ -20,10 +23,10 @@ pub(crate) struct Entry {
 }
 
 /// The keys of one namespace.
-type Keys = BTreeMap<String, Entry>;
+type Keys = SharedMap<Arc<str>, Entry>;
 
 /// All keys of all namespaces. No namespace is empty.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Entries {
     namespaces: BTreeMap<String, Keys>,
     bytes: u64,
@@ -54,16 +57,15 @@ impl Entries {
         entries
     }
 
-    pub(crate) fn to_wire(&self) -> Vec<wire::StateEntry> {
-        let keys = self.namespaces.iter().flat_map(|(namespace, keys)| {
+    pub(crate) fn to_wire(&self) -> impl Iterator<Item = wire::StateEntry> {
+        self.namespaces.iter().flat_map(|(namespace, keys)| {
             keys.iter().map(move |(key, entry)| wire::StateEntry {
                 namespace: namespace.clone(),
-                key: key.clone(),
+                key: key.to_string(),
                 value: entry.value.clone(),
                 version: entry.version,
             })
-        });
-        keys.collect()
+        })
     }
 
     /// What all entries together count for in the limit.
@@ -87,9 +89,9 @@ impl Entries {
             _ => Bound::Included(prefix),
         };
         let keys = self.namespaces.get(namespace).into_iter();
-        keys.flat_map(move |keys| keys.range::<str, _>((first, Bound::Unbounded)))
+        keys.flat_map(move |keys| keys.range::<str>(first))
             .take_while(move |(key, _)| key.starts_with(prefix))
-            .map(|(key, entry)| (key.as_str(), entry))
+            .map(|(key, entry)| (&**key, entry))
     }
 
     /// Applies a write of the log entry `index`.
@@ -120,16 +122,17 @@ impl Entries {
             version,
         };
         self.bytes += cost(namespace, key, value);
+        if !self.namespaces.contains_key(namespace) {
+            self.namespaces.insert(namespace.to_owned(), Keys::default());
+        }
         let Some(keys) = self.namespaces.get_mut(namespace) else {
-            let keys = Keys::from([(key.to_owned(), entry)]);
-            self.namespaces.insert(namespace.to_owned(), keys);
             return;
         };
         if let Some(present) = keys.get_mut(key) {
             self.bytes -= cost(namespace, key, &present.value);
             *present = entry;
         } else {
-            keys.insert(key.to_owned(), entry);
+            keys.insert(key.into(), entry);
         }
     }
 
@@ -150,7 +153,7 @@ impl Entries {
         let keys = self.namespaces.remove(namespace).unwrap_or_default();
         let costs = keys.iter().map(|(key, entry)| cost(namespace, key, &entry.value));
         self.bytes -= costs.sum::<u64>();
-        keys.into_keys().collect()
+        keys.iter().map(|(key, _)| key.to_string()).collect()
     }
 
     /// Says what is inconsistent inside.

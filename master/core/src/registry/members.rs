@@ -9,7 +9,7 @@ use proffer_proto::registry as wire;
 pub const REMOVED_MEMBERS_MAX: usize = 1000;
 
 /// Members and former members.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Members {
     present: BTreeMap<u64, wire::Member>,
     removed: VecDeque<u64>,

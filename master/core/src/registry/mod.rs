@@ -5,17 +5,22 @@
 //! registries that applied the same changes are equal. A change that names what is not there changes nothing.
 
 mod entries;
+mod image;
 mod members;
+mod shared;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use proffer_proto::registry as wire;
 use proffer_proto::registry::change::Body;
 use proffer_proto::v1;
 
 pub(crate) use entries::{Entries, Entry, Written, cost};
+pub use image::Image;
 pub(crate) use members::Members;
 pub use members::REMOVED_MEMBERS_MAX;
+pub(crate) use shared::SharedMap;
 
 /// The level of a registry that says nothing of it.
 const LEVEL_FIRST: u32 = 1;
@@ -25,11 +30,11 @@ pub const OWNED_PREFIX: &str = "framework/";
 /// The registry as it is after the changes so far.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    pub(crate) agents: BTreeMap<v1::AgentId, wire::Agent>,
-    pub(crate) frameworks: BTreeMap<v1::FrameworkId, wire::Framework>,
-    completed: VecDeque<wire::Completed>,
+    pub(crate) agents: SharedMap<v1::AgentId, Arc<wire::Agent>>,
+    pub(crate) frameworks: SharedMap<v1::FrameworkId, Arc<wire::Framework>>,
+    completed: Arc<VecDeque<wire::Completed>>,
     completed_ids: BTreeSet<v1::FrameworkId>,
-    gone: VecDeque<wire::Gone>,
+    gone: Arc<VecDeque<wire::Gone>>,
     gone_ids: BTreeSet<v1::AgentId>,
     pub(crate) members: Members,
     /// 0 where nothing was said of it.
@@ -58,12 +63,12 @@ impl Registry {
         let mut registry = Registry::default();
         for agent in snapshot.agents {
             if let Some(id) = agent.info.id.clone() {
-                registry.agents.insert(id, agent);
+                registry.agents.insert(id, Arc::new(agent));
             }
         }
         for framework in snapshot.frameworks {
             if let Some(id) = framework.info.id.clone() {
-                registry.frameworks.insert(id, framework);
+                registry.frameworks.insert(id, Arc::new(framework));
             }
         }
         for completed in snapshot.completed_frameworks {
@@ -78,17 +83,16 @@ impl Registry {
         registry
     }
 
-    /// For a snapshot.
-    pub(crate) fn to_wire(&self) -> wire::Registry {
-        wire::Registry {
-            agents: self.agents.values().cloned().collect(),
-            frameworks: self.frameworks.values().cloned().collect(),
-            completed_frameworks: self.completed.iter().cloned().collect(),
-            gone_agents: self.gone.iter().cloned().collect(),
-            members: self.members.present().values().cloned().collect(),
-            removed_members: self.members.removed().iter().copied().collect(),
+    /// As it is now, for a snapshot.
+    pub(crate) fn image(&self) -> Image {
+        Image {
+            agents: self.agents.clone(),
+            frameworks: self.frameworks.clone(),
+            completed: self.completed.clone(),
+            gone: self.gone.clone(),
+            members: self.members.clone(),
             level: (self.level > 0).then_some(self.level),
-            state: self.state.to_wire(),
+            state: self.state.clone(),
         }
     }
 
@@ -148,17 +152,17 @@ impl Registry {
             Some(Body::AdmitAgent(admit)) => self.admit_agent(admit),
             Some(Body::UpdateAgent(update)) => {
                 let agent = update.agent.id.as_ref().and_then(|id| self.agents.get_mut(id));
-                if let Some(agent) = agent {
+                if let Some(agent) = agent.map(Arc::make_mut) {
                     agent.info = update.agent.clone();
                 }
             }
             Some(Body::MarkUnreachable(mark)) => {
-                if let Some(agent) = self.agents.get_mut(&mark.agent_id) {
+                if let Some(agent) = self.agents.get_mut(&mark.agent_id).map(Arc::make_mut) {
                     agent.unreachable_ms = Some(mark.at_ms);
                 }
             }
             Some(Body::MarkReachable(mark)) => {
-                if let Some(agent) = self.agents.get_mut(&mark.agent_id) {
+                if let Some(agent) = self.agents.get_mut(&mark.agent_id).map(Arc::make_mut) {
                     agent.unreachable_ms = None;
                 }
             }
@@ -174,12 +178,14 @@ impl Registry {
             }
             Some(Body::PutFramework(put)) => self.put_framework(put),
             Some(Body::FrameworkDisconnected(disconnected)) => {
-                if let Some(framework) = self.frameworks.get_mut(&disconnected.framework_id) {
+                let framework = self.frameworks.get_mut(&disconnected.framework_id);
+                if let Some(framework) = framework.map(Arc::make_mut) {
                     framework.failover_deadline_ms = Some(disconnected.deadline_ms);
                 }
             }
             Some(Body::FrameworkConnected(connected)) => {
-                if let Some(framework) = self.frameworks.get_mut(&connected.framework_id) {
+                let framework = self.frameworks.get_mut(&connected.framework_id);
+                if let Some(framework) = framework.map(Arc::make_mut) {
                     framework.failover_deadline_ms = None;
                 }
             }
@@ -195,7 +201,7 @@ impl Registry {
             return Applied::Other;
         };
         self.remember_completed(wire::Completed {
-            info: framework.info,
+            info: framework.info.clone(),
             removed_ms: remove.at_ms,
         });
         let namespace = format!("{OWNED_PREFIX}{}", remove.framework_id);
@@ -213,7 +219,7 @@ impl Registry {
             admitted_ms: admit.at_ms,
             unreachable_ms: None,
         };
-        self.agents.insert(id, agent);
+        self.agents.insert(id, Arc::new(agent));
     }
 
     /// Only a connected framework puts, so its deadline ends.
@@ -228,19 +234,19 @@ impl Registry {
             registered_ms,
             failover_deadline_ms: None,
         };
-        self.frameworks.insert(id, framework);
+        self.frameworks.insert(id, Arc::new(framework));
     }
 
     fn remember_completed(&mut self, completed: wire::Completed) {
         let Some(id) = completed.info.id.clone() else { return };
         if self.completed_ids.insert(id) {
-            self.completed.push_back(completed);
+            Arc::make_mut(&mut self.completed).push_back(completed);
         }
     }
 
     fn remember_gone(&mut self, gone: wire::Gone) {
         if self.gone_ids.insert(gone.agent_id.clone()) {
-            self.gone.push_back(gone);
+            Arc::make_mut(&mut self.gone).push_back(gone);
         }
     }
 
@@ -252,9 +258,9 @@ impl Registry {
             self.gone_ids.remove(id);
         }
         let completed_ids = &self.completed_ids;
-        self.completed
+        Arc::make_mut(&mut self.completed)
             .retain(|completed| completed.info.id.as_ref().is_some_and(|id| completed_ids.contains(id)));
         let gone_ids = &self.gone_ids;
-        self.gone.retain(|gone| gone_ids.contains(&gone.agent_id));
+        Arc::make_mut(&mut self.gone).retain(|gone| gone_ids.contains(&gone.agent_id));
     }
 }

@@ -438,13 +438,69 @@ fn calls_about_the_state_beside_a_large_cluster() {
     }
     println!("{count} reads: {:?} each", (on_processor() - began) / count as u32);
     let began = on_processor();
-    let registry = timed.master.registry();
-    println!(
-        "{} entries are copied for a snapshot in {:?}",
-        registry.state.len(),
-        on_processor() - began
-    );
+    let image = timed.master.image();
+    println!("an image for a snapshot is taken in {:?}", on_processor() - began);
+    let registry = image.to_wire();
     let began = on_processor();
     timed.master.restore(registry);
     println!("and taken over from one in {:?}", on_processor() - began);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn images_of_a_large_registry() {
+    let mut master = Master::new(Config::default());
+    let incarnation = "m1".to_owned();
+    let mut effects = Effects::new();
+    master.step(Timestamp(0), Input::BecameLeader { incarnation }, &mut effects);
+    effects.drain();
+    let value = bytes::Bytes::from(vec![7; 256]);
+    let mut index = 0;
+    let mut write = |master: &mut Master, key: u64| {
+        index += 1;
+        let write = proffer_proto::registry::WriteState {
+            namespace: "n".to_owned(),
+            key: format!("key-{key:08}"),
+            value: Some(value.clone()),
+            expected_version: None,
+        };
+        let change = proffer_proto::registry::Change {
+            body: Some(proffer_proto::registry::change::Body::WriteState(write)),
+        };
+        let began = Instant::now();
+        let proposal = None;
+        master.step(
+            Timestamp(0),
+            Input::Committed {
+                index,
+                proposal,
+                change,
+            },
+            &mut effects,
+        );
+        effects.drain();
+        began.elapsed()
+    };
+    let count = (128 << 20) / 320;
+    for key in 0..count {
+        write(&mut master, key * 7919 % count);
+    }
+    for _ in 0..3 {
+        let began = on_processor();
+        let image = master.image();
+        println!("an image of {count} keys is taken in {:?}", on_processor() - began);
+        let (mut sum, mut worst) = (Duration::ZERO, Duration::ZERO);
+        for number in 0..100_000 {
+            let spent = write(&mut master, number * 104_729 % count);
+            (sum, worst) = (sum + spent, worst.max(spent));
+        }
+        println!("100000 writes beside it: {:?} each, at most {worst:?}", sum / 100_000);
+        let began = on_processor();
+        let registry = image.to_wire();
+        println!(
+            "what was done before, a copy of {}: {:?}",
+            registry.state.len(),
+            on_processor() - began
+        );
+    }
 }

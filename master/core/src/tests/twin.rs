@@ -48,7 +48,7 @@ impl Twin {
         if before == self.applied && effects.is_empty() {
             return;
         }
-        let state = world.master.registry.state.to_wire().into_iter();
+        let state = world.master.registry.state.to_wire();
         let state: Kept = state
             .map(|entry| ((entry.namespace, entry.key), (entry.value.to_vec(), entry.version)))
             .collect();
