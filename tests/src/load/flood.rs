@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use proffer_proto::v1::scheduler::{Event, event};
 use proffer_proto::v1::{AgentId, FrameworkId, FrameworkInfo, Offer, TaskId, TaskState, TaskStatus};
 use proffer_sdk::offers::{Matcher, launch};
-use proffer_sdk::{Calls, Disconnected, Masters, Task, connect};
+use proffer_sdk::{CallError, Calls, Disconnected, Masters, Task, connect};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -21,13 +21,13 @@ use tokio::time::Instant;
 /// Calls on their way at a time.
 const CALLS_IN_FLIGHT_MAX: usize = 64;
 /// What is not used is not wanted again for so long; where a task ends there is more, and it is offered at once.
-const REFUSE_SECONDS: f64 = 60.0;
+const REFUSE_SECONDS: f64 = 10.0;
 /// How often it is looked whether what is waited for has come.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often it is looked what is missing, and how long a task is without news before it is asked after.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// So many are asked after at a time.
-const ASKED_MAX: usize = 1000;
+const ASKED_MAX: usize = 10_000;
 
 /// What a flood does.
 #[derive(Debug, Clone)]
@@ -66,8 +66,8 @@ struct Inner {
     alive: HashMap<String, Alive>,
     /// How many of them run.
     running: usize,
-    /// Tasks that were launched and had no news then, in the order in which they are asked after.
-    silent: VecDeque<(Instant, String)>,
+    /// Tasks whose ACCEPT may have been lost, in the order in which they are asked after.
+    unsure: VecDeque<(Instant, String)>,
     /// Tasks whose end was heard.
     ended: HashSet<String>,
     /// The updates that were heard.
@@ -100,20 +100,40 @@ impl Inner {
         self.alive.remove(task);
     }
 
-    /// Tasks without news for so long; they are asked after again later.
-    fn silent(&mut self, now: Instant) -> Vec<(TaskId, Option<AgentId>)> {
+    /// Tasks that are to be asked after now; those that stay silent are asked after again.
+    fn unsure(&mut self, now: Instant) -> Vec<(TaskId, Option<AgentId>)> {
         let mut asked = Vec::new();
         while asked.len() < ASKED_MAX
-            && let Some((since, _)) = self.silent.front()
+            && let Some((since, _)) = self.unsure.front()
             && *since + ASK_AGAIN <= now
-            && let Some((_, task)) = self.silent.pop_front()
+            && let Some((_, task)) = self.unsure.pop_front()
         {
             if self.alive.get(&task) == Some(&Alive::Silent) {
                 asked.push((TaskId { value: task.clone() }, None));
-                self.silent.push_back((now, task));
+                self.unsure.push_back((now, task));
             }
         }
         asked
+    }
+
+    /// What was launched in an earlier subscription and is silent may be lost.
+    fn subscribed(&mut self, id: FrameworkId) {
+        self.framework_id = Some(id);
+        self.subscriptions += 1;
+        let now = Instant::now();
+        let silent = self.alive.iter().filter(|(_, news)| **news == Alive::Silent);
+        self.unsure = silent.map(|(task, _)| (now, task.clone())).collect();
+    }
+
+    /// An ACCEPT failed. What the master refused was not launched; of the rest nobody knows.
+    fn failed(&mut self, tasks: Vec<String>, error: &CallError) {
+        let now = Instant::now();
+        for task in tasks {
+            match error {
+                CallError::Disconnected(_) => self.unsure.push_back((now, task)),
+                CallError::Rejected(_) | CallError::NotSubscribed(_) => self.end(&task),
+            }
+        }
     }
 }
 
@@ -247,11 +267,7 @@ async fn run(options: FloodOptions, mut info: FrameworkInfo, books: Arc<Books>) 
     loop {
         let (mut events, calls) = connect(&options.masters, info.clone()).await?;
         info.id = Some(calls.framework_id().clone());
-        {
-            let mut inner = books.inner();
-            inner.framework_id = info.id.clone();
-            inner.subscriptions += 1;
-        }
+        books.inner().subscribed(calls.framework_id().clone());
         let session = Session {
             options: &options,
             books: &books,
@@ -310,9 +326,13 @@ impl Session<'_> {
                 unused.push(offer.id);
                 continue;
             }
-            // Whatever became of it is learnt by asking after its tasks.
+            let books = self.books.clone();
             self.begin(|calls| async move {
-                let _ = calls.accept(vec![offer.id], vec![launch(infos)], Some(filters())).await;
+                let tasks = infos.iter().map(|info| info.task_id.value.clone()).collect();
+                let accepted = calls.accept(vec![offer.id], vec![launch(infos)], Some(filters()));
+                if let Err(error) = accepted.await {
+                    books.inner().failed(tasks, &error);
+                }
             })
             .await;
         }
@@ -331,7 +351,6 @@ impl Session<'_> {
         }
         let mut matcher = Matcher::new([offer]);
         let mut infos = Vec::new();
-        let now = Instant::now();
         for _ in 0..count {
             let name = format!("{}-{}", self.options.name, inner.launched);
             let task = Task::command(&self.options.name, &self.options.line);
@@ -341,8 +360,7 @@ impl Session<'_> {
             };
             infos.push(task.at(&placement));
             inner.launched += 1;
-            inner.alive.insert(name.clone(), Alive::Silent);
-            inner.silent.push_back((now, name));
+            inner.alive.insert(name, Alive::Silent);
         }
         infos
     }
@@ -394,16 +412,16 @@ impl Session<'_> {
         });
     }
 
-    /// Asks after tasks without news, and for offers where tasks are wanted and nothing is offered.
+    /// Asks after tasks that may be lost, and for offers where tasks are wanted and nothing is offered.
     async fn look(&self) {
-        let (silent, is_short) = {
+        let (unsure, is_short) = {
             let mut inner = self.books.inner();
             let wanted = self.books.wanted.load(Ordering::Acquire);
             let is_short = !std::mem::take(&mut inner.had_offers) && inner.alive.len() < wanted;
-            (inner.silent(Instant::now()), is_short)
+            (inner.unsure(Instant::now()), is_short)
         };
-        if !silent.is_empty() {
-            let _ = self.calls.reconcile(silent).await;
+        if !unsure.is_empty() {
+            let _ = self.calls.reconcile(unsure).await;
         }
         if is_short {
             let _ = self.calls.revive(Vec::new()).await;

@@ -190,11 +190,16 @@ async fn a_master_that_lost_its_disk_does_not_vote_before_somebody_says_so() -> 
     args.push(join);
     cluster.local().restart_master(wiped).await?;
     let is_newcomer = |master: &&proffer_proto::masters::Master| master.id != old && master.address == address;
-    let joined = |group: &MastersList| group.masters.iter().any(|master| is_newcomer(&master));
+    // It is in the list before the group has it.
+    let is_learner = |master: &proffer_proto::masters::Master| master.role() == Role::Learner;
+    let joined = |group: &MastersList| {
+        let mut newcomers = group.masters.iter().filter(is_newcomer);
+        newcomers.any(is_learner)
+    };
     cluster.wait_for_group("it to join", joined).await?;
     let group = cluster.group().await?;
     let newcomer = group.masters.iter().find(is_newcomer).context("it joined")?;
-    ensure!(newcomer.role() == Role::Learner, "{group:?}");
+    ensure!(is_learner(newcomer), "{group:?}");
     let (old, newcomer) = (old.to_string(), newcomer.id.to_string());
     command(&list, &["add", &newcomer, "--replaces", &old]).await?;
     let group = cluster.group().await?;
