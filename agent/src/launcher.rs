@@ -106,6 +106,7 @@ impl Launcher {
             user_name: named,
             root_allowed: config.allow_root_tasks,
             confinement: &confinement,
+            devices: &config.policy.devices,
         };
         spec::container(container, &framework, task, host).map_err(invalid)
     }

@@ -20,6 +20,7 @@ mod sandbox;
 mod server;
 mod sessions;
 mod spec;
+mod statistics;
 mod users;
 
 pub use agent::{Error, Stop, main_with, run};

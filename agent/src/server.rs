@@ -4,7 +4,6 @@ mod containers;
 mod streams;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
@@ -23,6 +22,7 @@ use crate::launcher::Launcher;
 use crate::sandbox::files;
 use crate::sessions::secret::Secret;
 use crate::sessions::{Sessions, TaskInputs};
+use crate::statistics;
 
 /// The largest call.
 const BODY_BYTES_MAX: usize = 4 << 20;
@@ -339,26 +339,6 @@ fn container(name: &TaskName, task: &Task, usage: &Usage) -> response::get_conta
             executor_pid: task.pid(),
             ..Default::default()
         }),
-        resource_statistics: Some(statistics(usage)),
-    }
-}
-
-fn statistics(usage: &Usage) -> v1::ResourceStatistics {
-    let seconds = |micros: Option<u64>| micros.map(|micros| micros as f64 / 1e6);
-    let small = |count: Option<u64>| count.and_then(|count| u32::try_from(count).ok());
-    v1::ResourceStatistics {
-        timestamp: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64(),
-        cpus_user_time_secs: seconds(usage.cpu_user_usec),
-        cpus_system_time_secs: seconds(usage.cpu_system_usec),
-        cpus_nr_periods: small(usage.cpu_periods),
-        cpus_nr_throttled: small(usage.cpu_periods_throttled),
-        cpus_throttled_time_secs: seconds(usage.cpu_throttled_usec),
-        mem_total_bytes: usage.memory_bytes,
-        mem_rss_bytes: usage.memory_anon_bytes,
-        mem_anon_bytes: usage.memory_anon_bytes,
-        mem_file_bytes: usage.memory_file_bytes,
-        mem_limit_bytes: usage.memory_limit_bytes,
-        processes: small(usage.pids),
-        ..Default::default()
+        resource_statistics: Some(statistics::of(&task.info, usage)),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use proffer_proto::v1;
 
 use crate::containerizer::{
-    Confinement, ContainerId, ContainerInput, ContainerSpec, Limit, Resources, User, WindowSize,
+    Confinement, ContainerId, ContainerInput, ContainerSpec, DeviceUnit, Limit, Resources, User, WindowSize,
 };
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -28,6 +28,8 @@ pub(crate) struct Host<'a> {
     pub root_allowed: bool,
     /// What the task asks for of its privileges, as far as it is allowed.
     pub confinement: &'a Confinement,
+    /// The devices that the agent hands out.
+    pub devices: &'a [DeviceUnit],
 }
 
 /// What the container is made from.
@@ -40,7 +42,7 @@ pub(crate) fn container(
     task: &v1::TaskInfo,
     host: Host<'_>,
 ) -> Result<ContainerSpec, String> {
-    let resources = resources(task)?;
+    let resources = resources(task, host.devices)?;
     let command = task.command.clone().unwrap_or_default();
     Ok(ContainerSpec {
         id: id.clone(),
@@ -143,7 +145,7 @@ pub(crate) fn override_variables(variables: &mut Vec<(String, String)>, command:
     }
 }
 
-fn resources(task: &v1::TaskInfo) -> Result<Resources, String> {
+fn resources(task: &v1::TaskInfo, devices: &[DeviceUnit]) -> Result<Resources, String> {
     let mut resources = Resources::default();
     for resource in &task.resources {
         let scalar = resource.scalar.as_ref().map_or(0.0, |scalar| scalar.value);
@@ -155,6 +157,9 @@ fn resources(task: &v1::TaskInfo) -> Result<Resources, String> {
                     let port = |number: u64| u16::try_from(number).map_err(|_| format!("ports: {number} is no port"));
                     resources.ports.push(port(range.begin)?..=port(range.end)?);
                 }
+            }
+            name if devices.iter().any(|unit| unit.resource == name) => {
+                *resources.devices.entry(name.to_owned()).or_default() += whole(name, scalar)?;
             }
             // Disk is not enforced yet; other names are for the framework's own bookkeeping.
             _ => {}
@@ -175,6 +180,14 @@ fn resources(task: &v1::TaskInfo) -> Result<Resources, String> {
         }
     }
     Ok(resources)
+}
+
+/// Devices are handed out whole.
+fn whole(name: &str, value: f64) -> Result<u64, String> {
+    match in_range(name, value)? {
+        value if value.fract() == 0.0 => Ok(value as u64),
+        value => Err(format!("{name}: {value} is not a whole number of devices")),
+    }
 }
 
 fn thousandths(field: &str, value: f64) -> Result<u64, String> {
@@ -214,6 +227,10 @@ mod tests {
             user_name: "ada",
             root_allowed: false,
             confinement: &Confinement::default(),
+            devices: &[DeviceUnit {
+                resource: "gpus".into(),
+                nodes: vec![],
+            }],
         };
         container(&ContainerId("c".into()), "f", task, host)
     }
@@ -277,6 +294,19 @@ mod tests {
         assert_eq!(value("PORT0"), Some("31001"));
         assert_eq!(value("PORTS"), Some("31001,31005,31006"));
         assert_eq!(value("HOME"), Some("/s"));
+    }
+
+    #[test]
+    fn devices_are_whole() {
+        let task = |gpus| v1::TaskInfo {
+            resources: vec![scalar("mem", 32.0), scalar("gpus", gpus), scalar("bananas", 0.5)],
+            ..Default::default()
+        };
+        assert_eq!(
+            spec(&task(2.0)).unwrap().resources.devices,
+            BTreeMap::from([("gpus".to_owned(), 2)])
+        );
+        assert!(spec(&task(0.5)).unwrap_err().starts_with("gpus: 0.5 is not a whole"));
     }
 
     #[test]

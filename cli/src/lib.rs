@@ -77,6 +77,15 @@ enum Command {
         #[command(flatten)]
         args: commands::logs::LogsArgs,
     },
+    /// Show what tasks use: CPU, memory, processes, disk, network, and how much they wait.
+    Stats {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+        #[command(flatten)]
+        args: commands::stats::StatsArgs,
+    },
     /// Run a program in the container of a task.
     Exec {
         #[command(flatten)]
@@ -174,6 +183,7 @@ fn ask(command: Command) -> Result<ExitCode, Failure> {
             Command::Tasks { cluster, output, all } => commands::tasks::run(&cluster, &output, all).await,
             Command::Offers { cluster, output } => commands::offers::run(&cluster, &output).await,
             Command::Logs { cluster, args } => commands::logs::run(&cluster, &args).await,
+            Command::Stats { cluster, output, args } => commands::stats::run(&cluster, &output, &args).await,
             Command::Kill { cluster, args } => commands::kill::run(&cluster, &args).await,
             Command::Masters(command) => commands::masters::run(command).await,
             Command::State(command) => commands::state::run(command).await,

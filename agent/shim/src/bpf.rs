@@ -1,13 +1,17 @@
 //! Loads cgroup programs of the kernel's BPF machine and attaches them: `bpf(2)`.
 
+pub mod map;
+
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const PROG_LOAD: libc::c_int = 5;
 const PROG_ATTACH: libc::c_int = 8;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const PROG_QUERY: libc::c_int = 16;
+const PROG_TYPE_CGROUP_SKB: u32 = 8;
+const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
 const FLAG_ALLOW_MULTI: u32 = 1 << 1;
 const FLAG_REPLACE: u32 = 1 << 2;
@@ -19,6 +23,12 @@ pub enum Hook {
     Inet4Bind,
     /// `bind(2)` of an IPv6 socket, IPv4-mapped addresses included.
     Inet6Bind,
+    /// An access to a device node.
+    Device,
+    /// A packet that a socket is about to receive.
+    Ingress,
+    /// A packet that a socket sends.
+    Egress,
 }
 
 impl Hook {
@@ -26,6 +36,17 @@ impl Hook {
         match self {
             Hook::Inet4Bind => 8,
             Hook::Inet6Bind => 9,
+            Hook::Device => 6,
+            Hook::Ingress => 0,
+            Hook::Egress => 1,
+        }
+    }
+
+    fn program_type(self) -> u32 {
+        match self {
+            Hook::Inet4Bind | Hook::Inet6Bind => PROG_TYPE_CGROUP_SOCK_ADDR,
+            Hook::Device => PROG_TYPE_CGROUP_DEVICE,
+            Hook::Ingress | Hook::Egress => PROG_TYPE_CGROUP_SKB,
         }
     }
 }
@@ -84,20 +105,24 @@ struct ById {
 /// Loads a program of eight-byte instructions for one hook. `name` is at most 15 characters of `[A-Za-z0-9_.]`.
 pub fn load(hook: Hook, name: &str, instructions: &[[u8; 8]]) -> io::Result<OwnedFd> {
     let mut attributes = Load {
-        prog_type: PROG_TYPE_CGROUP_SOCK_ADDR,
+        prog_type: hook.program_type(),
         insn_cnt: instructions.len() as u32,
         insns: instructions.as_ptr() as u64,
         license: c"Apache-2.0".as_ptr() as u64,
         expected_attach_type: hook.attach_type(),
         ..Load::default()
     };
-    for (to, from) in attributes.prog_name.iter_mut().take(15).zip(name.bytes()) {
-        *to = from;
-    }
+    self::name(&mut attributes.prog_name, name);
     // SAFETY: `insns` and `license` point to memory that outlives the call and is only read.
     let descriptor = unsafe { bpf(PROG_LOAD, &mut attributes) }?;
     // SAFETY: a successful load returns a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// One instruction: its code, its registers (the source above the destination), its offset and its number.
+pub fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> [u8; 8] {
+    let ([low, high], [a, b, c, d]) = (offset.to_le_bytes(), immediate.to_le_bytes());
+    [code, registers, low, high, a, b, c, d]
 }
 
 /// Attaches a program to a cgroup beside others; with `replaced`, in place of that program, in one step.
@@ -118,8 +143,10 @@ pub fn attach(
     unsafe { bpf(PROG_ATTACH, &mut attributes) }.map(|_| ())
 }
 
-/// The programs attached to the cgroup itself (at most 64).
-pub fn attached(cgroup: BorrowedFd<'_>, hook: Hook) -> io::Result<Vec<OwnedFd>> {
+/// The programs of a name that are attached to the cgroup itself (at most 64 in all): others have theirs, systemd for one.
+pub fn attached(cgroup: BorrowedFd<'_>, hook: Hook, name: &str) -> io::Result<Vec<OwnedFd>> {
+    let mut wanted = [0; 16];
+    self::name(&mut wanted, name);
     let mut ids = [0u32; 64];
     let mut query = Query {
         target_fd: cgroup.as_raw_fd() as u32,
@@ -131,7 +158,20 @@ pub fn attached(cgroup: BorrowedFd<'_>, hook: Hook) -> io::Result<Vec<OwnedFd>> 
     // SAFETY: `prog_ids` points to `prog_cnt` writable u32s that outlive the call.
     unsafe { bpf(PROG_QUERY, &mut query) }?;
     let count = (query.prog_cnt as usize).min(ids.len());
-    ids[..count].iter().map(|id| by_id(*id)).collect()
+    let mut found = Vec::new();
+    for id in &ids[..count] {
+        let program = by_id(*id)?;
+        if map::program_name(program.as_fd())? == wanted {
+            found.push(program);
+        }
+    }
+    Ok(found)
+}
+
+fn name(to: &mut [u8; 16], name: &str) {
+    for (to, from) in to.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
 }
 
 fn by_id(id: u32) -> io::Result<OwnedFd> {

@@ -214,7 +214,7 @@ fn apply(task: &Task<'_>, step: &Step<'_>, held: &mut Held) -> Result<(), Errno>
         } => {
             let device = libc::makedev(major, minor);
             // SAFETY: the path is a C string.
-            check(unsafe { libc::mknod(path.as_ptr(), libc::S_IFCHR | mode, device) }).map(drop)
+            check(unsafe { libc::mknod(path.as_ptr(), mode, device) }).map(drop)
         }
         // SAFETY: both are C strings.
         Step::Symlink { text, path } => check(unsafe { libc::symlink(text.as_ptr(), path.as_ptr()) }).map(drop),

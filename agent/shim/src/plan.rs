@@ -110,11 +110,11 @@ pub enum Step<'a> {
         /// Its permissions, not masked.
         mode: u32,
     },
-    /// Creates a character device.
+    /// Creates a device node.
     Device {
         /// Its path.
         path: &'a CStr,
-        /// Its permissions, not masked.
+        /// Its type (`S_IFCHR` or `S_IFBLK`) and permissions, not masked.
         mode: u32,
         /// The major number.
         major: u32,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use proffer_shim::record::keyed;
+use proffer_shim::record::number;
 
+use super::gauges::{Gauge, lines};
 use super::{Controller, Error, Hierarchy, Version};
 use crate::containerizer::{ContainerId, Limit, Resources, Usage};
 
@@ -44,16 +45,25 @@ impl Controller for Cpu {
         }
     }
 
-    fn usage(&self, container: &ContainerId, usage: &mut Usage) -> Result<(), Error> {
-        let text = self.hierarchy.read(container, "cpu.stat")?;
-        let text = text.as_bytes();
-        usage.cpu_periods = keyed(text, b"nr_periods");
-        usage.cpu_periods_throttled = keyed(text, b"nr_throttled");
-        usage.cpu_throttled_usec = match self.hierarchy.version {
-            Version::V1 => keyed(text, b"throttled_time").map(|nanoseconds| nanoseconds / 1000),
-            Version::V2 => keyed(text, b"throttled_usec"),
-        };
-        Ok(())
+    fn gauges(&self) -> &'static [Gauge] {
+        match self.hierarchy.version {
+            Version::V1 => &[("cpu.stat", |text, usage| throttling(text, usage))],
+            // In the unified tree the same file says more.
+            Version::V2 => &[],
+        }
+    }
+}
+
+/// Of `cpu.stat`, in nanoseconds in version 1.
+fn throttling(text: &[u8], usage: &mut Usage) {
+    for (key, value) in lines(text) {
+        let value = number(value);
+        match key {
+            b"nr_periods" => usage.cpu_periods = value,
+            b"nr_throttled" => usage.cpu_periods_throttled = value,
+            b"throttled_time" => usage.cpu_throttled_usec = value.map(|nanoseconds| nanoseconds / 1000),
+            _ => {}
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::gauges::Gauges;
 use super::moves::CheapMoves;
-use super::{Cpu, Error, Hierarchy, Memory, Pids, Unified, Version};
-use crate::containerizer::ContainerId;
+use super::{Controller, Cpu, Error, Hierarchy, Io, Memory, Pids, Unified, Version};
+use crate::containerizer::{ContainerId, Usage};
 
 /// The mounted hierarchies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +18,17 @@ pub struct Mounted {
 }
 
 impl Mounted {
+    /// Whether the host has a controller, in either version.
+    pub fn has(&self, controller: &str) -> bool {
+        let file = self.v2.as_ref().map(|mount| mount.join("cgroup.controllers"));
+        let listed = file
+            .and_then(|file| std::fs::read_to_string(file).ok())
+            .unwrap_or_default();
+        self.v1(controller).is_some() || listed.split_whitespace().any(|name| name == controller)
+    }
+
     fn v1(&self, controller: &str) -> Option<&Path> {
+        let controller = if controller == "io" { "blkio" } else { controller };
         self.v1
             .iter()
             .find(|(name, _)| name == controller)
@@ -48,7 +59,7 @@ pub fn parse_mounts(mountinfo: &str) -> Mounted {
             "cgroup" => {
                 for name in options
                     .split(',')
-                    .filter(|name| matches!(*name, "cpu" | "memory" | "pids"))
+                    .filter(|name| matches!(*name, "cpu" | "memory" | "pids" | "blkio"))
                 {
                     if mounted.v1(name).is_none() {
                         mounted.v1.push((name.to_owned(), point.clone()));
@@ -70,15 +81,18 @@ pub struct Cgroups {
     pub memory: Option<Arc<Memory>>,
     /// The limit of processes, when wanted.
     pub pids: Option<Arc<Pids>>,
+    /// Disk input and output, when wanted.
+    pub io: Option<Arc<Io>>,
     /// The unified tree, wherever there is one.
     pub unified: Option<Arc<Unified>>,
     /// Every hierarchy once.
     all: Vec<Arc<Hierarchy>>,
+    gauges: Gauges,
     _cheap_moves: Option<CheapMoves>,
 }
 
 impl Cgroups {
-    /// Opens what `wanted` names (of `cpu`, `memory`, `pids`) below `root`. A controller that the host lacks is an error.
+    /// Opens what `wanted` names (of `cpu`, `memory`, `pids`, `io`) below `root`. A controller that the host lacks is an error.
     pub fn open(mounted: &Mounted, root: &str, wanted: &[&'static str]) -> Result<Self, Error> {
         let mut all: Vec<Arc<Hierarchy>> = Vec::new();
         let from_v2: Vec<_> = wanted
@@ -115,14 +129,31 @@ impl Cgroups {
         let cpu = controller("cpu")?.map(|hierarchy| Arc::new(Cpu::new(hierarchy)));
         let memory = controller("memory")?.map(|hierarchy| Arc::new(Memory::new(hierarchy)));
         let pids = controller("pids")?.map(|hierarchy| Arc::new(Pids::new(hierarchy)));
+        let io = controller("io")?.map(|hierarchy| Arc::new(Io::new(hierarchy)));
+        let mut gauges = Vec::new();
+        if let Some(hierarchy) = &unified {
+            gauges.extend(Unified::gauges().iter().map(|gauge| (hierarchy.clone(), *gauge)));
+        }
+        let controllers: [Option<&dyn Controller>; 4] = [
+            cpu.as_deref().map(|controller| controller as _),
+            memory.as_deref().map(|controller| controller as _),
+            pids.as_deref().map(|controller| controller as _),
+            io.as_deref().map(|controller| controller as _),
+        ];
+        for controller in controllers.into_iter().flatten() {
+            let own = controller.gauges().iter();
+            gauges.extend(own.map(|gauge| (controller.hierarchy().clone(), *gauge)));
+        }
         let unified = unified.map(|hierarchy| Arc::new(Unified::new(hierarchy)));
         let _cheap_moves = cheap_moves(&all);
         Ok(Cgroups {
             cpu,
             memory,
             pids,
+            io,
             unified,
             all,
+            gauges: Gauges::new(gauges),
             _cheap_moves,
         })
     }
@@ -145,8 +176,14 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Adds what a container uses now.
+    pub fn usage(&self, container: &ContainerId, usage: &mut Usage) -> Result<(), Error> {
+        self.gauges.read(container, usage)
+    }
+
     /// Removes the container's directories once its processes have ended.
     pub fn remove(&self, container: &ContainerId) -> Result<(), Error> {
+        self.gauges.forget(container);
         self.all.iter().try_for_each(|hierarchy| hierarchy.remove(container))
     }
 

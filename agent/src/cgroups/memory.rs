@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use proffer_shim::record::{keyed, number};
+use proffer_shim::record::number;
 
+use super::gauges::{Gauge, lines};
 use super::{Controller, Error, Hierarchy, Version};
 use crate::containerizer::{ContainerId, Limit, Resources, Usage};
 
@@ -46,41 +47,72 @@ impl Controller for Memory {
     fn apply(&self, container: &ContainerId, resources: &Resources) -> Result<(), Error> {
         let limit = limit_bytes(resources);
         match self.hierarchy.version {
-            Version::V1 => self.apply_v1(container, &limit.map_or("-1".into(), |limit| limit.to_string())),
+            Version::V1 => {
+                self.apply_v1(container, &limit.map_or("-1".into(), |limit| limit.to_string()))?;
+                if is_bursting(resources) {
+                    let kept = resources.memory_bytes.to_string();
+                    self.hierarchy.write(container, "memory.soft_limit_in_bytes", &kept)?;
+                }
+                Ok(())
+            }
             Version::V2 => {
                 let limit = limit.map_or("max".into(), |limit| limit.to_string());
                 self.hierarchy.write(container, "memory.oom.group", "1")?;
                 if self.hierarchy.has(container, "memory.swap.max") {
                     self.hierarchy.write(container, "memory.swap.max", "0")?;
                 }
+                if is_bursting(resources) {
+                    let kept = resources.memory_bytes.to_string();
+                    self.hierarchy.write(container, "memory.low", &kept)?;
+                }
                 self.hierarchy.write(container, "memory.max", &limit)
             }
         }
     }
 
-    fn usage(&self, container: &ContainerId, usage: &mut Usage) -> Result<(), Error> {
-        let read = |file: &str| self.hierarchy.read(container, file);
-        let figure = |file: &str| read(file).ok().and_then(|text| number(text.as_bytes()));
-        let stat = read("memory.stat")?;
-        let stat = stat.as_bytes();
+    fn gauges(&self) -> &'static [Gauge] {
         match self.hierarchy.version {
-            Version::V1 => {
-                usage.memory_bytes = figure("memory.usage_in_bytes");
-                usage.memory_peak_bytes = figure("memory.max_usage_in_bytes");
-                usage.memory_limit_bytes = figure("memory.limit_in_bytes");
-                usage.memory_anon_bytes = keyed(stat, b"rss");
-                usage.memory_file_bytes = keyed(stat, b"cache");
-            }
-            Version::V2 => {
-                usage.memory_bytes = figure("memory.current");
-                usage.memory_peak_bytes = figure("memory.peak");
-                usage.memory_limit_bytes = figure("memory.max");
-                usage.memory_anon_bytes = keyed(stat, b"anon");
-                usage.memory_file_bytes = keyed(stat, b"file");
-            }
+            Version::V1 => &[
+                ("memory.usage_in_bytes", |text, usage| usage.memory_bytes = number(text)),
+                ("memory.max_usage_in_bytes", |text, usage| {
+                    usage.memory_peak_bytes = number(text)
+                }),
+                ("memory.limit_in_bytes", |text, usage| {
+                    usage.memory_limit_bytes = number(text)
+                }),
+                ("memory.stat", stat),
+            ],
+            Version::V2 => &[
+                ("memory.current", |text, usage| usage.memory_bytes = number(text)),
+                ("memory.peak", |text, usage| usage.memory_peak_bytes = number(text)),
+                ("memory.max", |text, usage| usage.memory_limit_bytes = number(text)),
+                ("memory.swap.current", |text, usage| {
+                    usage.memory_swap_bytes = number(text)
+                }),
+                ("memory.stat", stat),
+            ],
         }
-        Ok(())
     }
+}
+
+/// Of `memory.stat`; the same names mean the same in both versions.
+fn stat(text: &[u8], usage: &mut Usage) {
+    for (key, value) in lines(text) {
+        let field = match key {
+            b"anon" | b"rss" => &mut usage.memory_anon_bytes,
+            b"file" | b"cache" => &mut usage.memory_file_bytes,
+            b"file_mapped" | b"mapped_file" => &mut usage.memory_mapped_bytes,
+            b"unevictable" => &mut usage.memory_unevictable_bytes,
+            b"swap" => &mut usage.memory_swap_bytes,
+            _ => continue,
+        };
+        *field = number(value);
+    }
+}
+
+/// Whether it may use more than it asked for: when the host runs short, what is beyond the request is taken back first.
+fn is_bursting(resources: &Resources) -> bool {
+    resources.memory_limit != Limit::Requested
 }
 
 fn limit_bytes(resources: &Resources) -> Option<u64> {

@@ -5,7 +5,9 @@
 //! beside version 1 controllers: `cgroup.kill`, `cpu.stat` and the programs that guard ports live there.
 
 mod cpu;
+mod gauges;
 mod hierarchy;
+mod io;
 mod layout;
 mod memory;
 mod moves;
@@ -16,13 +18,15 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use cpu::Cpu;
+pub use gauges::Gauge;
 pub use hierarchy::{Hierarchy, Version};
+pub use io::Io;
 pub use layout::{Cgroups, Mounted, parse_mounts};
 pub use memory::Memory;
 pub use pids::Pids;
 pub use unified::Unified;
 
-use crate::containerizer::{ContainerId, Resources, Usage};
+use crate::containerizer::{ContainerId, Resources};
 
 /// Something about a cgroup failed.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,6 @@ pub trait Controller: Send + Sync + fmt::Debug {
     fn hierarchy(&self) -> &Arc<Hierarchy>;
     /// Sets the limits of a container whose directory exists; may be repeated while it runs.
     fn apply(&self, container: &ContainerId, resources: &Resources) -> Result<(), Error>;
-    /// Adds its figures.
-    fn usage(&self, container: &ContainerId, usage: &mut Usage) -> Result<(), Error>;
+    /// The files that say what a container uses.
+    fn gauges(&self) -> &'static [Gauge];
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use proffer_shim::record::number;
 
+use super::gauges::Gauge;
 use super::{Controller, Error, Hierarchy};
-use crate::containerizer::{ContainerId, Resources, Usage};
+use crate::containerizer::{ContainerId, Resources};
 
 /// The `pids` controller, the same in both versions.
 #[derive(Debug)]
@@ -31,8 +32,7 @@ impl Controller for Pids {
         self.hierarchy.write(container, "pids.max", &limit)
     }
 
-    fn usage(&self, container: &ContainerId, usage: &mut Usage) -> Result<(), Error> {
-        usage.pids = number(self.hierarchy.read(container, "pids.current")?.as_bytes());
-        Ok(())
+    fn gauges(&self) -> &'static [Gauge] {
+        &[("pids.current", |text, usage| usage.pids = number(text))]
     }
 }

@@ -3,10 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use proffer_shim::record::keyed;
+use proffer_shim::record::number;
 
+use super::gauges::{Gauge, lines};
 use super::{Error, Hierarchy};
-use crate::containerizer::{ContainerId, Usage};
+use crate::containerizer::{ContainerId, Pressure, Usage};
 
 /// The unified tree.
 #[derive(Debug)]
@@ -37,12 +38,73 @@ impl Unified {
         self.hierarchy.write(container, "cgroup.kill", "1").map(|()| true)
     }
 
-    /// CPU time, which the unified tree counts without any controller.
-    pub fn usage(&self, container: &ContainerId, usage: &mut Usage) -> Result<(), Error> {
-        let text = self.hierarchy.read(container, "cpu.stat")?;
-        usage.cpu_usec = keyed(text.as_bytes(), b"usage_usec");
-        usage.cpu_user_usec = keyed(text.as_bytes(), b"user_usec");
-        usage.cpu_system_usec = keyed(text.as_bytes(), b"system_usec");
-        Ok(())
+    /// CPU time and pressure, which the unified tree counts without any controller.
+    pub(super) fn gauges() -> &'static [Gauge] {
+        &[
+            ("cpu.stat", cpu),
+            ("cpu.pressure", |text, usage| usage.cpu_pressure = pressure(text)),
+            ("memory.pressure", |text, usage| usage.memory_pressure = pressure(text)),
+            ("io.pressure", |text, usage| usage.io_pressure = pressure(text)),
+        ]
+    }
+}
+
+fn cpu(text: &[u8], usage: &mut Usage) {
+    for (key, value) in lines(text) {
+        let field = match key {
+            b"usage_usec" => &mut usage.cpu_usec,
+            b"user_usec" => &mut usage.cpu_user_usec,
+            b"system_usec" => &mut usage.cpu_system_usec,
+            // With the controller only.
+            b"nr_periods" => &mut usage.cpu_periods,
+            b"nr_throttled" => &mut usage.cpu_periods_throttled,
+            b"throttled_usec" => &mut usage.cpu_throttled_usec,
+            _ => continue,
+        };
+        *field = number(value);
+    }
+}
+
+/// Of lines `some avg10=0.12 avg60=0.03 avg300=0.01 total=12345` (Documentation/accounting/psi.rst).
+fn pressure(text: &[u8]) -> Option<Pressure> {
+    let mut pressure = Pressure::default();
+    for (kind, fields) in lines(text) {
+        for field in fields.split(|byte| *byte == b' ') {
+            let percent = field
+                .strip_prefix(b"avg10=")
+                .and_then(|text| std::str::from_utf8(text).ok());
+            let percent = percent.and_then(|text| text.parse().ok());
+            let total = field.strip_prefix(b"total=").and_then(number);
+            match kind {
+                b"some" => {
+                    pressure.some_percent = percent.unwrap_or(pressure.some_percent);
+                    pressure.some_usec = total.unwrap_or(pressure.some_usec);
+                }
+                b"full" => {
+                    pressure.full_percent = percent.unwrap_or(pressure.full_percent);
+                    pressure.full_usec = total.unwrap_or(pressure.full_usec);
+                }
+                _ => {}
+            }
+        }
+    }
+    (!text.is_empty()).then_some(pressure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_is_read() {
+        let text = b"some avg10=0.12 avg60=1.00 avg300=0.00 total=55\nfull avg10=0.02 avg60=0.00 avg300=0.00 total=7\n";
+        let expected = Pressure {
+            some_percent: 0.12,
+            full_percent: 0.02,
+            some_usec: 55,
+            full_usec: 7,
+        };
+        assert_eq!(pressure(text), Some(expected));
+        assert_eq!(pressure(b""), None);
     }
 }

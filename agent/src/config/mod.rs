@@ -3,17 +3,18 @@
 //! Flag > environment (`PROFFER_AGENT_…`) > default. No other part of the agent reads flags or the environment.
 
 mod detect;
+mod devices;
 mod ports;
 mod text;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proffer_proto::v1;
 use proffer_proto::v1::capability_info::Capability;
 
-use crate::containerizer::{CAPABILITY_ENUM_BASE, ISOLATORS, Policy};
+use crate::containerizer::{CAPABILITY_ENUM_BASE, DeviceUnit, ISOLATORS, Policy};
 
 /// The flags of the agent.
 #[derive(Debug, Clone, clap::Args)]
@@ -83,6 +84,13 @@ pub struct Args {
     /// Directories of the host in which tasks may write besides their sandbox, as far as permissions let them.
     #[arg(long, env = "PROFFER_AGENT_WRITABLE", value_delimiter = ',', value_name = "DIR")]
     pub writable: Vec<PathBuf>,
+    /// Devices that are given to one task at a time: `NAME=/dev/NODE`, with further nodes of the same device after a `+`. NAME is a
+    /// resource, which counts them. Where `gpus` are offered and none is named, NVIDIA's are found.
+    #[arg(long, env = "PROFFER_AGENT_DEVICES", value_delimiter = ',', value_name = "NAME=NODE")]
+    pub devices: Vec<String>,
+    /// How much each task may read from and write to a disk in a second: `/dev/DISK:rbps=BYTES:wbps=BYTES:riops=NUMBER:wiops=NUMBER`.
+    #[arg(long, env = "PROFFER_AGENT_IO_MAX", value_delimiter = ',', value_name = "LIMITS")]
+    pub io_max: Vec<String>,
     /// Who runs a task whose user is empty or does not exist on this host; without it such a task fails.
     #[arg(long, env = "PROFFER_AGENT_DEFAULT_USER", value_name = "USER")]
     pub default_user: Option<String>,
@@ -226,15 +234,18 @@ impl Config {
         let work_dir = std::fs::create_dir_all(&args.work_dir)
             .and_then(|()| args.work_dir.canonicalize())
             .map_err(|error| Error::new("work-dir", format!("cannot make {}: {error}", args.work_dir.display())))?;
-        let policy = Policy {
-            named: !args.isolation.is_empty(),
-            capabilities: capabilities(&args.allow_capabilities)?,
-            unconfined: args.allow_unconfined_tasks,
-            writable: writable(args.writable)?,
-        };
+        let named = !args.isolation.is_empty();
         let isolation = isolation(args.isolation)?;
         let mut resources = text::resources(&args.resources)?;
         detect::fill(&mut resources, &work_dir)?;
+        let policy = Policy {
+            named,
+            capabilities: capabilities(&args.allow_capabilities)?,
+            unconfined: args.allow_unconfined_tasks,
+            writable: writable(args.writable)?,
+            devices: devices::units(&args.devices, &mut resources, Path::new("/dev"))?,
+            io_max: devices::io_max(&args.io_max)?,
+        };
         if isolation.iter().any(|name| name == "ports") {
             ports::check(&resources)?;
         }
@@ -285,6 +296,8 @@ impl Config {
             ("allow-capabilities", Policy::names(self.policy.capabilities)),
             ("allow-unconfined-tasks", self.policy.unconfined.to_string()),
             ("writable", paths(&self.policy.writable)),
+            ("devices", list(&self.policy.devices)),
+            ("io-max", self.policy.io_max.len().to_string()),
             ("default-user", self.default_user.clone().unwrap_or_default()),
             ("kill-grace", self.kill_grace.as_secs_f64().to_string()),
             ("gc-delay", self.gc_delay.as_secs_f64().to_string()),
@@ -356,6 +369,11 @@ fn writable(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Error> {
         resolved.push(path);
     }
     Ok(resolved)
+}
+
+fn list(units: &[DeviceUnit]) -> String {
+    let shown: Vec<_> = units.iter().map(DeviceUnit::to_string).collect();
+    shown.join(",")
 }
 
 fn paths(paths: &[PathBuf]) -> String {

@@ -126,8 +126,11 @@ fn check_isolators(inner: &Inner, spec: &ContainerSpec) -> Result<(), (&'static 
         ("rlimits", "rlimit_info", !asked.rlimits.is_empty()),
         ("capabilities", "linux_info", asked.effective | asked.bounding != 0),
     ];
+    let needed = needed
+        .into_iter()
+        .chain([("devices", "devices", !spec.resources.devices.is_empty())]);
     let absent = |name: &str| inner.isolators.iter().all(|isolator| isolator.name() != name);
-    match needed.iter().find(|(name, _, asked)| *asked && absent(name)) {
+    match { needed }.find(|(name, _, asked)| *asked && absent(name)) {
         Some((name, field, _)) => Err((
             field,
             format!("needs the isolator {name}, which this agent does not use"),

@@ -32,8 +32,8 @@ pub use console::Console;
 pub use enter::{EnteredProgram, Streams};
 pub(crate) use spec::CAPABILITY_ENUM_BASE;
 pub use spec::{
-    Confinement, ContainerId, ContainerInput, ContainerSpec, EnforcementNote, Exit, Launched, Limit, Oom, Policy,
-    Recovered, ResourceLimit, Resources, Usage, User, WindowSize,
+    Confinement, ContainerId, ContainerInput, ContainerSpec, DeviceUnit, EnforcementNote, Exit, IoMax, Launched, Limit,
+    Oom, Policy, Pressure, Recovered, ResourceLimit, Resources, Usage, User, WindowSize,
 };
 
 /// How containers are made on this host.
@@ -60,6 +60,9 @@ pub const ISOLATORS: &[&str] = &[
     "memory",
     "pids",
     "ports",
+    "devices",
+    "network",
+    "io",
     "namespaces",
     "filesystem",
     "rlimits",
@@ -167,8 +170,9 @@ impl Containerizer {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(system("read the boot id"))?;
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").map_err(system("read the mounts"))?;
         let wanted = |name: &&'static str| config.isolation.iter().any(|isolator| isolator == name);
-        let controllers: Vec<&'static str> = ["cpu", "memory", "pids"].into_iter().filter(wanted).collect();
         let mounted = cgroups::parse_mounts(&mountinfo);
+        let mut controllers: Vec<&'static str> = ["cpu", "memory", "pids"].into_iter().filter(wanted).collect();
+        controllers.extend(Some("io").filter(|io| wanted(io) && (config.policy.named || mounted.has(io))));
         let cgroups = Cgroups::open(&mounted, &config.cgroup_root, &controllers).map_err(cgroup_error)?;
         let cgroups = Arc::new(cgroups);
         let isolators::Opened { isolators, missing } = isolators::open(&config, &cgroups)?;
@@ -307,13 +311,11 @@ impl Containerizer {
         .await
     }
 
-    /// What a container uses now; a few file reads.
+    /// What a container uses now; a few reads of files that are kept open.
     pub fn usage(&self, id: &ContainerId) -> Result<Usage, Error> {
         self.inner.container(id)?;
         let mut usage = Usage::default();
-        if let Some(unified) = &self.inner.cgroups.unified {
-            unified.usage(id, &mut usage).map_err(cgroup_error)?;
-        }
+        self.inner.cgroups.usage(id, &mut usage).map_err(cgroup_error)?;
         for isolator in &self.inner.isolators {
             isolator.usage(id, &mut usage).map_err(isolator_error)?;
         }

@@ -13,6 +13,7 @@ const ORPHAN_SECONDS: i64 = 10;
 pub(super) fn recover(inner: &Inner, known: &[ContainerId]) -> Result<Vec<(ContainerId, Recovered)>, Error> {
     let mut found = inner.records.containers().map_err(system("list the containers"))?;
     found.extend(inner.cgroups.containers().map_err(super::cgroup_error)?);
+    found.extend(inner.isolators.iter().flat_map(|isolator| isolator.containers()));
     found.sort();
     found.dedup();
     for orphan in found.iter().filter(|id| !known.contains(id)) {

@@ -1,5 +1,6 @@
 //! What a container is made from, and what is heard of it: plain values, checkpointed with serde.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -78,6 +79,9 @@ pub struct Resources {
     pub pids_max: Option<u64>,
     /// The ports that may be bound, both ends included.
     pub ports: Vec<RangeInclusive<u16>>,
+    /// How many devices of each resource's it is given.
+    #[serde(default)]
+    pub devices: BTreeMap<String, u64>,
 }
 
 /// What a container's standard input is.
@@ -161,6 +165,42 @@ pub struct Policy {
     pub unconfined: bool,
     /// What containers may change of the host's files, as far as permissions let them.
     pub writable: Vec<PathBuf>,
+    /// The devices that are handed out.
+    pub devices: Vec<DeviceUnit>,
+    /// How much each container may read from and write to devices.
+    pub io_max: Vec<IoMax>,
+}
+
+/// A device that is given to one container at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceUnit {
+    /// The resource of which it is one.
+    pub resource: String,
+    /// Its nodes; others may have some of them too.
+    pub nodes: Vec<PathBuf>,
+}
+
+/// `resource=/dev/a+/dev/b`
+impl fmt::Display for DeviceUnit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<_> = self.nodes.iter().map(|node| node.display().to_string()).collect();
+        write!(formatter, "{}={}", self.resource, nodes.join("+"))
+    }
+}
+
+/// How much a container may read from and write to a block device, a second.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IoMax {
+    /// `major:minor`.
+    pub device: String,
+    /// Bytes.
+    pub read_bytes: Option<u64>,
+    /// Bytes.
+    pub write_bytes: Option<u64>,
+    /// Operations.
+    pub read_operations: Option<u64>,
+    /// Operations.
+    pub write_operations: Option<u64>,
 }
 
 impl Policy {
@@ -261,8 +301,49 @@ pub struct Usage {
     pub memory_peak_bytes: Option<u64>,
     /// The hard limit.
     pub memory_limit_bytes: Option<u64>,
+    /// Memory of mapped files.
+    pub memory_mapped_bytes: Option<u64>,
+    /// Memory that cannot be reclaimed.
+    pub memory_unevictable_bytes: Option<u64>,
+    /// Swap.
+    pub memory_swap_bytes: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// Bytes read from disks.
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to disks.
+    pub io_written_bytes: Option<u64>,
+    /// Reads from disks.
+    pub io_reads: Option<u64>,
+    /// Writes to disks.
+    pub io_writes: Option<u64>,
+    /// Bytes received.
+    pub network_received_bytes: Option<u64>,
+    /// Packets received.
+    pub network_received_packets: Option<u64>,
+    /// Bytes sent.
+    pub network_sent_bytes: Option<u64>,
+    /// Packets sent.
+    pub network_sent_packets: Option<u64>,
+    /// Waiting for CPU.
+    pub cpu_pressure: Option<Pressure>,
+    /// Waiting for memory.
+    pub memory_pressure: Option<Pressure>,
+    /// Waiting for disks.
+    pub io_pressure: Option<Pressure>,
+}
+
+/// How much of the time processes stood still for want of a resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// Of the last ten seconds, some of them.
+    pub some_percent: f64,
+    /// Of the last ten seconds, all of them.
+    pub full_percent: f64,
+    /// Since the start, some of them, in microseconds.
+    pub some_usec: u64,
+    /// Since the start, all of them, in microseconds.
+    pub full_usec: u64,
 }
 
 /// What enforces one dimension of isolation on this host.

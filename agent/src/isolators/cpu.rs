@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Error, Isolator, LaunchPlan, missing, version_note};
 use crate::cgroups::{Cgroups, Controller, Cpu};
-use crate::containerizer::{self, ContainerId, ContainerSpec, EnforcementNote, Resources, Usage};
+use crate::containerizer::{self, ContainerId, ContainerSpec, EnforcementNote, Resources};
 
 /// Enforces `cpus`.
 #[derive(Debug)]
@@ -35,9 +35,5 @@ impl Isolator for CpuIsolator {
 
     fn update(&self, container: &ContainerId, resources: &Resources) -> Result<(), Error> {
         Ok(self.cpu.apply(container, resources)?)
-    }
-
-    fn usage(&self, container: &ContainerId, usage: &mut Usage) -> Result<(), Error> {
-        Ok(self.cpu.usage(container, usage)?)
     }
 }

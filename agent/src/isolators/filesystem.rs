@@ -14,7 +14,7 @@ use proffer_shim::plan::Step;
 use rustix::fs::Mode;
 
 use self::dev::Dev;
-use super::{Error, Isolator, LaunchPlan, text};
+use super::{DeviceNode, Error, Isolator, LaunchPlan, text};
 use crate::containerizer::{self, Config, ContainerSpec, EnforcementNote};
 
 /// `CLONE_NEWNS` (clone(2)).
@@ -128,7 +128,7 @@ impl Isolator for FilesystemIsolator {
             plan.mounts
                 .push(&Step::ReadOnly(&text("mounts", path.as_os_str().as_encoded_bytes())?));
         }
-        self.dev.prepare(&mut plan.mounts);
+        self.dev.prepare(&mut plan.mounts, &plan.devices);
         private_tmp(container, plan)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Error, Isolator, LaunchPlan, missing, version_note};
 use crate::cgroups::{Cgroups, Controller, Memory, Version};
-use crate::containerizer::{self, ContainerId, ContainerSpec, EnforcementNote, Resources, Usage};
+use crate::containerizer::{self, ContainerId, ContainerSpec, EnforcementNote, Resources};
 
 /// Enforces `mem`.
 #[derive(Debug)]
@@ -55,9 +55,5 @@ impl Isolator for MemoryIsolator {
 
     fn update(&self, container: &ContainerId, resources: &Resources) -> Result<(), Error> {
         Ok(self.memory.apply(container, resources)?)
-    }
-
-    fn usage(&self, container: &ContainerId, usage: &mut Usage) -> Result<(), Error> {
-        Ok(self.memory.usage(container, usage)?)
     }
 }

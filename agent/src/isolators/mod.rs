@@ -3,10 +3,13 @@
 
 mod capabilities;
 mod cpu;
+mod devices;
 mod filesystem;
+mod io;
 mod landlock;
 mod memory;
 mod namespaces;
+mod network;
 mod pids;
 mod ports;
 mod rlimits;
@@ -68,6 +71,8 @@ pub struct LaunchPlan {
     pub clone_flags: u64,
     /// Files that the launcher watches or reads at the end.
     pub watched: Watched,
+    /// The devices that were given to the container, for its `/dev`.
+    pub devices: Vec<DeviceNode>,
     /// Prepares the mounts.
     pub mounts: Steps,
     /// Makes the rules about files, while their paths can still be opened.
@@ -78,6 +83,19 @@ pub struct LaunchPlan {
     pub confinement: Steps,
     /// What the program may change besides its sandbox, `/tmp` and `/dev`, as it sees it: volumes.
     pub writable: Vec<CString>,
+}
+
+/// The node of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceNode {
+    /// Where it is, on the host and in the container.
+    pub path: CString,
+    /// Whether it is a block device, and not a character device.
+    pub block: bool,
+    /// The major number.
+    pub major: u32,
+    /// The minor number.
+    pub minor: u32,
 }
 
 /// Files that the launcher watches or reads at the end; empty where there is none.
@@ -113,6 +131,11 @@ pub trait Isolator: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The containers of which it keeps something, of a former agent's too.
+    fn containers(&self) -> Vec<ContainerId> {
+        Vec::new()
+    }
+
     /// Sets limits on the container's cgroups, which exist, and adds steps to the plan.
     fn prepare(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
         let _ = (container, plan);
@@ -145,7 +168,7 @@ pub trait Isolator: Send + Sync + fmt::Debug {
 }
 
 /// The isolators that a host need not have: where the operator does not name them, they are missing with a warning.
-const OPTIONAL: &[&str] = &["landlock", "seccomp"];
+const OPTIONAL: &[&str] = &["network", "io", "landlock", "seccomp"];
 
 /// The isolators that the configuration names, in the order in which they prepare, and what is missing of them.
 pub(crate) fn open(config: &Config, cgroups: &Arc<Cgroups>) -> Result<Opened, containerizer::Error> {
@@ -182,6 +205,9 @@ fn open_one(name: &str, config: &Config, cgroups: &Arc<Cgroups>) -> Result<Box<d
         "memory" => Box::new(memory::MemoryIsolator::new(cgroups)?),
         "pids" => Box::new(pids::PidsIsolator::new(cgroups, config.pids_max_default)?),
         "ports" => Box::new(ports::PortsIsolator::new(cgroups)?),
+        "devices" => Box::new(devices::DevicesIsolator::new(config, cgroups)?),
+        "network" => Box::new(network::NetworkIsolator::new(cgroups)?),
+        "io" => Box::new(io::IoIsolator::new(config, cgroups)?),
         "namespaces" => Box::new(namespaces::NamespacesIsolator),
         "filesystem" => Box::new(filesystem::FilesystemIsolator::new(config)?),
         "rlimits" => Box::new(rlimits::RlimitsIsolator::new()),

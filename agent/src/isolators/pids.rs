@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Error, Isolator, LaunchPlan, missing, version_note};
 use crate::cgroups::{Cgroups, Controller, Pids};
-use crate::containerizer::{self, ContainerId, ContainerSpec, EnforcementNote, Resources, Usage};
+use crate::containerizer::{self, ContainerId, ContainerSpec, EnforcementNote, Resources};
 
 /// Enforces `pids_max`.
 #[derive(Debug)]
@@ -52,9 +52,5 @@ impl Isolator for PidsIsolator {
 
     fn update(&self, container: &ContainerId, resources: &Resources) -> Result<(), Error> {
         self.apply(container, resources)
-    }
-
-    fn usage(&self, container: &ContainerId, usage: &mut Usage) -> Result<(), Error> {
-        Ok(self.pids.usage(container, usage)?)
     }
 }

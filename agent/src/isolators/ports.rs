@@ -125,7 +125,8 @@ impl Isolator for PortsIsolator {
             // After a restart of the agent the kernel knows the program.
             let found = match &old {
                 Some(_) => Vec::new(),
-                None => bpf::attached(directory.as_fd(), *hook).map_err(failed("find the program for ports"))?,
+                None => bpf::attached(directory.as_fd(), *hook, PROGRAM_NAME)
+                    .map_err(failed("find the program for ports"))?,
             };
             let old = old.as_ref().and_then(|programs| programs.get(index)).or(found.first());
             bpf::attach(directory.as_fd(), *hook, program.as_fd(), old.map(AsFd::as_fd))
@@ -181,30 +182,16 @@ fn program(ranges: &[RangeInclusive<u16>], allow: i32) -> Vec<[u8; 8]> {
     const TO_HOST_ORDER: [u8; 8] = [0xdc, 0x02, 0, 0, 16, 0, 0, 0];
     const SKIP_TWO_UNLESS_ZERO: [u8; 8] = [0x55, 0x02, 2, 0, 0, 0, 0, 0];
     const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
-    let answer = |value: i32| instruction(0xb7, 0x00, 0, value);
+    let answer = |value: i32| bpf::instruction(0xb7, 0x00, 0, value);
     let mut program = vec![LOAD_PORT, TO_HOST_ORDER, SKIP_TWO_UNLESS_ZERO, answer(ALLOW), EXIT];
     for range in ranges {
-        program.push(instruction(0xa5, 0x02, 3, (*range.start()).into()));
-        program.push(instruction(0x25, 0x02, 2, (*range.end()).into()));
+        program.push(bpf::instruction(0xa5, 0x02, 3, (*range.start()).into()));
+        program.push(bpf::instruction(0x25, 0x02, 2, (*range.end()).into()));
         program.push(answer(allow));
         program.push(EXIT);
     }
     program.extend([answer(0), EXIT]);
     program
-}
-
-fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> [u8; 8] {
-    let (offset, immediate) = (offset.to_le_bytes(), immediate.to_le_bytes());
-    [
-        code,
-        registers,
-        offset[0],
-        offset[1],
-        immediate[0],
-        immediate[1],
-        immediate[2],
-        immediate[3],
-    ]
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! shell.
 
 mod confinement;
+mod devices;
 mod enter;
 mod host;
 mod isolation;
@@ -11,3 +12,4 @@ mod launch;
 mod payload;
 mod ports;
 mod recovery;
+mod usage;

@@ -17,7 +17,9 @@ fn payload() {
     writeln!(io::stdout()).expect("stdout");
     match words.next() {
         Some("bind") => words.for_each(bind_all),
+        Some("deny") => deny_all(words),
         Some("memory") => fill_memory(),
+        Some("traffic") => send_to_itself(words.next().expect("a port").parse().expect("a port")),
         Some("sockets") => open_sockets(),
         work => panic!("unknown work: {work:?}"),
     }
@@ -58,6 +60,44 @@ fn bind(address: SocketAddr, kind: SocketType, reuse: bool) -> io::Result<()> {
         rustix::net::sockopt::set_socket_reuseport(&socket, true)?;
     }
     Ok(rustix::net::bind(&socket, &address)?)
+}
+
+/// Tries ports that are none of those between the first two, as often as the third says, and prints how many were denied.
+fn deny_all(words: std::str::Split<'_, char>) {
+    let numbers: Vec<u32> = words.map(|word| word.parse().expect("a number")).collect();
+    let [first, last, tries] = numbers[..] else {
+        panic!("expected three numbers")
+    };
+    let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+    let addresses: [IpAddr; 3] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into(), mapped.into()];
+    let (mut denied, mut state) = (0, 12_345_u32);
+    for number in 0..tries {
+        // Over all ports, privileged ones too.
+        let port = loop {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let port = state >> 16;
+            if port > 0 && !(first..=last).contains(&port) {
+                break port;
+            }
+        };
+        let address = addresses[number as usize % 3];
+        let kind = [SocketType::STREAM, SocketType::DGRAM][number as usize / 3 % 2];
+        let reuse = number / 6 % 2 == 1;
+        let bound = bind(SocketAddr::new(address, port as u16), kind, reuse);
+        denied += u32::from(bound.is_err_and(|error| error.raw_os_error() == Some(1)));
+    }
+    writeln!(io::stdout(), "denied {denied} of {tries}").expect("stdout");
+}
+
+/// Sends a hundred datagrams of a thousand bytes.
+fn send_to_itself(port: u16) {
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", port)).expect("bind");
+    let mut buffer = [0; 1000];
+    for _ in 0..100 {
+        socket.send_to(&[1; 1000], ("127.0.0.1", port)).expect("send");
+        socket.recv(&mut buffer).expect("receive");
+    }
+    writeln!(io::stdout(), "sent").expect("stdout");
 }
 
 /// Prints a line `family protocol result` for each kind of socket.

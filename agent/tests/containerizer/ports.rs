@@ -143,3 +143,42 @@ fn the_ports_of_a_running_container_change_at_once_also_after_recovery() {
         host.finish().await;
     });
 }
+
+#[test]
+fn of_ten_thousand_tries_none_is_let_through_also_after_update_and_recovery() {
+    const TRIES: u32 = 10_000;
+    on_host("ten thousand", async |mut host| {
+        let allocated = [20_000..=20_009, 20_010..=20_019, 20_020..=20_029];
+        let rounds = allocated.iter().enumerate().map(|(n, ports)| {
+            let work = format!("deny {} {} {TRIES}", ports.start(), ports.end());
+            format!(
+                "until [ -e go{n} ]; do sleep 0.01; done; {}; echo round {n}",
+                host.payload("c", &work)
+            )
+        });
+        let mut spec = host.shell("c", &rounds.collect::<Vec<_>>().join("; "));
+        spec.resources.ports = vec![allocated[0].clone()];
+        host.launch(&spec).await;
+        for (n, ports) in allocated.iter().enumerate() {
+            if n == 2 {
+                host.close();
+                host.reopen();
+                let known = std::slice::from_ref(&spec.id);
+                host.containerizer().recover(known).await.unwrap();
+            }
+            if n > 0 {
+                let resources = Resources {
+                    ports: vec![ports.clone()],
+                    ..spec.resources.clone()
+                };
+                host.containerizer().update(&spec.id, &resources).await.unwrap();
+            }
+            std::fs::write(host.sandbox("c").join(format!("go{n}")), "").unwrap();
+            let output = host.output_with("c", &format!("round {n}\n")).await;
+            let results = output.matches(&format!("denied {TRIES} of {TRIES}\n")).count();
+            assert_eq!(results, n + 1, "{output}");
+        }
+        assert_eq!(host.wait("c").await.code, Some(0));
+        host.finish().await;
+    });
+}

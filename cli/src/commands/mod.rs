@@ -10,6 +10,7 @@ pub(crate) mod masters;
 pub(crate) mod offers;
 pub(crate) mod session;
 pub(crate) mod state;
+pub(crate) mod stats;
 pub(crate) mod stream;
 pub(crate) mod tasks;
 pub(crate) mod terminal;

@@ -4,8 +4,10 @@
 //! container gets a read-only copy of that mount, which costs two system calls instead of fifteen and a file system. Kernels that
 //! copy no mount that is mounted nowhere (before Linux 6.15) make them anew in each container.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use proffer_shim::plan::{Step, Steps};
 use rustix::fs::{AtFlags, FileType, Mode, chmodat, makedev, mkdirat, mknodat, symlinkat};
@@ -14,6 +16,8 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
     open_tree,
 };
+
+use super::DeviceNode;
 
 /// `MS_*` of mount(2).
 const NO_SUID: u64 = 2;
@@ -63,13 +67,14 @@ impl Dev {
         self.shared.as_ref().map(AsFd::as_fd)
     }
 
-    /// Adds the steps.
-    pub(super) fn prepare(&self, steps: &mut Steps) {
-        if self.shared.is_some() {
+    /// Adds the steps. `devices` are the container's own.
+    pub(super) fn prepare(&self, steps: &mut Steps, devices: &[DeviceNode]) {
+        if self.shared.is_some() && devices.is_empty() {
             steps.push(&Step::AttachShared(c"/dev"));
             steps.push(&Step::ReadOnly(c"/dev"));
         } else {
             make(steps);
+            devices.iter().for_each(|device| make_device(steps, device));
         }
         let options = c"newinstance,ptmxmode=0666,mode=0620,gid=5";
         steps.push(&mount(c"devpts", c"/dev/pts", NO_SUID | NO_EXEC, options));
@@ -86,7 +91,7 @@ fn make(steps: &mut Steps) {
     for (path, major, minor) in DEVICES {
         steps.push(&Step::Device {
             path,
-            mode: 0o666,
+            mode: FileType::CharacterDevice.as_raw_mode() | 0o666,
             major,
             minor,
         });
@@ -97,6 +102,36 @@ fn make(steps: &mut Steps) {
     for path in DIRECTORIES {
         steps.push(&Step::Directory { path, mode: 0o755 });
     }
+}
+
+/// With the directories that it lies in.
+fn make_device(steps: &mut Steps, device: &DeviceNode) {
+    let path = Path::new(OsStr::from_bytes(device.path.to_bytes()));
+    let mut directories: Vec<_> = path
+        .ancestors()
+        .skip(1)
+        .take_while(|path| *path != Path::new("/dev"))
+        .collect();
+    directories.reverse();
+    for directory in directories {
+        if let Ok(path) = CString::new(directory.as_os_str().as_bytes()) {
+            steps.push(&Step::Directory {
+                path: &path,
+                mode: 0o755,
+            });
+        }
+    }
+    let kind = if device.block {
+        FileType::BlockDevice
+    } else {
+        FileType::CharacterDevice
+    };
+    steps.push(&Step::Device {
+        path: &device.path,
+        mode: kind.as_raw_mode() | 0o666,
+        major: device.major,
+        minor: device.minor,
+    });
 }
 
 /// Makes the file system that all containers share, where the kernel can.
