@@ -80,9 +80,9 @@ pub fn main_with(args: Args) -> ExitCode {
     }
     let stop_tasks = args.stop_tasks_on_exit;
     let result = Config::resolve(args).map_err(Error::from).and_then(|config| {
-        // Few threads: the agent waits more than it works, and its memory is its tasks'.
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+        // The link, the core and the supervisors' pipes share one thread: what is heard of a task goes from one to the other
+        // without waking another thread on the way. What blocks (launches, removals, files) has threads of its own.
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(16)
             .thread_stack_size(512 << 10)
             .enable_all()
