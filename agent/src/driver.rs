@@ -102,7 +102,10 @@ impl Driver {
     ) -> Result<Option<oneshot::Sender<()>>, journal::Error> {
         self.route(first);
         while !self.stopped {
-            let wake = self.clock.instant(self.core.wake());
+            let mut wake = self.clock.instant(self.core.wake());
+            if let Some(flush_at) = self.checkpoint.flush_at() {
+                wake = wake.min(flush_at);
+            }
             tokio::select! {
                 Some(ticket) = durable.recv() => self.release(ticket?),
                 event = inbox.recv() => {
@@ -115,7 +118,12 @@ impl Driver {
                         }
                     }
                 }
-                () = tokio::time::sleep_until(wake.into()) => self.step(Input::Tick),
+                () = tokio::time::sleep_until(wake.into()) => {
+                    if self.checkpoint.flush_at().is_some_and(|at| at <= Instant::now()) {
+                        self.checkpoint.flush();
+                    }
+                    self.step(Input::Tick);
+                }
             }
         }
         if !self.left {
@@ -182,11 +190,11 @@ impl Driver {
         }
         if need > Need::Nothing {
             self.next_ticket += 1;
-            self.checkpoint.append(records, need, self.next_ticket, gates);
-            self.waiting.push_back((self.next_ticket, rest));
-            return;
-        }
-        if !records.is_empty() {
+            if !self.checkpoint.append(records, need, self.next_ticket, gates) {
+                self.waiting.push_back((self.next_ticket, rest));
+                return;
+            }
+        } else if !records.is_empty() {
             self.checkpoint.append(records, need, 0, gates);
         }
         match self.waiting.back_mut() {

@@ -17,6 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use prost::Message as _;
 use rustix::fs::FallocateFlags;
@@ -69,7 +70,7 @@ pub enum Error {
 /// A journal that is open for appending.
 #[derive(Debug)]
 pub struct Journal {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     path_new: PathBuf,
     /// The length of the sound frames.
@@ -109,7 +110,7 @@ impl Journal {
         // Starting from a compact copy needs no special case for the tail that is cut, and bounds the time of the next start.
         let (file, len, allocated) = write_image(&image, &path, &path_new)?;
         Ok(Self {
-            file,
+            file: Arc::new(file),
             path,
             path_new,
             len,
@@ -147,25 +148,55 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes all that was appended durable, and compacts the journal when it has grown far beyond what it amounts to.
+    /// Whether these can be appended without more space being allocated, which waits for the disk.
+    pub fn has_room(&self, records: &[Record]) -> bool {
+        let length = |record: &Record| (HEADER_BYTES + record.encoded_len()) as u64;
+        self.len + records.iter().map(length).sum::<u64>() <= self.allocated
+    }
+
+    /// What must be synced for all that was appended to be durable.
+    pub fn unsynced(&self) -> Option<Unsynced> {
+        (self.durable < self.len).then(|| Unsynced {
+            file: Arc::clone(&self.file),
+            path: self.path.clone(),
+            len: self.len,
+        })
+    }
+
+    /// Takes note of what is durable now, and compacts the journal when it has grown far beyond what it amounts to.
     ///
     /// # Errors
     /// A file operation failed; the journal must not be used any more.
-    pub fn sync(&mut self) -> Result<(), Error> {
-        if self.durable < self.len {
-            let reached = faults::JOURNAL_WRITTEN.reach();
-            reached
-                .and_then(|()| self.file.sync_data())
-                .map_err(io_error("sync", &self.path))?;
-            self.durable = self.len;
-            faults::JOURNAL_SYNCED.pass();
-        }
+    pub fn synced(&mut self, synced: &Unsynced) -> Result<(), Error> {
+        self.durable = synced.len;
+        faults::JOURNAL_SYNCED.pass();
         if self.len > self.compact_at {
             let (file, len, allocated) = write_image(&self.image, &self.path, &self.path_new)?;
-            (self.file, self.len, self.durable, self.allocated) = (file, len, len, allocated);
+            (self.file, self.len, self.durable, self.allocated) = (Arc::new(file), len, len, allocated);
             self.compact_at = compact_at(len);
         }
         Ok(())
+    }
+}
+
+/// What was appended to a journal and is not known to be on disk.
+#[derive(Debug)]
+pub struct Unsynced {
+    file: Arc<File>,
+    path: PathBuf,
+    len: u64,
+}
+
+impl Unsynced {
+    /// Waits for the disk. More may be appended meanwhile.
+    ///
+    /// # Errors
+    /// A file operation failed; the journal must not be used any more.
+    pub fn sync(&self) -> Result<(), Error> {
+        let reached = faults::JOURNAL_WRITTEN.reach();
+        reached
+            .and_then(|()| self.file.sync_data())
+            .map_err(io_error("sync", &self.path))
     }
 }
 
@@ -305,6 +336,13 @@ mod tests {
         .into()
     }
 
+    fn sync(journal: &mut Journal) {
+        if let Some(unsynced) = journal.unsynced() {
+            unsynced.sync().unwrap();
+            journal.synced(&unsynced).unwrap();
+        }
+    }
+
     fn boots(bytes: &[u8]) -> Result<Vec<Record>, Error> {
         let mut records = Vec::new();
         read(bytes, Path::new("journal"), |record| records.push(record))?;
@@ -381,7 +419,7 @@ mod tests {
         let layout = Layout::new(directory.path());
         let mut journal = Journal::open(&layout).unwrap();
         journal.append([boot(3)]).unwrap();
-        journal.sync().unwrap();
+        sync(&mut journal);
         drop(journal);
         let len = Journal::open(&layout).unwrap().len as usize;
         let bytes = std::fs::read(layout.journal()).unwrap();
@@ -403,10 +441,10 @@ mod tests {
         let mut journal = Journal::open(&layout).unwrap();
         for _ in 0..200 {
             journal.append((0..20).map(|id| boot(id * 100))).unwrap();
-            journal.sync().unwrap();
+            sync(&mut journal);
         }
         journal.append([boot(3)]).unwrap();
-        journal.sync().unwrap();
+        sync(&mut journal);
         assert!(journal.len < COMPACT_BYTES_MIN);
         drop(journal);
         let journal = Journal::open(&layout).unwrap();

@@ -2,7 +2,8 @@
 //!
 //! [`Checkpoint`] owns the journal and a thread that writes to it. Batches that arrive while the disk is busy are made
 //! durable together: hundreds of launches a second share a few dozen flushes. What need only outlive the agent, because the
-//! machine's end makes it void, is written at once and flushed with the next batch that must be durable, or soon after.
+//! machine's end makes it void, is written at once by whoever brings it, where the thread is not before it, and flushed with
+//! the next batch that must be durable, or soon after: to wake a thread for a write into memory would cost more than the write.
 
 pub mod image;
 pub mod journal;
@@ -11,8 +12,9 @@ pub mod record;
 
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, mpsc};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, IFlags};
 use tokio::sync::mpsc::UnboundedSender;
@@ -65,12 +67,29 @@ pub enum Need {
 /// Opened as soon as the batch that it came with is as safe as it must be.
 pub type Gate = oneshot::Sender<()>;
 
+/// Where tickets are returned, or the failure after which nothing more is written.
+pub type Tickets = UnboundedSender<Result<u64, journal::Error>>;
+
 /// The writing end of the journal.
 #[derive(Debug)]
 pub struct Checkpoint {
+    shared: Arc<Shared>,
     batches: mpsc::Sender<Batch>,
+    durable: Tickets,
+    /// When what is written must be flushed.
+    flush_at: Option<Instant>,
+    /// Set when the journal must not be used any more.
+    has_failed: bool,
     /// Held, and thereby locked, as long as the agent runs.
     _lock: std::fs::File,
+}
+
+/// What the thread and its callers share.
+#[derive(Debug)]
+struct Shared {
+    journal: Mutex<Journal>,
+    /// Batches that the thread has not appended yet.
+    queued: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -87,10 +106,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// The work directory is in use, cannot be written, or its journal is corrupt.
-    pub fn open(
-        layout: &Layout,
-        durable: UnboundedSender<Result<u64, journal::Error>>,
-    ) -> Result<(Self, Image), Error> {
+    pub fn open(layout: &Layout, durable: Tickets) -> Result<(Self, Image), Error> {
         let prepare = |path: &Path| {
             let path = path.display().to_string();
             move |source| Error::Prepare { path, source }
@@ -104,25 +120,117 @@ impl Checkpoint {
         })?;
         let journal = Journal::open(layout)?;
         let image = journal.image().clone();
+        let shared = Arc::new(Shared {
+            journal: Mutex::new(journal),
+            queued: AtomicUsize::new(0),
+        });
         let (batches, incoming) = mpsc::channel();
+        let (of_thread, tickets) = (Arc::clone(&shared), durable.clone());
         std::thread::Builder::new()
             .name("checkpoint".into())
             .stack_size(256 << 10)
-            .spawn(move || write(journal, &incoming, &durable))
+            .spawn(move || write(&of_thread, &incoming, &tickets))
             .map_err(Error::Thread)?;
-        Ok((Self { batches, _lock: lock }, image))
+        let checkpoint = Self {
+            shared,
+            batches,
+            durable,
+            flush_at: None,
+            has_failed: false,
+            _lock: lock,
+        };
+        Ok((checkpoint, image))
     }
 
-    /// Hands records to the journal. The ticket is returned once what they need is so; those that need nothing return none.
-    /// The gates are opened just before, without the detour through whoever waits for tickets.
-    pub fn append(&self, records: Vec<Record>, need: Need, ticket: u64, gates: Vec<Gate>) {
-        // The thread ends early only after it reported a failure, which stops the agent.
-        let _ = self.batches.send(Batch {
+    /// Hands records to the journal. True when what they need is so already; otherwise the ticket is returned once it is so,
+    /// unless they need nothing. The gates are opened just before, without the detour through whoever waits for tickets.
+    pub fn append(&mut self, records: Vec<Record>, need: Need, ticket: u64, gates: Vec<Gate>) -> bool {
+        match need {
+            // All that was written before is flushed with it.
+            Need::Durable => self.flush_at = None,
+            Need::Written => self.flush_at = self.flush_at.or_else(|| Some(Instant::now() + FLUSH_DELAY)),
+            Need::Nothing => {}
+        }
+        let batch = Batch {
             records,
             need,
             ticket,
             gates,
+        };
+        match self.write_now(batch) {
+            Ok(is_written) => is_written,
+            Err(batch) => {
+                self.hand_over(batch);
+                false
+            }
+        }
+    }
+
+    /// When [`Checkpoint::flush`] is due.
+    pub fn flush_at(&self) -> Option<Instant> {
+        self.flush_at
+    }
+
+    /// Has all that is written made durable, for nobody who waits.
+    pub fn flush(&mut self) {
+        self.flush_at = None;
+        self.hand_over(Batch {
+            records: Vec::new(),
+            need: Need::Durable,
+            ticket: 0,
+            gates: Vec::new(),
         });
+    }
+
+    /// Writes what need not be durable, and says whether it could; gives it back where it would have to wait: for batches
+    /// before it, for the journal, or for space.
+    fn write_now(&mut self, batch: Batch) -> Result<bool, Batch> {
+        if self.has_failed {
+            return Ok(false);
+        }
+        if batch.need == Need::Durable || self.shared.queued.load(Ordering::Acquire) > 0 {
+            return Err(batch);
+        }
+        let mut journal = match self.shared.journal.try_lock() {
+            Ok(journal) => journal,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(batch),
+        };
+        if !journal.has_room(&batch.records) {
+            return Err(batch);
+        }
+        if let Err(error) = journal.append(batch.records) {
+            // Whoever waits for tickets stops then.
+            let _ = self.durable.send(Err(error));
+            self.has_failed = true;
+            return Ok(false);
+        }
+        for gate in batch.gates {
+            let _ = gate.send(());
+        }
+        Ok(true)
+    }
+
+    fn hand_over(&self, batch: Batch) {
+        self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        // The thread ends early only after it reported a failure, which stops the agent.
+        let _ = self.batches.send(batch);
+    }
+}
+
+impl Shared {
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes all that was appended durable. While the disk is at it others may append.
+    fn sync(&self) -> Result<(), journal::Error> {
+        let unsynced = self.journal().unsynced();
+        if let Some(unsynced) = unsynced {
+            unsynced.sync()?;
+            self.journal().synced(&unsynced)?;
+        }
+        Ok(())
     }
 }
 
@@ -139,34 +247,21 @@ fn spread(directory: &Path) {
     }
 }
 
-fn write(
-    mut journal: Journal,
-    batches: &mpsc::Receiver<Batch>,
-    durable: &UnboundedSender<Result<u64, journal::Error>>,
-) {
-    let mut unsynced = false;
-    loop {
-        let first = match unsynced {
-            true => batches.recv_timeout(FLUSH_DELAY),
-            false => batches.recv().map_err(RecvTimeoutError::from),
-        };
-        let group: Vec<Batch> = match first {
-            Ok(first) => std::iter::once(first).chain(batches.try_iter()).collect(),
-            Err(RecvTimeoutError::Timeout) => Vec::new(),
-            Err(RecvTimeoutError::Disconnected) => break,
-        };
+fn write(shared: &Shared, batches: &mpsc::Receiver<Batch>, durable: &Tickets) {
+    while let Ok(first) = batches.recv() {
+        let group: Vec<Batch> = std::iter::once(first).chain(batches.try_iter()).collect();
         let need = group.iter().map(|batch| batch.need).max().unwrap_or(Need::Durable);
-        let (mut records, mut waiting) = (Vec::new(), Vec::new());
+        let (mut records, mut waiting, count) = (Vec::new(), Vec::new(), group.len());
         for batch in group {
             records.extend(batch.records);
             if batch.need > Need::Nothing {
                 waiting.push((batch.ticket, batch.gates));
             }
         }
-        let mut result = journal.append(records);
-        unsynced = need == Need::Written || (unsynced && need < Need::Durable);
+        let mut result = shared.journal().append(records);
+        shared.queued.fetch_sub(count, Ordering::Release);
         if result.is_ok() && need == Need::Durable {
-            result = journal.sync();
+            result = shared.sync();
         }
         if let Err(error) = result {
             let _ = durable.send(Err(error));
@@ -180,11 +275,61 @@ fn write(
                 let _ = gate.send(());
             }
         }
-        for ticket in tickets {
+        for ticket in tickets.into_iter().filter(|ticket| *ticket > 0) {
             if durable.send(Ok(ticket)).is_err() {
                 return;
             }
         }
     }
-    let _ = journal.sync();
+    let _ = shared.sync();
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::checkpoint::record::{Boot, Fact};
+
+    fn boot(id: &str) -> Vec<Record> {
+        vec![Fact::Boot(Boot { id: id.to_owned() }).into()]
+    }
+
+    #[test]
+    fn what_need_only_be_written_is_there_at_once_and_never_before_what_came_earlier() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path());
+        let (tickets, mut durable) = unbounded_channel();
+        let (mut checkpoint, _) = Checkpoint::open(&layout, tickets).unwrap();
+        let boot_of = |checkpoint: &Checkpoint| checkpoint.shared.journal().image().boot.clone();
+
+        assert!(checkpoint.append(boot("1"), Need::Written, 1, Vec::new()));
+        assert_eq!(boot_of(&checkpoint).as_deref(), Some("1"));
+        assert!(checkpoint.flush_at().is_some());
+
+        let shared = Arc::clone(&checkpoint.shared);
+        let busy = shared.journal();
+        assert!(!checkpoint.append(boot("2"), Need::Durable, 2, Vec::new()));
+        assert!(checkpoint.flush_at().is_none(), "flushed with the second");
+        assert!(!checkpoint.append(boot("3"), Need::Written, 3, Vec::new()));
+        drop(busy);
+        for ticket in [2, 3] {
+            assert_eq!(durable.blocking_recv().unwrap().unwrap(), ticket);
+        }
+        assert_eq!(boot_of(&checkpoint).as_deref(), Some("3"));
+    }
+
+    #[test]
+    fn a_flush_is_made_for_nobody_who_waits() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path());
+        let (tickets, mut durable) = unbounded_channel();
+        let (mut checkpoint, _) = Checkpoint::open(&layout, tickets).unwrap();
+        assert!(checkpoint.append(boot("1"), Need::Written, 1, Vec::new()));
+        checkpoint.flush();
+        assert!(checkpoint.flush_at().is_none());
+        assert!(!checkpoint.append(boot("2"), Need::Durable, 2, Vec::new()));
+        assert_eq!(durable.blocking_recv().unwrap().unwrap(), 2);
+        assert!(checkpoint.shared.journal().unsynced().is_none());
+    }
 }
