@@ -15,7 +15,8 @@ const BENCH: &str = "launch";
 /// How many tasks one ACCEPT launches at most.
 const AT_ONCE_MAX: usize = 100;
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+/// On one thread, as a framework would that has one core: what a second one costs to be woken is not the cluster's.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     if !host::can_isolate() {
         return Ok(());
@@ -32,17 +33,18 @@ async fn main() -> anyhow::Result<()> {
         .start()
         .await?;
     let directory = cluster.local().directory().to_owned();
-    let stamp = Stamp::build(&directory)?;
+    let mut stamp = Stamp::build(&directory)?;
     let mut framework = cluster.framework(BENCH).await?;
-    let mut offer = one_by_one(&mut framework, &stamp, singles).await?;
+    framework.acknowledge_beside();
+    let mut offer = one_by_one(&mut framework, &mut stamp, singles).await?;
     for &tasks in floods {
-        offer = flood(&mut framework, &stamp, offer, tasks).await?;
+        offer = flood(&mut framework, &mut stamp, offer, tasks).await?;
     }
     cluster.stop().await
 }
 
 /// Gives the last offer, of the whole agent: what is declined is not offered again for a while.
-async fn one_by_one(framework: &mut TestFramework, stamp: &Stamp, tasks: usize) -> anyhow::Result<Offer> {
+async fn one_by_one(framework: &mut TestFramework, stamp: &mut Stamp, tasks: usize) -> anyhow::Result<Offer> {
     let (mut launch_ms, mut again_ms) = (Vec::new(), Vec::new());
     let mut offer = framework.next_offer().await?;
     for index in 0..tasks {
@@ -52,7 +54,7 @@ async fn one_by_one(framework: &mut TestFramework, stamp: &Stamp, tasks: usize) 
         framework.launch_infos(&offer, vec![info]).await?;
         let next = framework.next_offer().await?;
         let offered = monotonic_nanos();
-        let (_, first, last) = stamp.receive()?;
+        let (_, first, last) = stamp.receive().await?;
         offer = next;
         launch_ms.push(first.saturating_sub(sent) as f64 / 1e6);
         again_ms.push(offered.saturating_sub(last) as f64 / 1e6);
@@ -64,7 +66,12 @@ async fn one_by_one(framework: &mut TestFramework, stamp: &Stamp, tasks: usize) 
 
 /// Launches many tasks, as many at once as an offer holds but no more than a hundred, and waits until each has run. Gives an
 /// offer of the last that is left.
-async fn flood(framework: &mut TestFramework, stamp: &Stamp, mut offer: Offer, tasks: usize) -> anyhow::Result<Offer> {
+async fn flood(
+    framework: &mut TestFramework,
+    stamp: &mut Stamp,
+    mut offer: Offer,
+    tasks: usize,
+) -> anyhow::Result<Offer> {
     let began = monotonic_nanos();
     let (mut launched, mut ran) = (0, BTreeMap::new());
     while launched < tasks {
@@ -83,7 +90,7 @@ async fn flood(framework: &mut TestFramework, stamp: &Stamp, mut offer: Offer, t
         offer = framework.next_offer().await?;
     }
     while ran.len() < tasks {
-        let (id, first, _) = tokio::task::block_in_place(|| stamp.receive())?;
+        let (id, first, _) = stamp.receive().await?;
         ran.insert(id, first);
     }
     let last = ran.values().max().copied().unwrap_or(began);

@@ -3,11 +3,11 @@
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 /// One figure, printed as one line of JSON.
 #[derive(Debug, Serialize)]
@@ -125,7 +125,7 @@ pub struct Stamp {
     /// The program.
     pub program: PathBuf,
     port: u16,
-    stamps: mpsc::Receiver<String>,
+    stamps: mpsc::UnboundedReceiver<String>,
 }
 
 /// How long a stamp is waited for.
@@ -214,7 +214,7 @@ impl Stamp {
         ensure!(status.success(), "rustc failed on the payload");
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         let port = socket.local_addr()?.port();
-        let (sender, stamps) = mpsc::channel();
+        let (sender, stamps) = mpsc::unbounded_channel();
         // The socket holds a few hundred datagrams only, so they are taken out as they come.
         std::thread::spawn(move || receive_all(&socket, &sender));
         Ok(Stamp { program, port, stamps })
@@ -226,18 +226,19 @@ impl Stamp {
     }
 
     /// The next stamp: the id, and the first and last time in nanoseconds.
-    pub fn receive(&self) -> anyhow::Result<(String, u64, u64)> {
-        let text = self
-            .stamps
-            .recv_timeout(STAMP_DEADLINE)
-            .context("no stamp came in time")?;
+    ///
+    /// # Errors
+    /// None came in time.
+    pub async fn receive(&mut self) -> anyhow::Result<(String, u64, u64)> {
+        let text = tokio::time::timeout(STAMP_DEADLINE, self.stamps.recv()).await;
+        let text = text.ok().flatten().context("no stamp came in time")?;
         let mut fields = text.split(' ');
         let mut next = || fields.next().context("a stamp has three fields");
         Ok((next()?.to_owned(), next()?.parse()?, next()?.parse()?))
     }
 }
 
-fn receive_all(socket: &UdpSocket, sender: &mpsc::Sender<String>) {
+fn receive_all(socket: &UdpSocket, sender: &mpsc::UnboundedSender<String>) {
     let mut buffer = [0; 256];
     while let Ok(length) = socket.recv(&mut buffer) {
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();

@@ -7,10 +7,11 @@ use anyhow::{Context, bail};
 use proffer_proto::resources::Resources;
 use proffer_proto::v1::scheduler::{Event, event};
 use proffer_proto::v1::{
-    Filters, FrameworkId, FrameworkInfo, KillPolicy, Offer, OfferId, TaskId, TaskInfo, TaskState, TaskStatus,
+    AgentId, Filters, FrameworkId, FrameworkInfo, KillPolicy, Offer, OfferId, TaskId, TaskInfo, TaskState, TaskStatus,
 };
 use proffer_sdk::offers::{Matcher, Placement, launch};
 use proffer_sdk::{Calls, Events, Masters, Task, connect};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 /// A subscribed framework.
@@ -25,6 +26,8 @@ pub struct TestFramework {
     updates: Vec<TaskStatus>,
     errors: Vec<String>,
     acknowledge: bool,
+    /// Where acknowledgements go that nobody waits for.
+    lane: Option<mpsc::UnboundedSender<(AgentId, TaskId, Vec<u8>)>>,
 }
 
 impl TestFramework {
@@ -43,6 +46,7 @@ impl TestFramework {
             updates: Vec::new(),
             errors: Vec::new(),
             acknowledge: true,
+            lane: None,
         })
     }
 
@@ -69,6 +73,21 @@ impl TestFramework {
     /// Leaves updates unacknowledged, or acknowledges them again.
     pub fn set_acknowledge(&mut self, acknowledge: bool) {
         self.acknowledge = acknowledge;
+    }
+
+    /// Acknowledges from a task of its own, in order, as the driver of the SDK does: no event waits for an answer.
+    pub fn acknowledge_beside(&mut self) {
+        let (lane, mut queue) = mpsc::unbounded_channel();
+        let calls = self.calls.clone();
+        tokio::spawn(async move {
+            while let Some((agent, task, uuid)) = queue.recv().await {
+                if let Err(error) = calls.acknowledge(agent, task, uuid).await {
+                    eprintln!("an acknowledgement failed: {error}");
+                    return;
+                }
+            }
+        });
+        self.lane = Some(lane);
     }
 
     /// Every status update so far, repeated ones too.
@@ -230,9 +249,14 @@ impl TestFramework {
             event::Type::Update => {
                 let status = event.update.context("an UPDATE has a status")?.status;
                 if let (Some(uuid), Some(agent), true) = (&status.uuid, &status.agent_id, self.acknowledge) {
-                    self.calls
-                        .acknowledge(agent.clone(), status.task_id.clone(), uuid.clone())
-                        .await?;
+                    let (agent, task, uuid) = (agent.clone(), status.task_id.clone(), uuid.clone());
+                    match &self.lane {
+                        Some(lane) => lane
+                            .send((agent, task, uuid))
+                            .ok()
+                            .context("an acknowledgement failed")?,
+                        None => self.calls.acknowledge(agent, task, uuid).await?,
+                    }
                 }
                 self.updates.push(status);
             }
