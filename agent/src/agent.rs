@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
@@ -19,6 +19,7 @@ use crate::config::{self, Args, Config, LogFormat};
 use crate::containerizer::{self, ContainerId, Containerizer};
 use crate::core::{Core, Effect, Input, Settings};
 use crate::driver::{Clock, Driver, Event, RandomIds};
+use crate::fetcher::Fetcher;
 use crate::launcher::Launcher;
 use crate::sandbox::keep;
 use crate::sessions::secret::Secret;
@@ -141,12 +142,17 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
     let (core, first) = recover(&config, address.port(), image, &containerizer).await?;
     let parallel = std::thread::available_parallelism().map_or(2, usize::from);
     let permits = Arc::new(Semaphore::new((parallel * 2).max(4)));
+    let fetched = layout.fetched();
+    let fetcher = Fetcher::open(config.fetch.settings(fetched.clone()));
     let launcher = Arc::new(Launcher {
         config: Arc::clone(&config),
         layout,
         containerizer,
         permits,
+        fetcher: fetcher.map_err(system(format!("open {}", fetched.display())))?,
+        preparing: Mutex::default(),
     });
+    let stopping = Arc::clone(&launcher);
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let driver = Driver::new(core, Arc::clone(&launcher), checkpoint, events.clone(), Clock::start());
 
@@ -179,6 +185,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         }
     });
     let outcome = driver.run(inbox, durable, first).await;
+    stopping.abandon_all();
     if let Ok(Some(_open)) = &outcome {
         // The link ends when its last messages are out and the master has closed the stream.
         let _ = tokio::time::timeout(FAREWELL, &mut link).await;

@@ -230,6 +230,7 @@ impl Driver {
                 }
             }
             Effect::Check(order) => checks::run(&self.launcher, order, &self.events),
+            Effect::Abandon(container) => self.launcher.abandon(&container),
             Effect::Release(container) => self.let_go(container),
             Effect::Send(session, message) => {
                 if let Some(stream) = self.stream.as_ref().filter(|stream| stream.session == session)

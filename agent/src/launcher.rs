@@ -1,17 +1,20 @@
 //! Carries out the launch of one task (user, sandbox, artifacts, container) and lets go of those that ended.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc as threads};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as threads};
 
 use proffer_proto::v1;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::checkpoint::layout::Layout;
 use crate::config::Config;
 use crate::containerizer::{ContainerId, ContainerSpec, Containerizer};
 use crate::core::{FailureKind, Input, LaunchFailure, LaunchOrder};
 use crate::driver::Event;
-use crate::sandbox::{self, fetch, keep};
+use crate::fetcher::{self, Fetcher};
+use crate::sandbox::{self, keep};
 use crate::{confinement, faults, spec, users};
 
 /// What every launch needs.
@@ -22,6 +25,9 @@ pub(crate) struct Launcher {
     pub(crate) containerizer: Containerizer,
     /// Bounds the launches that run at once: more than a few a processor only slow each other down.
     pub(crate) permits: Arc<Semaphore>,
+    pub(crate) fetcher: Fetcher,
+    /// Those whose artifacts are being fetched.
+    pub(crate) preparing: Mutex<HashMap<ContainerId, watch::Sender<bool>>>,
 }
 
 impl Launcher {
@@ -32,11 +38,84 @@ impl Launcher {
         gate: oneshot::Receiver<()>,
         events: mpsc::Sender<Event>,
     ) {
+        match &order.task.command {
+            Some(command) if !command.uris.is_empty() => self.fetch(order, gate, events),
+            _ => self.start(order, None, gate, events),
+        }
+    }
+
+    /// Nobody waits for this container any more: what prepares it may stop.
+    pub(crate) fn abandon(&self, container: &ContainerId) {
+        if let Some(cancel) = self.preparing().get(container) {
+            cancel.send_replace(true);
+        }
+    }
+
+    /// The agent stops.
+    pub(crate) fn abandon_all(&self) {
+        for cancel in self.preparing().values() {
+            cancel.send_replace(true);
+        }
+    }
+
+    fn preparing(&self) -> MutexGuard<'_, HashMap<ContainerId, watch::Sender<bool>>> {
+        self.preparing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches the artifacts first, on a thread of their own: a slow server holds nobody else up.
+    fn fetch(self: Arc<Self>, order: Box<LaunchOrder>, gate: oneshot::Receiver<()>, events: mpsc::Sender<Event>) {
+        let (cancel, mut cancelled) = watch::channel(false);
+        self.preparing().insert(order.container.clone(), cancel);
+        let runtime = Handle::current();
+        tokio::spawn(async move {
+            let permit = tokio::select! {
+                permit = self.fetcher.permits().acquire_owned() => permit.ok(),
+                _ = cancelled.wait_for(|cancelled| *cancelled) => None,
+            };
+            let (container, refused) = (order.container.clone(), events.clone());
+            let work = move || {
+                let fetched = self.prepare(&order).and_then(|spec| {
+                    let uris = order.task.command.as_ref().map_or(&[][..], |command| &command.uris);
+                    let task = fetcher::Task {
+                        uris,
+                        sandbox: &spec.sandbox,
+                        user: &spec.user,
+                        disk_bytes: spec.resources.disk_bytes,
+                        cancelled,
+                    };
+                    self.fetcher.fetch(&task, &runtime).map_err(failed)?;
+                    Ok(spec)
+                });
+                drop(permit);
+                self.preparing().remove(&order.container);
+                let _runtime = runtime.enter();
+                match fetched {
+                    Ok(spec) => self.start(order, Some(spec), gate, events),
+                    Err(failure) => {
+                        let launched = Input::Launched(order.container, Err(failure));
+                        let _ = events.blocking_send(Event::Input(launched));
+                    }
+                }
+            };
+            if let Err(error) = std::thread::Builder::new().name("fetch".into()).stack_size(1 << 20).spawn(work) {
+                let failure = failed(format!("no thread can be started to fetch with: {error}"));
+                let _ = refused.send(Event::Input(Input::Launched(container, Err(failure)))).await;
+            }
+        });
+    }
+
+    fn start(
+        self: Arc<Self>,
+        order: Box<LaunchOrder>,
+        prepared: Option<ContainerSpec>,
+        gate: oneshot::Receiver<()>,
+        events: mpsc::Sender<Event>,
+    ) {
         let permits = Arc::clone(&self.permits);
         // On one thread from end to end: every change of threads waits for a processor.
         let run = move |permit: OwnedSemaphorePermit| {
             tokio::task::spawn_blocking(move || {
-                let launched = self.launch_blocking(&order, gate);
+                let launched = self.launch_blocking(&order, prepared, gate);
                 drop(permit);
                 let _ = events.blocking_send(Event::Input(Input::Launched(order.container, launched)));
             });
@@ -53,8 +132,13 @@ impl Launcher {
         }
     }
 
-    fn launch_blocking(&self, order: &LaunchOrder, gate: oneshot::Receiver<()>) -> Result<u32, LaunchFailure> {
-        let spec = self.prepare(order)?;
+    fn launch_blocking(
+        &self,
+        order: &LaunchOrder,
+        prepared: Option<ContainerSpec>,
+        gate: oneshot::Receiver<()>,
+    ) -> Result<u32, LaunchFailure> {
+        let spec = prepared.map_or_else(|| self.prepare(order), Ok)?;
         match self
             .containerizer
             .launch_blocking(&spec, || gate.blocking_recv().is_ok())
@@ -70,9 +154,6 @@ impl Launcher {
     fn prepare(&self, order: &LaunchOrder) -> Result<ContainerSpec, LaunchFailure> {
         let spec = self.describe(&order.container, &order.framework, &order.task)?;
         sandbox::make(&spec.sandbox, &spec.user).map_err(|error| failed(error.to_string()))?;
-        for uri in order.task.command.iter().flat_map(|command| &command.uris) {
-            fetch::copy(uri, &spec.sandbox, &spec.user).map_err(failed)?;
-        }
         Ok(spec)
     }
 

@@ -13,6 +13,7 @@ pub mod containerizer;
 pub mod core;
 mod driver;
 pub mod faults;
+mod fetcher;
 pub mod isolators;
 mod launcher;
 mod link;

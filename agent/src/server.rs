@@ -18,6 +18,7 @@ use tonic::Status;
 use crate::containerizer::Usage;
 use crate::core::{Core, Task, TaskName};
 use crate::driver::Event;
+use crate::fetcher;
 use crate::launcher::Launcher;
 use crate::sandbox::files;
 use crate::sessions::secret::Secret;
@@ -189,7 +190,11 @@ impl Api {
                 answer.get_state = Some(state);
             }
             Type::GetContainers => answer.get_containers = Some(self.containers().await?),
-            Type::GetMetrics => answer.get_metrics = Some(self.inspect(metrics).await?),
+            Type::GetMetrics => {
+                let mut metrics = self.inspect(metrics).await?;
+                metrics.metrics.extend(fetcher_metrics(self.launcher.fetcher.figures()));
+                answer.get_metrics = Some(metrics);
+            }
             Type::ListFiles => answer.list_files = Some(self.list_files(call).await?),
             Type::ReadFile => answer.read_file = Some(self.read_file(call).await?),
             Type::WaitNestedContainer | Type::WaitContainer => self.wait_container(call, &mut answer).await?,
@@ -318,6 +323,25 @@ fn metrics(core: &Core) -> response::GetMetrics {
         metric("agent/updates_unacknowledged", unacknowledged as f64),
     ];
     response::GetMetrics { metrics }
+}
+
+/// With the names of Mesos, where it has them.
+fn fetcher_metrics(figures: fetcher::Figures) -> Vec<v1::Metric> {
+    let held = figures.held;
+    [
+        ("containerizer/fetcher/task_fetches_running", figures.running),
+        ("containerizer/fetcher/task_fetches_succeeded", figures.succeeded),
+        ("containerizer/fetcher/task_fetches_failed", figures.failed),
+        ("containerizer/fetcher/downloaded_bytes", figures.bytes),
+        ("containerizer/fetcher/cache_entries", held.entries),
+        ("containerizer/fetcher/cache_size_used_bytes", held.bytes),
+        ("containerizer/fetcher/cache_size_total_bytes", held.bytes_max),
+    ]
+    .map(|(name, value)| v1::Metric {
+        name: name.to_owned(),
+        value: Some(value as f64),
+    })
+    .to_vec()
 }
 
 fn container(name: &TaskName, task: &Task, usage: &Usage) -> response::get_containers::Container {

@@ -161,7 +161,11 @@ fn resources(task: &v1::TaskInfo, devices: &[DeviceUnit]) -> Result<Resources, S
             name if devices.iter().any(|unit| unit.resource == name) => {
                 *resources.devices.entry(name.to_owned()).or_default() += whole(name, scalar)?;
             }
-            // Disk is not enforced yet; other names are for the framework's own bookkeeping.
+            "disk" => {
+                let bytes = bytes("disk", scalar)?;
+                resources.disk_bytes = Some(resources.disk_bytes.unwrap_or(0).saturating_add(bytes));
+            }
+            // Other names are for the framework's own bookkeeping.
             _ => {}
         }
     }

@@ -6,6 +6,7 @@
 //! ├── journal                                 what must survive the agent: see `journal`
 //! ├── journal.new                             a compaction under way; removed at start
 //! ├── launcher                                the launcher, where <runtime dir> allows no execution
+//! ├── fetched                                 0700, downloads that are kept for other tasks: see `fetcher::cache`
 //! └── sandboxes                               root:root 0755
 //!     └── <framework id>
 //!         └── <task id>
@@ -65,6 +66,11 @@ impl Layout {
     /// Where the launcher lies where the runtime directory allows no execution.
     pub fn launcher(&self) -> PathBuf {
         self.work.join("launcher")
+    }
+
+    /// The downloads that are kept.
+    pub fn fetched(&self) -> PathBuf {
+        self.work.join("fetched")
     }
 
     /// The parent of all sandboxes.

@@ -4,6 +4,7 @@
 
 mod detect;
 mod devices;
+mod fetch;
 mod ports;
 mod text;
 
@@ -15,6 +16,8 @@ use proffer_proto::v1;
 use proffer_proto::v1::capability_info::Capability;
 
 use crate::containerizer::{CAPABILITY_ENUM_BASE, DeviceUnit, ISOLATORS, Policy};
+
+pub use fetch::{Fetch, FetchArgs};
 
 /// The flags of the agent.
 #[derive(Debug, Clone, clap::Args)]
@@ -114,6 +117,9 @@ pub struct Args {
     /// How much disk the stdout, and the stderr, of a task may take; the oldest output is dropped beyond.
     #[arg(long, env = "PROFFER_AGENT_MAX_LOG_BYTES", default_value_t = 100 << 20, value_name = "BYTES")]
     pub max_log_bytes: u64,
+    /// How artifacts are fetched.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
     /// How many processes and threads a task may have.
     #[arg(long, env = "PROFFER_AGENT_PIDS_MAX", default_value_t = 4096, value_name = "NUMBER")]
     pub pids_max: u64,
@@ -180,6 +186,8 @@ pub struct Config {
     pub gc_delay: Duration,
     /// See [`Args::max_log_bytes`].
     pub max_log_bytes: u64,
+    /// How artifacts are fetched.
+    pub fetch: Fetch,
     /// See [`Args::pids_max`].
     pub pids_max: u64,
     /// See [`Args::stop_tasks_on_exit`].
@@ -271,6 +279,7 @@ impl Config {
             kill_grace: seconds("kill-grace", args.kill_grace)?,
             gc_delay: seconds("gc-delay", args.gc_delay)?,
             max_log_bytes: at_least("max-log-bytes", args.max_log_bytes, 4096)?,
+            fetch: Fetch::resolve(args.fetch)?,
             pids_max: at_least("pids-max", args.pids_max, 1)?,
             stop_tasks_on_exit: args.stop_tasks_on_exit,
             address_file: args.address_file,
@@ -282,7 +291,7 @@ impl Config {
 
     /// The effective settings as names and values.
     pub fn flags(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut flags = vec![
             ("master", self.masters.join(",")),
             ("listen", self.listen.to_string()),
             ("hostname", self.hostname.clone()),
@@ -305,7 +314,9 @@ impl Config {
             ("pids-max", self.pids_max.to_string()),
             ("token-file", self.token_file.display().to_string()),
             ("stop-tasks-on-exit", self.stop_tasks_on_exit.to_string()),
-        ]
+        ];
+        flags.extend(self.fetch.flags());
+        flags
     }
 }
 

@@ -77,6 +77,9 @@ pub struct Resources {
     pub memory_limit: Limit,
     /// How many processes and threads may live at once; none for the agent's default.
     pub pids_max: Option<u64>,
+    /// How much the sandbox may hold; none for no limit of the container's own.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
     /// The ports that may be bound, both ends included.
     pub ports: Vec<RangeInclusive<u16>>,
     /// How many devices of each resource's it is given.

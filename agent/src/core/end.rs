@@ -132,6 +132,7 @@ fn end(core: &mut Core, now: Timestamp, name: &TaskName, cause: Cause, grace: Du
         Phase::Launching { cancelled } => {
             cancelled.get_or_insert(cause);
             effects.push(checkpoint(name, cause, now));
+            effects.push(Effect::Abandon(task.container.clone()));
         }
         Phase::Running { pid } => {
             task.phase = Phase::Ending(Ending {

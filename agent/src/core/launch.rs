@@ -9,6 +9,7 @@ use super::{Core, Effect, LaunchOrder, Phase, TaskName, Timestamp, checks};
 use crate::checkpoint::layout;
 use crate::checkpoint::record::{Fact, Launch};
 use crate::containerizer::ContainerId;
+use crate::fetcher::Artifact;
 
 /// The master launches tasks of one framework.
 pub(super) fn launch(core: &mut Core, now: Timestamp, launch: link::Launch, effects: &mut Vec<Effect>) {
@@ -140,16 +141,8 @@ fn refuse_command(command: &v1::CommandInfo) -> Option<String> {
         }
     }
     for uri in &command.uris {
-        if !uri.value.starts_with('/') && !uri.value.starts_with("file:///") {
-            return Some(format!(
-                "command.uris: `{}` cannot be fetched; an absolute path or `file:///…` is accepted yet",
-                uri.value
-            ));
-        }
-        if let Some(name) = &uri.output_file
-            && let Err(error) = layout::component("command.uris.output_file", name)
-        {
-            return Some(error.to_string());
+        if let Err(problem) = Artifact::parse(uri) {
+            return Some(problem);
         }
     }
     None

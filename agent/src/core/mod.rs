@@ -123,6 +123,8 @@ pub enum Effect {
     Send(u64, AgentMessage),
     /// Close the stream of this number.
     Close(u64),
+    /// Whatever still prepares this container's launch may stop.
+    Abandon(ContainerId),
     /// The agent has left the cluster: stop the process.
     Stop,
 }

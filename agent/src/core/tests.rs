@@ -204,6 +204,7 @@ impl World {
             Effect::Check(order) => format!("check {} {} {}", order.container, kind(order.kind), order.number),
             Effect::Release(container) => format!("release {container}"),
             Effect::Close(session) => format!("close {session}"),
+            Effect::Abandon(container) => format!("abandon {container}"),
             Effect::Stop => "stop".into(),
             Effect::Send(_, message) => match message.body.as_ref().unwrap() {
                 agent_message::Body::Register(register) => {

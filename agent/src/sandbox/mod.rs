@@ -1,6 +1,6 @@
 //! The sandbox of a task: made before its container, read while it runs, bounded, and removed when it is old.
 
-pub(crate) mod fetch;
+pub(crate) mod beneath;
 pub(crate) mod files;
 pub(crate) mod keep;
 
