@@ -27,7 +27,6 @@ use crate::{link, server};
 
 /// Events waiting for the loop; whoever has more waits.
 const EVENTS_MAX: usize = 4096;
-const BOUND_LOGS_INTERVAL: Duration = Duration::from_secs(5);
 const GC_INTERVAL: Duration = Duration::from_secs(600);
 /// How long the last messages to the master may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -121,6 +120,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         isolation: config.isolation.clone(),
         pids_max_default: config.pids_max,
         policy: config.policy.clone(),
+        logs: config.logs,
     })?;
     for note in notes {
         match note.enforced {
@@ -240,16 +240,9 @@ async fn recover(
 async fn upkeep(launcher: Arc<Launcher>, events: mpsc::Sender<Event>) {
     let gc_interval = GC_INTERVAL.min(launcher.config.gc_delay).max(Duration::from_secs(1));
     let mut gc = tokio::time::interval(gc_interval);
-    let mut bound = tokio::time::interval(BOUND_LOGS_INTERVAL);
     loop {
-        tokio::select! {
-            _ = gc.tick() => collect(&launcher, &events).await,
-            _ = bound.tick() => {
-                if events.send(Event::BoundLogs).await.is_err() {
-                    return;
-                }
-            }
-        }
+        gc.tick().await;
+        collect(&launcher, &events).await;
     }
 }
 

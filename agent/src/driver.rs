@@ -19,7 +19,6 @@ use crate::core::{Core, Effect, Ids, Input, LaunchOrder, Timestamp};
 use crate::faults;
 use crate::launcher::{Launcher, Releases};
 use crate::link::Stream;
-use crate::sandbox::keep;
 
 const SIGTERM: i32 = 15;
 /// Events that are taken in one go.
@@ -34,8 +33,6 @@ pub(crate) enum Event {
     Attached(Stream),
     /// Looks at the state between two steps.
     Inspect(Box<dyn FnOnce(&Core) + Send>),
-    /// Bound the output of all tasks.
-    BoundLogs,
     /// Stop and leave the tasks to the next agent process.
     Stop,
 }
@@ -154,7 +151,6 @@ impl Driver {
                 self.step(Input::Attached(session));
             }
             Event::Inspect(look) => look(&self.core),
-            Event::BoundLogs => self.bound_logs(),
             Event::Stop => self.stopped = true,
         }
     }
@@ -280,12 +276,6 @@ impl Driver {
     fn let_go(&mut self, container: ContainerId) {
         let sandbox = self.sandboxes.remove(&container);
         self.releases.push(container, sandbox);
-    }
-
-    fn bound_logs(&self) {
-        let sandboxes: Vec<PathBuf> = self.sandboxes.values().cloned().collect();
-        let max = self.launcher.config.max_log_bytes;
-        tokio::task::spawn_blocking(move || sandboxes.iter().for_each(|sandbox| keep::bound_logs(sandbox, max)));
     }
 }
 

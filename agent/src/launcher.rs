@@ -97,9 +97,15 @@ impl Launcher {
                     }
                 }
             };
-            if let Err(error) = std::thread::Builder::new().name("fetch".into()).stack_size(1 << 20).spawn(work) {
+            if let Err(error) = std::thread::Builder::new()
+                .name("fetch".into())
+                .stack_size(1 << 20)
+                .spawn(work)
+            {
                 let failure = failed(format!("no thread can be started to fetch with: {error}"));
-                let _ = refused.send(Event::Input(Input::Launched(container, Err(failure)))).await;
+                let _ = refused
+                    .send(Event::Input(Input::Launched(container, Err(failure))))
+                    .await;
             }
         });
     }

@@ -76,7 +76,7 @@ pub(crate) fn run(plan: Descriptor, says: Descriptor, given: Given) -> ! {
         shim,
         task: task.process(),
     });
-    let (status, _) = supervise(&plan, &watch, main, None, &kill_all);
+    let (status, _) = supervise(&plan, &watch, main, (None, &mut None), &kill_all);
     let text = exit_record(status);
     let _ = system::write(crate::REPORT, text.as_bytes());
     system::exit(0)

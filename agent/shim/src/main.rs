@@ -22,6 +22,7 @@ mod child;
 mod confine;
 mod console;
 mod enter;
+mod logs;
 mod starter;
 mod supervise;
 mod system;

@@ -37,6 +37,8 @@ pub const CAPABILITIES_ARGUMENT: &str = "--capabilities=";
 pub const PLAN_BYTES_MAX: usize = 8 << 20;
 /// The most steps, arguments or variables.
 const COUNT_MAX: u32 = 1 << 20;
+/// How many of the settings are texts.
+const TEXTS: usize = 12;
 
 /// How the container is supervised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +71,14 @@ pub struct Settings<'a> {
     pub memory_peak: &'a [u8],
     /// The unified tree's `cpu.stat`, or empty.
     pub cpu_stat: &'a [u8],
+    /// The directory in which the supervisor keeps the files of the task's output, or empty.
+    pub logs: &'a [u8],
+    /// The most bytes of one such file.
+    pub log_bytes: u64,
+    /// How many such files there are of each stream.
+    pub log_files: u32,
+    /// The user and the group to whom they belong.
+    pub log_owner: (u32, u32),
 }
 
 /// A text with a NUL inside, which no system call takes.
@@ -354,6 +364,11 @@ pub fn encode(
     bytes.extend(FORMAT.to_le_bytes());
     put_u32(&mut bytes, &[u32::from(settings.pid_namespace), settings.input]);
     bytes.extend(settings.clone_flags.to_le_bytes());
+    bytes.extend(settings.log_bytes.to_le_bytes());
+    put_u32(
+        &mut bytes,
+        &[settings.log_files, settings.log_owner.0, settings.log_owner.1],
+    );
     for text in settings.texts() {
         put_text(&mut bytes, text)?;
     }
@@ -369,7 +384,7 @@ pub fn encode(
 }
 
 impl<'a> Settings<'a> {
-    fn texts(&self) -> [&'a [u8]; 11] {
+    fn texts(&self) -> [&'a [u8]; TEXTS] {
         [
             self.boot_id,
             self.state_dir,
@@ -382,6 +397,7 @@ impl<'a> Settings<'a> {
             self.memory_limit,
             self.memory_peak,
             self.cpu_stat,
+            self.logs,
         ]
     }
 }
@@ -450,8 +466,14 @@ pub struct Plan<'a> {
     pub input: u32,
     /// Further `CLONE_NEW*` flags for the task.
     pub clone_flags: u64,
+    /// [`Settings::log_bytes`].
+    pub log_bytes: u64,
+    /// [`Settings::log_files`].
+    pub log_files: u32,
+    /// [`Settings::log_owner`].
+    pub log_owner: (u32, u32),
     /// The other settings, in the order of [`Settings`].
-    texts: [&'a CStr; 11],
+    texts: [&'a CStr; TEXTS],
     /// The program and its arguments.
     pub argv: Texts<'a>,
     /// `NAME=value` each.
@@ -490,6 +512,8 @@ settings! {
     memory_peak = 9;
     /// [`Settings::cpu_stat`].
     cpu_stat = 10;
+    /// [`Settings::logs`].
+    logs = 11;
 }
 
 impl<'a> Plan<'a> {
@@ -505,7 +529,10 @@ impl<'a> Plan<'a> {
         let pid_namespace = reader.u32()? != 0;
         let input = reader.u32()?;
         let clone_flags = reader.u64()?;
-        let mut texts = [c""; 11];
+        let log_bytes = reader.u64()?;
+        let log_files = reader.u32()?;
+        let log_owner = (reader.u32()?, reader.u32()?);
+        let mut texts = [c""; TEXTS];
         for text in &mut texts {
             *text = reader.text()?;
         }
@@ -516,6 +543,9 @@ impl<'a> Plan<'a> {
             pid_namespace,
             input,
             clone_flags,
+            log_bytes,
+            log_files,
+            log_owner,
             texts,
             argv,
             environment,

@@ -28,6 +28,8 @@ pub enum Stage {
     Supervisor,
     /// The supervisor looked itself up and prepared to watch.
     Watch,
+    /// The files of the task's output were made.
+    Logs,
     /// The task's process was created, in its namespaces.
     Clone,
     /// The `state` file was written.
@@ -50,6 +52,7 @@ impl Stage {
             Stage::Clone => u32::MAX - 4,
             Stage::Record => u32::MAX - 5,
             Stage::Exec => u32::MAX - 6,
+            Stage::Logs => u32::MAX - 7,
         }
     }
 
@@ -63,6 +66,7 @@ impl Stage {
             Stage::Clone,
             Stage::Record,
             Stage::Exec,
+            Stage::Logs,
         ]
         .into_iter()
         .find(|stage| stage.to_u32() == number)

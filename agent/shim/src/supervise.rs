@@ -7,6 +7,7 @@ use proffer_shim::record::{Process, Report, Stage, Text, keyed, number};
 
 use crate::child::{self, Task};
 use crate::console::{Console, Prepared, end_input};
+use crate::logs::Logs;
 use crate::system::{self, Descriptor, Errno, check};
 
 /// What the supervisor waits on.
@@ -25,12 +26,24 @@ pub(crate) fn run(plan: &Plan<'static>, state_dir: Descriptor, shim: Process) ->
         shim,
         task: Process::default(),
     };
-    let ready = prepare(plan).and_then(|watch| {
-        let input = Prepared::new(plan)?;
-        Task::new(plan, Some(state_dir), input.given(), shim).map(|task| (watch, task, input))
-    });
-    let (watch, task, input) = match ready {
+    let ready = prepare(plan).and_then(|watch| Ok((watch, Prepared::new(plan)?)));
+    let (watch, input) = match ready {
         Ok(ready) => ready,
+        Err(errno) => fail(state_dir, report, errno),
+    };
+    let mut logs = match Logs::open(plan) {
+        Ok(logs) => logs,
+        Err(errno) => {
+            report.stage = Stage::Logs;
+            fail(state_dir, report, errno)
+        }
+    };
+    let mut given = input.given();
+    if let Some(logs) = &logs {
+        [given.streams[1], given.streams[2]] = logs.task();
+    }
+    let task = match Task::new(plan, Some(state_dir), given, shim) {
+        Ok(task) => task,
         Err(errno) => fail(state_dir, report, errno),
     };
     let main = match child::start(&task) {
@@ -44,10 +57,16 @@ pub(crate) fn run(plan: &Plan<'static>, state_dir: Descriptor, shim: Process) ->
     report.stage = Stage::Exec;
     report.task = task.process();
     crate::report(report);
+    if let Some(logs) = &logs {
+        logs.started();
+    }
     let _mounts = keep_mounts(report.task);
-    let (status, oom_seen) = supervise(plan, &watch, main, console, &kill_all);
+    let (status, oom_seen) = supervise(plan, &watch, main, (console, &mut logs), &kill_all);
     if let Some(console) = console {
         console.pump();
+    }
+    if let Some(logs) = &mut logs {
+        logs.finish();
     }
     let text = exit_record(plan, status, oom_seen);
     // While the agent that started this container lives it hears of the exit at once and makes it durable itself, so the disk is
@@ -125,7 +144,7 @@ pub(crate) fn supervise(
     plan: &Plan<'_>,
     watch: &Watch,
     main: i32,
-    mut console: Option<Console>,
+    (mut console, logs): (Option<Console>, &mut Option<Logs>),
     kill_all: &dyn Fn(&Plan<'_>),
 ) -> (i32, bool) {
     let mut status = None;
@@ -161,7 +180,10 @@ pub(crate) fn supervise(
             None if !children_left => return (libc::SIGKILL, oom_seen),
             None => {}
         }
-        wait(watch, agent, console);
+        wait(watch, agent, console, logs.as_ref().map_or([None; 2], Logs::pipes));
+        if let Some(logs) = logs {
+            logs.take();
+        }
     }
 }
 
@@ -182,7 +204,7 @@ fn reap(main: i32, main_status: &mut Option<i32>) -> bool {
     }
 }
 
-fn wait(watch: &Watch, agent: Option<Descriptor>, console: Option<Console>) {
+fn wait(watch: &Watch, agent: Option<Descriptor>, console: Option<Console>, [output, errors]: [Option<Descriptor>; 2]) {
     let watched = |descriptor: Option<Descriptor>, events| libc::pollfd {
         // A negative descriptor is passed over.
         fd: descriptor.map_or(-1, |descriptor| descriptor.0),
@@ -195,6 +217,8 @@ fn wait(watch: &Watch, agent: Option<Descriptor>, console: Option<Console>) {
         watched(watch.oom, libc::POLLIN),
         watched(agent, 0),
         watched(console.map(|console| console.terminal), libc::POLLIN),
+        watched(output, libc::POLLIN),
+        watched(errors, libc::POLLIN),
     ];
     // SAFETY: the pointer and the count are an array's.
     unsafe { libc::poll(all.as_mut_ptr(), all.len() as libc::nfds_t, -1) };

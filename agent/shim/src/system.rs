@@ -139,6 +139,20 @@ pub(crate) fn pointers(count: usize) -> Result<&'static mut [*const libc::c_char
     }
 }
 
+/// Memory that is not there before it is written to.
+pub(crate) fn buffer(bytes: usize) -> Result<&'static mut [u8], Errno> {
+    // SAFETY: a fresh anonymous mapping is zeroed, exclusively ours and never unmapped.
+    unsafe {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let address = libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0);
+        if address == libc::MAP_FAILED {
+            return Err(errno());
+        }
+        Ok(std::slice::from_raw_parts_mut(address.cast(), bytes))
+    }
+}
+
 /// Moves a value to memory that stays shared with children.
 pub(crate) fn shared<T>(value: T) -> Result<&'static T, Errno> {
     // SAFETY: a fresh anonymous mapping of at least a page is large enough and aligned for what fits a page, exclusively ours
@@ -201,6 +215,40 @@ impl Descriptors {
     pub(crate) fn as_slice(&self) -> &[Descriptor] {
         &self.list[..self.count]
     }
+}
+
+/// Writes what can be written at once.
+pub(crate) fn write_some(file: Descriptor, bytes: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: the pointer and the length are a slice's.
+    check(unsafe { libc::write(file.0, bytes.as_ptr().cast(), bytes.len()) }).map(|length| length as usize)
+}
+
+/// A pipe: where it is read, and where it is written.
+pub(crate) fn pipe() -> Result<(Descriptor, Descriptor), Errno> {
+    let mut ends = [0; 2];
+    // SAFETY: the array has room for both ends.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    Ok((Descriptor(ends[0]), Descriptor(ends[1])))
+}
+
+pub(crate) fn set_nonblocking(file: Descriptor) -> Result<(), Errno> {
+    // SAFETY: a plain system call with numbers.
+    check(unsafe { libc::fcntl(file.0, libc::F_SETFL, libc::O_NONBLOCK) }).map(drop)
+}
+
+pub(crate) fn change_owner(file: Descriptor, uid: u32, gid: u32) -> Result<(), Errno> {
+    // SAFETY: a plain system call with numbers.
+    check(unsafe { libc::fchown(file.0, uid, gid) }).map(drop)
+}
+
+pub(crate) fn rename(directory: Descriptor, from: &CStr, to: &CStr) -> Result<(), Errno> {
+    // SAFETY: both names are C strings.
+    check(unsafe { libc::renameat(directory.0, from.as_ptr(), directory.0, to.as_ptr()) }).map(drop)
+}
+
+pub(crate) fn unlink(directory: Descriptor, name: &CStr) -> Result<(), Errno> {
+    // SAFETY: the name is a C string.
+    check(unsafe { libc::unlinkat(directory.0, name.as_ptr(), 0) }).map(drop)
 }
 
 /// The next message of a socket, cut to the buffer, with the descriptors that come along; none when the other end is closed.

@@ -15,13 +15,23 @@ pub struct FetchArgs {
     #[arg(long, env = "PROFFER_AGENT_FETCH_BYTES_MAX", default_value_t = 10 << 30, value_name = "BYTES")]
     pub fetch_bytes_max: u64,
     /// How long a server may be silent, in seconds, before the connection counts as broken.
-    #[arg(long, env = "PROFFER_AGENT_FETCH_STALL", default_value_t = 60.0, value_name = "SECONDS")]
+    #[arg(
+        long,
+        env = "PROFFER_AGENT_FETCH_STALL",
+        default_value_t = 60.0,
+        value_name = "SECONDS"
+    )]
     pub fetch_stall: f64,
     /// The certificates (PEM) to trust for https, in place of the host's.
     #[arg(long, env = "PROFFER_AGENT_FETCH_CA_FILE", value_name = "FILE")]
     pub fetch_ca_file: Option<PathBuf>,
     /// How many tasks fetch at once; others wait.
-    #[arg(long, env = "PROFFER_AGENT_FETCH_PARALLEL", default_value_t = 16, value_name = "NUMBER")]
+    #[arg(
+        long,
+        env = "PROFFER_AGENT_FETCH_PARALLEL",
+        default_value_t = 16,
+        value_name = "NUMBER"
+    )]
     pub fetch_parallel: u64,
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use proffer_proto::v1;
 use proffer_proto::v1::capability_info::Capability;
 
-use crate::containerizer::{CAPABILITY_ENUM_BASE, DeviceUnit, ISOLATORS, Policy};
+use crate::containerizer::{CAPABILITY_ENUM_BASE, DeviceUnit, ISOLATORS, LogLimits, Policy};
 
 pub use fetch::{Fetch, FetchArgs};
 
@@ -114,9 +114,12 @@ pub struct Args {
         value_name = "SECONDS"
     )]
     pub gc_delay: f64,
-    /// How much disk the stdout, and the stderr, of a task may take; the oldest output is dropped beyond.
+    /// How much disk the stdout, and the stderr, of a task may take; beyond that the oldest output is removed.
     #[arg(long, env = "PROFFER_AGENT_MAX_LOG_BYTES", default_value_t = 100 << 20, value_name = "BYTES")]
     pub max_log_bytes: u64,
+    /// Into how many files stdout, and stderr, are divided: `stdout`, `stdout.1` and so on, the oldest last.
+    #[arg(long, env = "PROFFER_AGENT_LOG_FILES", default_value_t = 5, value_name = "NUMBER")]
+    pub log_files: u32,
     /// How artifacts are fetched.
     #[command(flatten)]
     pub fetch: FetchArgs,
@@ -184,8 +187,8 @@ pub struct Config {
     pub kill_grace: Duration,
     /// See [`Args::gc_delay`].
     pub gc_delay: Duration,
-    /// See [`Args::max_log_bytes`].
-    pub max_log_bytes: u64,
+    /// See [`Args::max_log_bytes`] and [`Args::log_files`].
+    pub logs: LogLimits,
     /// How artifacts are fetched.
     pub fetch: Fetch,
     /// See [`Args::pids_max`].
@@ -278,7 +281,7 @@ impl Config {
             default_user: args.default_user,
             kill_grace: seconds("kill-grace", args.kill_grace)?,
             gc_delay: seconds("gc-delay", args.gc_delay)?,
-            max_log_bytes: at_least("max-log-bytes", args.max_log_bytes, 4096)?,
+            logs: log_limits(args.max_log_bytes, args.log_files)?,
             fetch: Fetch::resolve(args.fetch)?,
             pids_max: at_least("pids-max", args.pids_max, 1)?,
             stop_tasks_on_exit: args.stop_tasks_on_exit,
@@ -310,7 +313,8 @@ impl Config {
             ("default-user", self.default_user.clone().unwrap_or_default()),
             ("kill-grace", self.kill_grace.as_secs_f64().to_string()),
             ("gc-delay", self.gc_delay.as_secs_f64().to_string()),
-            ("max-log-bytes", self.max_log_bytes.to_string()),
+            ("max-log-bytes", self.logs.bytes_max.to_string()),
+            ("log-files", self.logs.files.to_string()),
             ("pids-max", self.pids_max.to_string()),
             ("token-file", self.token_file.display().to_string()),
             ("stop-tasks-on-exit", self.stop_tasks_on_exit.to_string()),
@@ -409,6 +413,14 @@ fn seconds(flag: &'static str, value: f64) -> Result<Duration, Error> {
         .map_err(|_| Error::new(flag, format!("`{value}` is not a number of seconds, zero or more")))
 }
 
+fn log_limits(bytes_max: u64, files: u32) -> Result<LogLimits, Error> {
+    if !(1..=1000).contains(&files) {
+        return Err(Error::new("log-files", format!("{files} is not from 1 to 1000")));
+    }
+    let bytes_max = at_least("max-log-bytes", bytes_max, 4096 * u64::from(files))?;
+    Ok(LogLimits { bytes_max, files })
+}
+
 fn at_least(flag: &'static str, value: u64, minimum: u64) -> Result<u64, Error> {
     if value < minimum {
         return Err(Error::new(
@@ -470,6 +482,8 @@ mod tests {
             (["--max-log-bytes", "1"], "--max-log-bytes"),
             (["--allow-capabilities", "FLY"], "--allow-capabilities"),
             (["--writable", "somewhere"], "--writable"),
+            (["--log-files", "0"], "--log-files"),
+            (["--fetch-ca-file", "/no/such/file"], "--fetch-ca-file"),
         ] {
             let error = resolve(&arguments).unwrap_err();
             assert!(error.starts_with(flag), "{arguments:?}: {error}");

@@ -183,23 +183,33 @@ fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::
         memory_limit: watched.memory_limit.as_bytes(),
         memory_peak: watched.memory_peak.as_bytes(),
         cpu_stat: cpu_stat.as_bytes(),
+        logs: match spec.input {
+            // What a terminal shows is one stream, in one file.
+            ContainerInput::Terminal(_) => b"",
+            _ => spec.sandbox.as_os_str().as_encoded_bytes(),
+        },
+        log_bytes: inner.logs.bytes_max / u64::from(inner.logs.files.max(1)),
+        log_files: inner.logs.files,
+        log_owner: (spec.user.uid, spec.user.gid),
     };
     encode_plan(&settings, spec, &steps)
 }
 
-/// The standard streams: files, but for what operators can attach to.
+/// The standard streams: what the task writes goes to the supervisor, which divides it among files.
 fn push_streams(input: ContainerInput, steps: &mut Steps) {
-    let file = |descriptor, path| Step::Stdio { descriptor, path };
     match input {
-        ContainerInput::Empty => steps.push(&file(0, c"/dev/null")),
+        ContainerInput::Empty => steps.push(&Step::Stdio {
+            descriptor: 0,
+            path: c"/dev/null",
+        }),
         ContainerInput::Pipe => steps.push(&Step::Stream(0)),
         ContainerInput::Terminal(WindowSize { rows, columns }) => {
             steps.push(&Step::Console { rows, columns });
             return;
         }
     }
-    steps.push(&file(1, c"stdout"));
-    steps.push(&file(2, c"stderr"));
+    steps.push(&Step::Stream(1));
+    steps.push(&Step::Stream(2));
 }
 
 /// The steps to join the version 1 cgroups; in the unified tree's a process is created.
@@ -251,6 +261,7 @@ pub(super) fn stage_text(spec: &ContainerSpec, plan: &[u8], stage: Stage) -> Str
         Stage::StateDirectory => "open the directory of its records".into(),
         Stage::Supervisor => "create the supervisor".into(),
         Stage::Watch => "prepare to watch".into(),
+        Stage::Logs => format!("make stdout and stderr in {}", spec.sandbox.display()),
         Stage::Clone => "create its namespaces".into(),
         Stage::Record => "write the record of its start".into(),
         Stage::Exec => format!("execute {}", spec.argv[0]),

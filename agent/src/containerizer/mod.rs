@@ -52,6 +52,17 @@ pub struct Config {
     pub pids_max_default: u64,
     /// What the operator lets containers do.
     pub policy: Policy,
+    /// How much of a container's output is kept.
+    pub logs: LogLimits,
+}
+
+/// How much of a container's output is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimits {
+    /// What standard output, and standard error, may take altogether, in bytes.
+    pub bytes_max: u64,
+    /// Into how many files each is divided; the oldest is removed when a new one is begun.
+    pub files: u32,
 }
 
 /// Every isolator's name.
@@ -153,6 +164,7 @@ struct Inner {
     isolators: Vec<Box<dyn Isolator>>,
     cgroups: Arc<Cgroups>,
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
+    logs: LogLimits,
 }
 
 impl Containerizer {
@@ -193,6 +205,7 @@ impl Containerizer {
             isolators,
             cgroups,
             containers: Mutex::default(),
+            logs: config.logs,
         };
         Ok((Containerizer { inner: Arc::new(inner) }, notes))
     }

@@ -597,6 +597,7 @@ fn a_task_killed_while_it_is_launched_never_runs_as_far_as_anyone_hears() {
            start c1
          > 1 kill t
            checkpoint ending t 1ms
+           abandon c1
          > 2 started c1 42
            watch c1
            destroy c1
@@ -609,6 +610,7 @@ fn a_task_killed_while_it_is_launched_never_runs_as_far_as_anyone_hears() {
            start c2
          > 4 kill s
            checkpoint ending s 4ms
+           abandon c2
          > 5 failed c2 no such program
            checkpoint update killed
            send u2 s killed task_killed_during_launch (killed as asked before it ran)
@@ -789,6 +791,7 @@ fn a_restart_never_starts_a_task() {
            note acknowledged gone
          > 2 kill killed
            checkpoint ending killed 2ms
+           abandon c3
          > 3 restart
            recover [\"c2\", \"c3\", \"c1\"]
          > 3 found c1 unknown
@@ -945,6 +948,7 @@ fn every_task_of_a_removed_framework_is_reported_gone_once() {
            terminate c3
            checkpoint muted starts
            checkpoint ending starts 4ms
+           abandon c2
          > 5 exit c3 signal 15
            send u5 runs killed framework_removed (framework removed)
            note forgotten runs

@@ -125,7 +125,9 @@ impl fmt::Display for Artifact {
 }
 
 fn source(value: &str) -> Result<Source, String> {
-    let path = value.strip_prefix("file://localhost").or_else(|| value.strip_prefix("file://"));
+    let path = value
+        .strip_prefix("file://localhost")
+        .or_else(|| value.strip_prefix("file://"));
     let path = path.unwrap_or(value);
     if path.starts_with('/') {
         return Ok(Source::Local(PathBuf::from(path)));
@@ -231,7 +233,10 @@ mod tests {
             ("http://h/a\nb", "line ends"),
         ] {
             let error = parse(value, |_| {}).unwrap_err();
-            assert!(error.starts_with("command.uris: `") && error.contains(says), "{value}: {error}");
+            assert!(
+                error.starts_with("command.uris: `") && error.contains(says),
+                "{value}: {error}"
+            );
         }
         for name in ["stdout", "./fetch.log", "", "/x", "../x", "a/../b", "a//b", "a/", "."] {
             let error = parse("/x", |uri| uri.output_file = Some(name.into())).unwrap_err();

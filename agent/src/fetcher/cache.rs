@@ -170,8 +170,17 @@ impl Cache {
     /// Throws away what is damaged, or old.
     pub(super) fn discard(&self, content: &Content) {
         let mut state = self.lock();
-        let key = state.kept.iter().find(|(_, kept)| kept.content.path == content.path).map(|(key, _)| key.clone());
-        if let Some(key) = key.filter(|key| state.kept.get(key).is_some_and(|kept| kept.content.note == content.note)) {
+        let key = state
+            .kept
+            .iter()
+            .find(|(_, kept)| kept.content.path == content.path)
+            .map(|(key, _)| key.clone());
+        if let Some(key) = key.filter(|key| {
+            state
+                .kept
+                .get(key)
+                .is_some_and(|kept| kept.content.note == content.note)
+        }) {
             self.remove(&mut state, &key);
         }
     }
@@ -213,7 +222,12 @@ impl Cache {
         fill: impl FnOnce(&mut File, Option<&Version>) -> Result<Option<Downloaded>, String>,
     ) -> Result<Arc<Content>, String> {
         let failed = |error: io::Error| format!("cannot be kept in {}: {error}", self.directory.display());
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(part)
+            .map_err(failed)?;
         let downloaded = fill(&mut file, have.map(|have| &have.note.version))?;
         let Some(downloaded) = downloaded else {
             let _ = fs::remove_file(part);
@@ -221,7 +235,9 @@ impl Cache {
             return match state.kept.get_mut(key) {
                 Some(kept) => Ok(kept.used()),
                 // Removed meanwhile, but we still hold it.
-                None => have.cloned().ok_or_else(|| "the server says that nothing changed, but nothing is here".into()),
+                None => have
+                    .cloned()
+                    .ok_or_else(|| "the server says that nothing changed, but nothing is here".into()),
             };
         };
         let note = Note {
@@ -259,7 +275,10 @@ impl Cache {
     /// Whether there is room for so many bytes, after what was not used for longest is gone.
     fn make_room(&self, state: &mut State, bytes: u64) -> bool {
         while state.bytes().saturating_add(bytes) > self.bytes_max {
-            let unused = state.kept.iter().filter(|(_, kept)| Arc::strong_count(&kept.content) == 1);
+            let unused = state
+                .kept
+                .iter()
+                .filter(|(_, kept)| Arc::strong_count(&kept.content) == 1);
             let oldest = unused.min_by_key(|(_, kept)| kept.used).map(|(key, _)| key.clone());
             match oldest.filter(|_| bytes <= self.bytes_max) {
                 Some(key) => self.remove(state, &key),
@@ -318,7 +337,9 @@ fn note_of(path: &Path) -> PathBuf {
 fn whole(path: &Path, note_path: &Path) -> Option<Kept> {
     let note: Note = serde_json::from_slice(&fs::read(note_path).ok()?).ok()?;
     let metadata = fs::symlink_metadata(path).ok()?;
-    let used = fs::symlink_metadata(note_path).and_then(|metadata| metadata.modified()).ok()?;
+    let used = fs::symlink_metadata(note_path)
+        .and_then(|metadata| metadata.modified())
+        .ok()?;
     let content = Arc::new(Content {
         path: path.to_owned(),
         note,
@@ -369,7 +390,10 @@ mod tests {
         drop(cache.get("a", sum, &|| true, |_, _| panic!("is kept")).unwrap());
         drop(cache.get("c", sum, &|| true, give("cccc")).unwrap());
         assert_eq!(cache.held().entries, 2);
-        assert_eq!(read(&cache.get("b", sum, &|| true, |_, _| panic!("is in use")).unwrap()), "bbbb");
+        assert_eq!(
+            read(&cache.get("b", sum, &|| true, |_, _| panic!("is in use")).unwrap()),
+            "bbbb"
+        );
         // No room: used once, and gone.
         let large = cache.get("d", sum, &|| true, give("dddddddddd")).unwrap();
         assert_eq!(read(&large), "dddddddddd");
@@ -377,7 +401,14 @@ mod tests {
         assert_eq!(names(directory.path()), 2 * cache.held().entries as usize);
         drop(b);
         drop(cache.get("e", sum, &|| true, give("eeeeeeeeee")).unwrap());
-        assert_eq!(cache.held(), Held { entries: 1, bytes: 10, bytes_max: 10 });
+        assert_eq!(
+            cache.held(),
+            Held {
+                entries: 1,
+                bytes: 10,
+                bytes_max: 10
+            }
+        );
         assert!(cache.get("f", sum, &|| true, |_, _| Err("broken".into())).is_err());
         assert_eq!(names(directory.path()), 2);
     }
@@ -397,7 +428,10 @@ mod tests {
         let cache = Cache::open(directory.path(), 100).unwrap();
         assert_eq!(cache.held().entries, 1);
         assert_eq!(names(directory.path()), 2);
-        assert_eq!(read(&cache.get("a", Some("s"), &|| true, |_, _| panic!("is kept")).unwrap()), "content");
+        assert_eq!(
+            read(&cache.get("a", Some("s"), &|| true, |_, _| panic!("is kept")).unwrap()),
+            "content"
+        );
         let a = cache.get("a", Some("s"), &|| true, |_, _| panic!("is kept")).unwrap();
         cache.discard(&a);
         assert_eq!((cache.held().entries, names(directory.path())), (0, 0));

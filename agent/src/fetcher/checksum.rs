@@ -104,7 +104,14 @@ mod tests {
         assert_eq!(of(b"abc").to_string(), text);
         assert_eq!(text.parse(), Ok(of(b"abc")));
         assert_eq!(text.to_uppercase().replace("SHA", "sha").parse(), Ok(of(b"abc")));
-        for bad in ["", "sha256:", "ba7816bf", &text[..text.len() - 1], &format!("{text}0"), &text.replace('b', "é")] {
+        for bad in [
+            "",
+            "sha256:",
+            "ba7816bf",
+            &text[..text.len() - 1],
+            &format!("{text}0"),
+            &text.replace('b', "é"),
+        ] {
             assert!(bad.parse::<Checksum>().is_err(), "{bad}");
         }
         let mut copied = Vec::new();

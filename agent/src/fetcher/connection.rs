@@ -67,7 +67,9 @@ impl Drop for Connection {
 
 /// Asks for a file; `headers` are added.
 pub(super) async fn get(settings: &Settings, url: &Uri, headers: &http::HeaderMap) -> Result<Answer, Error> {
-    let authority = url.authority().ok_or_else(|| Error::Refused("the URL names no host".into()))?;
+    let authority = url
+        .authority()
+        .ok_or_else(|| Error::Refused("the URL names no host".into()))?;
     let is_https = url.scheme() == Some(&http::uri::Scheme::HTTPS);
     let port = authority.port_u16().unwrap_or(if is_https { 443 } else { 80 });
     let host = authority.host().trim_matches(['[', ']']);
@@ -76,7 +78,9 @@ pub(super) async fn get(settings: &Settings, url: &Uri, headers: &http::HeaderMa
         stream.set_nodelay(true)?;
         Ok::<_, io::Error>(stream)
     };
-    let stream = in_time(CONNECT_TIMEOUT, connect).await.map_err(|error| broken("cannot connect", &error))?;
+    let stream = in_time(CONNECT_TIMEOUT, connect)
+        .await
+        .map_err(|error| broken("cannot connect", &error))?;
     let (path, silent) = (url.path_and_query().map_or("/", |path| path.as_str()), settings.stall);
     let mut request = Request::get(path)
         .header(header::HOST, authority.as_str())
@@ -93,11 +97,13 @@ pub(super) async fn get(settings: &Settings, url: &Uri, headers: &http::HeaderMa
     let name = ServerName::try_from(host.to_owned()).map_err(|error| Error::Refused(error.to_string()))?;
     let connector = TlsConnector::from(Arc::new(tls(settings)?));
     let stream = in_time(CONNECT_TIMEOUT, connector.connect(name, stream)).await;
-    let stream = stream.map_err(|error| match error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-        // A certificate does not become better.
-        true => Error::Refused(format!("TLS: {error}")),
-        false => broken("TLS", &error),
-    })?;
+    let stream = stream.map_err(
+        |error| match error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+            // A certificate does not become better.
+            true => Error::Refused(format!("TLS: {error}")),
+            false => broken("TLS", &error),
+        },
+    )?;
     ask(TokioIo::new(stream), request, silent).await
 }
 
@@ -123,7 +129,10 @@ fn tls(settings: &Settings) -> Result<ClientConfig, Error> {
     let bundles = BUNDLES.map(PathBuf::from);
     let candidates = settings.ca_file.as_ref().map_or(&bundles[..], std::slice::from_ref);
     let Some(path) = candidates.iter().find(|path| path.exists()) else {
-        let looked = candidates.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        let looked = candidates
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>();
         return Err(Error::Refused(format!(
             "https: no trusted certificates on this host (looked for {}); install ca-certificates or give --fetch-ca-file",
             looked.join(", ")

@@ -188,16 +188,24 @@ async fn receive(
         StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
             part.restart()?;
             part.version = Version::default();
-            return Err(Error::Broken(format!("the server answers {status} to what was not asked")));
+            return Err(Error::Broken(format!(
+                "the server answers {status} to what was not asked"
+            )));
         }
         status if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) => {
             return Err(Error::Broken(format!("the server answers {status}")));
         }
         status => return Err(Error::Refused(format!("the server answers {status}"))),
     }
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let total = length.map(|length| part.bytes.saturating_add(length));
-    let too_large = || Error::Refused(format!("is larger than {bytes_max} bytes, which is what the task may fetch"));
+    let too_large = || {
+        Error::Refused(format!(
+            "is larger than {bytes_max} bytes, which is what the task may fetch"
+        ))
+    };
     if total.is_some_and(|total| total > bytes_max) {
         return Err(too_large());
     }

@@ -155,7 +155,11 @@ impl Fetcher {
         counts.running.fetch_add(1, Relaxed);
         let result = self.fetch_all(task, runtime);
         counts.running.fetch_sub(1, Relaxed);
-        let counted = if result.is_ok() { &counts.succeeded } else { &counts.failed };
+        let counted = if result.is_ok() {
+            &counts.succeeded
+        } else {
+            &counts.failed
+        };
         counted.fetch_add(1, Relaxed);
         result
     }
@@ -201,7 +205,8 @@ impl Run<'_> {
                     Source::Local(path) => self.copy_local(path, &mut file, budget)?,
                     Source::Remote(url) => {
                         let downloaded = self.download(artifact, url, &mut file, budget.left(), None)?;
-                        let downloaded = downloaded.ok_or("the server says that nothing changed, but nothing is here")?;
+                        let downloaded =
+                            downloaded.ok_or("the server says that nothing changed, but nothing is here")?;
                         budget.take(downloaded.bytes).map_err(text)?;
                         downloaded.checksum
                     }
@@ -279,20 +284,22 @@ impl Run<'_> {
         let (fetcher, cancelled) = (self.fetcher, self.cancelled.clone());
         let wanted = || !*cancelled.borrow();
         let checksum = artifact.checksum.map(|checksum| checksum.to_string());
-        fetcher.cache.get(&artifact.uri, checksum.as_deref(), &wanted, |file, have| {
-            let downloaded = self.download(artifact, url, file, bytes_max, have);
-            let downloaded = match (downloaded, have) {
-                (Err(problem), Some(_)) if wanted() => {
-                    self.progress.say(&format!("{problem}; what was kept is used"));
-                    None
+        fetcher
+            .cache
+            .get(&artifact.uri, checksum.as_deref(), &wanted, |file, have| {
+                let downloaded = self.download(artifact, url, file, bytes_max, have);
+                let downloaded = match (downloaded, have) {
+                    (Err(problem), Some(_)) if wanted() => {
+                        self.progress.say(&format!("{problem}; what was kept is used"));
+                        None
+                    }
+                    (downloaded, _) => downloaded?,
+                };
+                if let Some(downloaded) = &downloaded {
+                    check(artifact, downloaded.checksum)?;
                 }
-                (downloaded, _) => downloaded?,
-            };
-            if let Some(downloaded) = &downloaded {
-                check(artifact, downloaded.checksum)?;
-            }
-            Ok(downloaded)
-        })
+                Ok(downloaded)
+            })
     }
 
     /// Copies or unpacks a kept download; the inner error says that it is damaged.

@@ -37,7 +37,11 @@ impl Progress {
 
     /// A line.
     pub(super) fn say(&mut self, text: &str) {
-        let line = format!("[{:8.3} s] {}: {text}\n", self.start.elapsed().as_secs_f64(), self.subject);
+        let line = format!(
+            "[{:8.3} s] {}: {text}\n",
+            self.start.elapsed().as_secs_f64(),
+            self.subject
+        );
         if let Some(file) = &mut self.file
             && file.write_all(line.as_bytes()).is_err()
         {

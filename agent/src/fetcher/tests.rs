@@ -17,7 +17,11 @@ struct Reply {
 }
 
 fn reply(head: &str, body: &[u8]) -> Reply {
-    let bytes = [format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat();
+    let bytes = [
+        format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(),
+        body,
+    ]
+    .concat();
     Reply { bytes, hold: false }
 }
 
@@ -206,12 +210,21 @@ fn a_file_of_a_server_comes_and_belongs_to_the_user() {
     assert_eq!(place.read("s/program"), "content");
     assert_eq!(place.path("s/program").metadata().unwrap().mode() & 0o7777, 0o750);
     let log = place.read("s/fetch.log");
-    assert!(log.contains(&server.url("a/program")) && log.contains("sha256:"), "{log}");
+    assert!(
+        log.contains(&server.url("a/program")) && log.contains("sha256:"),
+        "{log}"
+    );
     let error = place.fetch("t", &uri(&server.url("absent"))).unwrap_err();
-    assert!(error.contains(&server.url("absent")) && error.contains("404"), "{error}");
+    assert!(
+        error.contains(&server.url("absent")) && error.contains("404"),
+        "{error}"
+    );
     assert_eq!(server.heads().len(), 2, "a refusal is not asked for again");
     let figures = place.fetcher.figures();
-    assert_eq!((figures.succeeded, figures.failed, figures.running, figures.bytes), (1, 1, 0, 7));
+    assert_eq!(
+        (figures.succeeded, figures.failed, figures.running, figures.bytes),
+        (1, 1, 0, 7)
+    );
 }
 
 #[test]
@@ -220,7 +233,10 @@ fn what_has_another_checksum_is_not_used() {
     let place = Place::new();
     for plain in [uri(&server.url("x")), kept(&server.url("x")), uri(&server.url("x.tar"))] {
         let error = place.fetch("s", &with_checksum(plain, b"good")).unwrap_err();
-        assert!(error.contains("checksum") && error.contains(&server.url("x")), "{error}");
+        assert!(
+            error.contains("checksum") && error.contains(&server.url("x")),
+            "{error}"
+        );
         assert_eq!(place.fetcher.figures().held.entries, 0);
         fs::remove_dir_all(place.path("s")).unwrap();
     }
@@ -243,16 +259,33 @@ fn a_broken_download_goes_on_where_it_broke() {
                 return cut(reply("200 OK\r\nETag: \"v1\"", content.as_bytes()));
             }
             assert!(head.contains("if-range: \"v1\""), "{head}");
-            let from: usize = head.split("range: bytes=").nth(1).unwrap().split('-').next().unwrap().parse().unwrap();
+            let from: usize = head
+                .split("range: bytes=")
+                .nth(1)
+                .unwrap()
+                .split('-')
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap();
             let part = reply(
                 &format!("206 Partial Content\r\nContent-Range: bytes {from}-999/1000"),
                 &content.as_bytes()[from..],
             );
-            if nth == 2 { Reply { bytes: Vec::new(), hold: false } } else { part }
+            if nth == 2 {
+                Reply {
+                    bytes: Vec::new(),
+                    hold: false,
+                }
+            } else {
+                part
+            }
         }
     });
     let place = Place::new();
-    place.fetch("s", &with_checksum(uri(&server.url("x")), content.as_bytes())).unwrap();
+    place
+        .fetch("s", &with_checksum(uri(&server.url("x")), content.as_bytes()))
+        .unwrap();
     assert_eq!(place.read("s/x"), content);
     assert!(server.heads()[2].contains("range: bytes=700-"), "{:?}", server.heads());
 }
@@ -304,7 +337,10 @@ fn there_is_an_end_to_patience_redirects_and_sizes() {
         ("busy", "503"),
     ] {
         let error = place.fetch(path, &uri(&server.url(path))).unwrap_err();
-        assert!(error.contains(says) && error.contains(&server.url(path)), "{path}: {error}");
+        assert!(
+            error.contains(says) && error.contains(&server.url(path)),
+            "{path}: {error}"
+        );
     }
 }
 
@@ -340,9 +376,17 @@ fn what_is_kept_is_downloaded_once_and_checked_at_each_use() {
     let wanted = with_checksum(kept(&server.url("x")), b"content");
     std::thread::scope(|scope| {
         let place = &place;
-        let fetching: Vec<_> =
-            (0..4).map(|n| scope.spawn({ let wanted = &wanted; move || place.fetch(&format!("s{n}"), wanted) })).collect();
-        fetching.into_iter().for_each(|fetching| fetching.join().unwrap().unwrap());
+        let fetching: Vec<_> = (0..4)
+            .map(|n| {
+                scope.spawn({
+                    let wanted = &wanted;
+                    move || place.fetch(&format!("s{n}"), wanted)
+                })
+            })
+            .collect();
+        fetching
+            .into_iter()
+            .for_each(|fetching| fetching.join().unwrap().unwrap());
     });
     assert_eq!(server.heads().len(), 1);
     place.restart();
@@ -376,10 +420,16 @@ fn an_archive_is_unpacked_in_place_of_itself() {
     let archive = include_bytes!("fixtures/tree.tar.gz");
     let server = Server::start(|_, _| reply("200 OK", include_bytes!("fixtures/tree.tar.gz")));
     let place = Place::new();
-    for (sandbox, uri) in [("s", uri(&server.url("t.tar.gz"))), ("k", kept(&server.url("t.tar.gz")))] {
+    for (sandbox, uri) in [
+        ("s", uri(&server.url("t.tar.gz"))),
+        ("k", kept(&server.url("t.tar.gz"))),
+    ] {
         place.fetch(sandbox, &with_checksum(uri, archive)).unwrap();
         assert_eq!(place.read(&format!("{sandbox}/a/file")), "hello\n");
-        let mut names: Vec<_> = fs::read_dir(place.path(sandbox)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut names: Vec<_> = fs::read_dir(place.path(sandbox))
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         names.sort();
         assert_eq!(names, ["a", "fetch.log"]);
     }
@@ -397,8 +447,23 @@ fn https_is_trusted_only_with_a_certificate_that_is() {
     let directory = tempfile::tempdir().unwrap();
     let (key, certificate) = (directory.path().join("key"), directory.path().join("certificate"));
     let made = std::process::Command::new("openssl")
-        .args(["req", "-x509", "-nodes", "-days", "2", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .args([
+            "req",
+            "-x509",
+            "-nodes",
+            "-days",
+            "2",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+        ])
+        .args([
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ])
         .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .arg("-keyout")
         .arg(&key)
@@ -433,5 +498,8 @@ fn https_is_trusted_only_with_a_certificate_that_is() {
     assert_eq!(place.read("s/x"), "over TLS");
     let stranger = Place::new();
     let error = stranger.fetch("s", &uri(&url)).unwrap_err();
-    assert!(error.contains("TLS") || error.contains("trusted certificates"), "{error}");
+    assert!(
+        error.contains("TLS") || error.contains("trusted certificates"),
+        "{error}"
+    );
 }

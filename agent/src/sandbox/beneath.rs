@@ -96,7 +96,10 @@ impl Destination {
     /// Makes a symbolic link that leads to something below the directory.
     pub(crate) fn symlink(&self, path: &Path, target: &Path) -> io::Result<()> {
         if !stays(path, target) {
-            return Err(io::Error::other(format!("its target `{}` leads out of the directory", target.display())));
+            return Err(io::Error::other(format!(
+                "its target `{}` leads out of the directory",
+                target.display()
+            )));
         }
         self.parents(path)?;
         let (parent, name) = self.parent(path)?;
@@ -165,16 +168,19 @@ impl Destination {
 }
 
 /// Opens a path below a directory; `EXDEV` where it leads out of it, or to another file system.
-pub(crate) fn resolve(
-    root: impl AsFd,
-    path: &Path,
-    flags: OFlags,
-    mode: Mode,
-) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn resolve(root: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     // With a path alone the kernel takes no flag that is about opening.
-    let open = if flags.contains(OFlags::PATH) { OFlags::CLOEXEC } else { OFlags::CLOEXEC | OFlags::NOCTTY };
+    let open = if flags.contains(OFlags::PATH) {
+        OFlags::CLOEXEC
+    } else {
+        OFlags::CLOEXEC | OFlags::NOCTTY
+    };
     // Something on the way was just renamed: the kernel wants to be asked again.
     for _ in 0..64 {
         match rustix::fs::openat2(&root, path, flags | open, mode, how) {
@@ -239,12 +245,18 @@ mod tests {
         destination.create(Path::new("a")).unwrap();
         assert!(destination.hard_link(Path::new("b"), Path::new("up/secret")).is_err());
         assert!(destination.hard_link(Path::new("up/b"), Path::new("a")).is_err());
-        assert!(destination.hard_link(Path::new("b"), Path::new("up")).is_err(), "no link to a link");
+        assert!(
+            destination.hard_link(Path::new("b"), Path::new("up")).is_err(),
+            "no link to a link"
+        );
         destination.hard_link(Path::new("b"), Path::new("a")).unwrap();
         destination.directory(Path::new("inner")).unwrap();
         destination.create(Path::new("inside/file")).unwrap();
         assert!(root.join("inner/file").exists(), "a link that stays inside is followed");
-        assert!(destination.create(Path::new("a")).is_err(), "what is there is not written to");
+        assert!(
+            destination.create(Path::new("a")).is_err(),
+            "what is there is not written to"
+        );
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 

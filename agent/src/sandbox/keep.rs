@@ -1,38 +1,11 @@
-//! Keeps the disk free: drops the oldest output of tasks that write without end, and removes sandboxes that are old.
+//! Keeps the disk free: removes sandboxes that are old.
 
 use std::collections::HashSet;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FallocateFlags, OFlags};
-
-use super::files;
 use crate::checkpoint::layout::Layout;
 use crate::faults;
-
-/// Frees what lies before the newest `max` bytes of stdout and stderr. The files keep their size and offsets, so that a
-/// reader that follows them loses its place never; what was dropped reads as zeros.
-pub(crate) fn bound_logs(sandbox: &Path, max: u64) {
-    for name in ["stdout", "stderr"] {
-        if let Err(error) = bound_log(sandbox, name, max) {
-            tracing::debug!(sandbox = %sandbox.display(), name, %error, "output cannot be bounded");
-        }
-    }
-}
-
-fn bound_log(sandbox: &Path, name: &str, max: u64) -> io::Result<()> {
-    let file = files::beneath(sandbox, name, OFlags::WRONLY | OFlags::NONBLOCK)?;
-    let status = rustix::fs::fstat(&file)?;
-    let (size, allocated) = (status.st_size as u64, (status.st_blocks as u64).saturating_mul(512));
-    // A link to a file elsewhere is none of ours.
-    let plain = rustix::fs::FileType::from_raw_mode(status.st_mode).is_file() && status.st_nlink == 1;
-    if plain && allocated > max && size > max {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(&file, flags, 0, (size - max / 2) & !4095)?;
-    }
-    Ok(())
-}
 
 /// Marks the sandbox of a container that ended: its age counts from now.
 pub(crate) fn ended(sandbox: &Path) {
@@ -107,17 +80,5 @@ mod tests {
         assert_eq!(remove_old(&layout, &live, Duration::ZERO), 2);
         assert!(layout.sandbox("f", "a", "live").unwrap().exists());
         assert!(!layout.sandbox("f", "b", "dead-2").unwrap().exists());
-    }
-
-    #[test]
-    fn endless_output_keeps_its_size_and_frees_its_beginning() {
-        let sandbox = tempfile::tempdir().unwrap();
-        let content: Vec<u8> = (0..1 << 20).map(|index: u32| (index / 4096 % 250) as u8 + 1).collect();
-        std::fs::write(sandbox.path().join("stdout"), &content).unwrap();
-        bound_logs(sandbox.path(), 64 << 10);
-        let after = std::fs::read(sandbox.path().join("stdout")).unwrap();
-        assert_eq!(after.len(), content.len());
-        assert_eq!(after[after.len() - (32 << 10)..], content[content.len() - (32 << 10)..]);
-        assert!(after[0] == 0 || after[0] == 1);
     }
 }

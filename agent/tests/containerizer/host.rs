@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use proffer_agent::cgroups;
 use proffer_agent::containerizer::{
     Config, Confinement, ContainerId, ContainerInput, ContainerSpec, Containerizer, EnforcementNote, Error, Exit,
-    ISOLATORS, Limit, Policy, Resources, User,
+    ISOLATORS, Limit, LogLimits, Policy, Resources, User,
 };
 
 use crate::payload;
@@ -35,21 +35,30 @@ impl Host {
     }
 
     pub(crate) fn below(parent: &str, test: &str) -> Option<Self> {
-        Host::with_policy(parent, test, Policy::default())
+        Host::configured(parent, test, |_| {})
     }
 
     pub(crate) fn with_policy(parent: &str, test: &str, policy: Policy) -> Option<Self> {
+        Host::configured(parent, test, |config| config.policy = policy)
+    }
+
+    pub(crate) fn configured(parent: &str, test: &str, change: impl FnOnce(&mut Config)) -> Option<Self> {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("proffer-test-{}-{count}", std::process::id());
         let directory = Path::new(parent).join(&name);
-        let config = Config {
+        let mut config = Config {
             runtime_dir: directory.join("runtime"),
             launcher_dir: directory.join("launcher"),
             cgroup_root: format!("{name}/agent"),
             isolation: ISOLATORS.iter().map(|name| (*name).to_owned()).collect(),
             pids_max_default: 1000,
-            policy,
+            policy: Policy::default(),
+            logs: LogLimits {
+                bytes_max: 100 << 20,
+                files: 5,
+            },
         };
+        change(&mut config);
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: {test}: not root");
             return None;

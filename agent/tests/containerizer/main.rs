@@ -9,6 +9,7 @@ mod enter;
 mod host;
 mod isolation;
 mod launch;
+mod logs;
 mod payload;
 mod ports;
 mod recovery;

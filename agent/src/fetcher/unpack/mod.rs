@@ -87,10 +87,9 @@ impl<'a> Budget<'a> {
 
     /// Counts bytes.
     pub(super) fn take(&mut self, bytes: u64) -> io::Result<()> {
-        self.bytes_left = self
-            .bytes_left
-            .checked_sub(bytes)
-            .ok_or_else(|| io::Error::other("is larger than what the task may fetch: its `disk`, and --fetch-bytes-max"))?;
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(|| {
+            io::Error::other("is larger than what the task may fetch: its `disk`, and --fetch-bytes-max")
+        })?;
         self.go_on()
     }
 
@@ -166,7 +165,9 @@ impl<R: io::BufRead> Read for Frames<R> {
                     count => return Ok(count),
                 }
             }
-            let Some(mut input) = self.input.take() else { return Ok(0) };
+            let Some(mut input) = self.input.take() else {
+                return Ok(0);
+            };
             if input.fill_buf()?.is_empty() {
                 return Ok(0);
             }

@@ -13,6 +13,9 @@ use crate::sandbox::beneath::Destination;
 /// The longest extension: names of 4096 bytes, and what else a POSIX header says.
 const EXTENSION_BYTES_MAX: u64 = 256 << 10;
 
+/// What may follow the end: tar fills the last of its blocks.
+const REST_BYTES_MAX: u64 = 16 << 20;
+
 /// What extensions say of the entry that follows.
 #[derive(Default)]
 struct Extensions {
@@ -36,13 +39,21 @@ pub(super) fn unpack(input: impl Read, destination: &Destination, budget: &mut B
             EntryType::XGlobalHeader => {}
             _ => {
                 let extensions = std::mem::take(&mut extensions);
-                let name = extensions.path.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
+                let name = extensions
+                    .path
+                    .clone()
+                    .unwrap_or_else(|| entry.path_bytes().into_owned());
                 one(&mut entry, &name, extensions, destination, budget).map_err(|error| named(&name, &error))?;
             }
         }
     }
     if entries == 0 {
         return Err(io::Error::other("has no entries: is it a tar archive?"));
+    }
+    // What packs an archive checks it at its very end.
+    let rest = io::copy(&mut archive.into_inner().take(REST_BYTES_MAX), &mut io::sink())?;
+    if rest == REST_BYTES_MAX {
+        return Err(io::Error::other("goes on after its end"));
     }
     Ok(())
 }
@@ -63,7 +74,10 @@ fn one<R: Read>(
         return Err(io::Error::other("has no name"));
     }
     let link = || {
-        let target = extensions.link.clone().or_else(|| entry.link_name_bytes().map(|name| name.into_owned()));
+        let target = extensions
+            .link
+            .clone()
+            .or_else(|| entry.link_name_bytes().map(|name| name.into_owned()));
         target.ok_or_else(|| io::Error::other("is a link that leads nowhere"))
     };
     match kind {
@@ -123,7 +137,9 @@ fn long_name<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Vec<u8>> {
 
 fn read_extension<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Vec<u8>> {
     if entry.size() > EXTENSION_BYTES_MAX {
-        return Err(io::Error::other(format!("a header is longer than {EXTENSION_BYTES_MAX} bytes")));
+        return Err(io::Error::other(format!(
+            "a header is longer than {EXTENSION_BYTES_MAX} bytes"
+        )));
     }
     let mut bytes = Vec::new();
     entry.read_to_end(&mut bytes)?;

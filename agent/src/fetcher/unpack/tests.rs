@@ -4,9 +4,9 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
 
+use ::tar::{EntryType, Header};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use ::tar::{EntryType, Header};
 
 use super::*;
 use crate::containerizer::User;
@@ -58,7 +58,8 @@ impl Sandbox {
     }
 
     fn is_unharmed(&self) -> bool {
-        fs::read_to_string(self.secret()).unwrap() == "secret" && fs::read_dir(self.directory.path()).unwrap().count() == 2
+        fs::read_to_string(self.secret()).unwrap() == "secret"
+            && fs::read_dir(self.directory.path()).unwrap().count() == 2
     }
 }
 
@@ -98,11 +99,24 @@ fn zip(name: &str, mode: u32, content: &[u8]) -> Vec<u8> {
     crc.update(content);
     let size = (content.len() as u32).to_le_bytes();
     let middle = [&[0; 8][..], &crc.sum().to_le_bytes(), &size, &size].concat();
-    let mut archive = [b"PK\x03\x04\x14\0".as_slice(), &middle, &(name.len() as u16).to_le_bytes(), &[0; 2]].concat();
+    let mut archive = [
+        b"PK\x03\x04\x14\0".as_slice(),
+        &middle,
+        &(name.len() as u16).to_le_bytes(),
+        &[0; 2],
+    ]
+    .concat();
     archive.extend(name.as_bytes());
     archive.extend(content);
     let directory = archive.len();
-    archive.extend([b"PK\x01\x02\x14\x03\x14\0".as_slice(), &middle, &(name.len() as u16).to_le_bytes()].concat());
+    archive.extend(
+        [
+            b"PK\x01\x02\x14\x03\x14\0".as_slice(),
+            &middle,
+            &(name.len() as u16).to_le_bytes(),
+        ]
+        .concat(),
+    );
     archive.extend([&[0; 8][..], &(mode << 16).to_le_bytes(), &[0; 4]].concat());
     archive.extend(name.as_bytes());
     let length = (archive.len() - directory) as u32;
@@ -115,7 +129,9 @@ fn zip(name: &str, mode: u32, content: &[u8]) -> Vec<u8> {
 fn every_format_is_unpacked() {
     for (archive, format) in TREES {
         let sandbox = Sandbox::new();
-        sandbox.unpack(archive, format, 100).unwrap_or_else(|error| panic!("{format:?}: {error}"));
+        sandbox
+            .unpack(archive, format, 100)
+            .unwrap_or_else(|error| panic!("{format:?}: {error}"));
         let read = |name: &str| fs::read_to_string(sandbox.root().join("a").join(name)).unwrap();
         assert_eq!(read("file"), "hello\n", "{format:?}");
         assert_eq!(read("same"), "hello\n");
@@ -124,7 +140,9 @@ fn every_format_is_unpacked() {
         let mode = |name: &str| sandbox.root().join("a").join(name).metadata().unwrap().mode() & 0o7777;
         assert_eq!((mode("bin/run"), mode("file")), (0o755, 0o644), "{format:?}");
         // Over what is there.
-        sandbox.unpack(archive, format, 100).unwrap_or_else(|error| panic!("{format:?}: {error}"));
+        sandbox
+            .unpack(archive, format, 100)
+            .unwrap_or_else(|error| panic!("{format:?}: {error}"));
     }
     let sandbox = Sandbox::new();
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
@@ -141,18 +159,48 @@ fn nothing_leaves_the_directory() {
         ("parent", file("../secret")),
         ("parent inside", file("a/../../secret")),
         ("absolute", file("/tmp/proffer-evil")),
-        ("absolute link", Tar::default().entry(link, "l", "/etc", b"").file("l/x", b"evil")),
-        ("link out", Tar::default().entry(link, "l", "..", b"").file("l/secret", b"evil")),
+        (
+            "absolute link",
+            Tar::default().entry(link, "l", "/etc", b"").file("l/x", b"evil"),
+        ),
+        (
+            "link out",
+            Tar::default().entry(link, "l", "..", b"").file("l/secret", b"evil"),
+        ),
         ("deep link", Tar::default().entry(link, "a/l", "../../secret", b"")),
         (
             "link over link",
-            Tar::default().entry(link, "a/b", ".", b"").entry(link, "a/b/c", "../..", b"").file("a/b/c/secret", b"evil"),
+            Tar::default()
+                .entry(link, "a/b", ".", b"")
+                .entry(link, "a/b/c", "../..", b"")
+                .file("a/b/c/secret", b"evil"),
         ),
-        ("hard link out", Tar::default().entry(hard, "h", "../secret", b"").file("h", b"evil")),
-        ("hard link absolute", Tar::default().entry(hard, "h", "/etc/passwd", b"")),
-        ("long name", Tar::default().entry(EntryType::GNULongName, "@", "", b"../secret\0").file("x", b"evil")),
-        ("pax name", Tar::default().entry(EntryType::XHeader, "@", "", b"18 path=../secret\n").file("x", b"evil")),
-        ("endless name", Tar::default().entry(EntryType::GNULongName, "@", "", &vec![b'x'; 300 << 10]).file("x", b"")),
+        (
+            "hard link out",
+            Tar::default().entry(hard, "h", "../secret", b"").file("h", b"evil"),
+        ),
+        (
+            "hard link absolute",
+            Tar::default().entry(hard, "h", "/etc/passwd", b""),
+        ),
+        (
+            "long name",
+            Tar::default()
+                .entry(EntryType::GNULongName, "@", "", b"../secret\0")
+                .file("x", b"evil"),
+        ),
+        (
+            "pax name",
+            Tar::default()
+                .entry(EntryType::XHeader, "@", "", b"18 path=../secret\n")
+                .file("x", b"evil"),
+        ),
+        (
+            "endless name",
+            Tar::default()
+                .entry(EntryType::GNULongName, "@", "", &vec![b'x'; 300 << 10])
+                .file("x", b""),
+        ),
         ("device", Tar::default().entry(EntryType::Char, "d", "", b"")),
         ("block device", Tar::default().entry(EntryType::Block, "d", "", b"")),
         ("pipe", Tar::default().entry(EntryType::Fifo, "d", "", b"")),
@@ -174,7 +222,10 @@ fn nothing_leaves_the_directory() {
         ("pipe", zip("d", 0o010_666, b"")),
     ] {
         let sandbox = Sandbox::new();
-        assert!(sandbox.unpack(&archive, Format::Zip, 100).is_err(), "{what} is unpacked");
+        assert!(
+            sandbox.unpack(&archive, Format::Zip, 100).is_err(),
+            "{what} is unpacked"
+        );
         assert!(sandbox.is_unharmed(), "{what}");
     }
 }
@@ -187,7 +238,9 @@ fn links_that_were_there_before_lead_nowhere() {
     let archive = Tar::default().file("l/secret", b"evil").end();
     assert!(sandbox.unpack(&archive, Format::Tar, 100).is_err());
     // A link in the place of a file is replaced, not written through.
-    sandbox.unpack(&Tar::default().file("s", b"mine").end(), Format::Tar, 100).unwrap();
+    sandbox
+        .unpack(&Tar::default().file("s", b"mine").end(), Format::Tar, 100)
+        .unwrap();
     assert_eq!(fs::read_to_string(sandbox.root().join("s")).unwrap(), "mine");
     assert!(sandbox.is_unharmed());
 }
@@ -195,10 +248,18 @@ fn links_that_were_there_before_lead_nowhere() {
 #[test]
 fn special_bits_are_dropped() {
     let sandbox = Sandbox::new();
-    sandbox.unpack(&Tar::default().file("program", b"x").end(), Format::Tar, 100).unwrap();
-    sandbox.unpack(&zip("zipped", 0o106_755, b"x"), Format::Zip, 100).unwrap();
+    sandbox
+        .unpack(&Tar::default().file("program", b"x").end(), Format::Tar, 100)
+        .unwrap();
+    sandbox
+        .unpack(&zip("zipped", 0o106_755, b"x"), Format::Zip, 100)
+        .unwrap();
     for name in ["program", "zipped"] {
-        assert_eq!(sandbox.root().join(name).metadata().unwrap().mode() & 0o7000, 0, "{name}");
+        assert_eq!(
+            sandbox.root().join(name).metadata().unwrap().mode() & 0o7000,
+            0,
+            "{name}"
+        );
     }
 }
 
@@ -209,11 +270,15 @@ fn there_is_an_end_to_what_comes_out() {
     packed.write_all(&bomb).unwrap();
     let packed = packed.finish().unwrap();
     assert!(packed.len() < 4096);
-    let error = Sandbox::new().unpack(&packed, Format::TarGz, (1 << 20) - 1).unwrap_err();
+    let error = Sandbox::new()
+        .unpack(&packed, Format::TarGz, (1 << 20) - 1)
+        .unwrap_err();
     assert!(error.to_string().contains("larger than"), "{error}");
     Sandbox::new().unpack(&packed, Format::TarGz, 1 << 20).unwrap();
     // What an entry says of its size does not matter.
-    let error = Sandbox::new().unpack(&zip("z", 0o100_644, &[0; 200]), Format::Zip, 100).unwrap_err();
+    let error = Sandbox::new()
+        .unpack(&zip("z", 0o100_644, &[0; 200]), Format::Zip, 100)
+        .unwrap_err();
     assert!(error.to_string().contains("larger than"), "{error}");
 }
 
@@ -222,7 +287,11 @@ fn what_is_damaged_is_refused_wherever_it_is_cut() {
     for (archive, format) in TREES {
         for length in (0..archive.len().saturating_sub(24)).step_by(7) {
             let cut = Sandbox::new().unpack(&archive[..length], format, 1 << 20);
-            assert!(cut.is_err(), "{format:?} cut at {length} of {} is unpacked", archive.len());
+            assert!(
+                cut.is_err(),
+                "{format:?} cut at {length} of {} is unpacked",
+                archive.len()
+            );
         }
         let mut seed = 1_u32;
         for _ in 0..200 {
@@ -237,5 +306,11 @@ fn what_is_damaged_is_refused_wherever_it_is_cut() {
     }
     let mut wrong = zip("z", 0o100_644, b"content");
     wrong[31] ^= 1;
-    assert!(Sandbox::new().unpack(&wrong, Format::Zip, 100).unwrap_err().to_string().contains("damaged"));
+    assert!(
+        Sandbox::new()
+            .unpack(&wrong, Format::Zip, 100)
+            .unwrap_err()
+            .to_string()
+            .contains("damaged")
+    );
 }
