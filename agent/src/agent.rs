@@ -27,7 +27,7 @@ use crate::{link, server};
 
 /// Events waiting for the loop; whoever has more waits.
 const EVENTS_MAX: usize = 4096;
-const GC_INTERVAL: Duration = Duration::from_secs(600);
+const GC_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the last messages to the master may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -258,8 +258,19 @@ async fn collect(launcher: &Arc<Launcher>, events: &mpsc::Sender<Event>) {
     }
     let Ok(live) = answered.await else { return };
     let launcher = Arc::clone(launcher);
-    let removed =
-        tokio::task::spawn_blocking(move || keep::remove_old(&launcher.layout, &live, launcher.config.gc_delay));
+    let removed = tokio::task::spawn_blocking(move || {
+        let config = &launcher.config;
+        // Of a disk that cannot be looked at nothing is removed early.
+        let used = keep::used(launcher.layout.work_dir()).unwrap_or(0.0);
+        let age_max = keep::age_max(config.gc_delay, config.gc_headroom, used);
+        if age_max.is_zero() && !config.gc_delay.is_zero() {
+            tracing::warn!(
+                used,
+                "the disk is full but for the head room: sandboxes are removed as soon as their tasks end"
+            );
+        }
+        keep::remove_old(&launcher.layout, &live, age_max)
+    });
     if let Ok(removed @ 1..) = removed.await {
         tracing::info!(removed, "old sandboxes removed");
     }

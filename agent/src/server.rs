@@ -1,6 +1,7 @@
-//! The agent's port: gRPC `AgentOperator`, the same calls over HTTP at `/api/v1`, and `/health`.
+//! The agent's port: gRPC `AgentOperator`, the same calls over HTTP at `/api/v1`, `/files` and `/health`.
 
 mod containers;
+mod downloads;
 mod streams;
 
 use std::sync::Arc;
@@ -42,9 +43,11 @@ pub(crate) struct Api {
 /// The routes of the port.
 pub(crate) fn router(api: Api) -> axum::Router {
     let grpc = tonic::service::Routes::new(AgentOperatorServer::new(api.clone()));
-    grpc.into_axum_router()
+    let router = grpc
+        .into_axum_router()
         .route("/health", axum::routing::get(|| async { "OK" }))
-        .route("/api/v1", axum::routing::post(over_http).with_state(api))
+        .route("/api/v1", axum::routing::post(over_http).with_state(api.clone()));
+    downloads::routes(router, &api)
 }
 
 #[tonic::async_trait]

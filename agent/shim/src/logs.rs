@@ -7,7 +7,7 @@
 
 use std::ffi::CStr;
 
-use proffer_shim::plan::Plan;
+use proffer_shim::plan::{LOG_START_ATTRIBUTE, Plan};
 use proffer_shim::record::Text;
 
 use crate::system::{self, Descriptor, Errno};
@@ -37,6 +37,8 @@ struct Log {
     /// None when none could be made.
     file: Option<Descriptor>,
     size: u64,
+    /// Where in all the output the file begins.
+    start: u64,
     limits: Limits,
     /// What could not be written for want of room.
     lost: u64,
@@ -76,6 +78,7 @@ impl Logs {
                 name,
                 file: None,
                 size: 0,
+                start: 0,
                 limits,
                 lost: 0,
             };
@@ -205,6 +208,7 @@ impl Log {
         if let Some(file) = self.file.take() {
             system::close(file);
         }
+        self.start += self.size;
         self.size = 0;
         for number in (0..self.limits.files.saturating_sub(1)).rev() {
             let renamed = system::rename(
@@ -234,6 +238,12 @@ impl Log {
             result => result,
         }?;
         system::change_owner(file, self.limits.uid, self.limits.gid)?;
+        if self.start > 0 {
+            let mut text = Text::<20>::default();
+            text.number(self.start);
+            // Where there are no attributes, readers make do with what they see.
+            let _ = system::set_attribute(file, LOG_START_ATTRIBUTE, text.as_bytes());
+        }
         self.file = Some(file);
         Ok(())
     }

@@ -33,6 +33,8 @@ pub const INPUT_TERMINAL: u32 = 2;
 pub const CONSOLE: i32 = 100;
 /// The launcher's argument, followed by a hexadecimal number: no plan leaves a container other capabilities than these.
 pub const CAPABILITIES_ARGUMENT: &str = "--capabilities=";
+/// The attribute of a file of output that says at which byte of all the output it begins, as a decimal number. The first has none.
+pub const LOG_START_ATTRIBUTE: &CStr = c"user.proffer.start";
 /// The longest plan; `execve` itself takes about 2 MiB of arguments.
 pub const PLAN_BYTES_MAX: usize = 8 << 20;
 /// The most steps, arguments or variables.

@@ -241,6 +241,11 @@ pub(crate) fn change_owner(file: Descriptor, uid: u32, gid: u32) -> Result<(), E
     check(unsafe { libc::fchown(file.0, uid, gid) }).map(drop)
 }
 
+pub(crate) fn set_attribute(file: Descriptor, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the name is a C string; the pointer and the length are a slice's.
+    check(unsafe { libc::fsetxattr(file.0, name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }).map(drop)
+}
+
 pub(crate) fn rename(directory: Descriptor, from: &CStr, to: &CStr) -> Result<(), Errno> {
     // SAFETY: both names are C strings.
     check(unsafe { libc::renameat(directory.0, from.as_ptr(), directory.0, to.as_ptr()) }).map(drop)

@@ -114,6 +114,10 @@ pub struct Args {
         value_name = "SECONDS"
     )]
     pub gc_delay: f64,
+    /// Which part of the disk to keep free: the fuller the disk is, the sooner sandboxes are removed, and at once when no more
+    /// than this is left.
+    #[arg(long, env = "PROFFER_AGENT_GC_HEADROOM", default_value_t = 0.1, value_name = "SHARE")]
+    pub gc_headroom: f64,
     /// How much disk the stdout, and the stderr, of a task may take; beyond that the oldest output is removed.
     #[arg(long, env = "PROFFER_AGENT_MAX_LOG_BYTES", default_value_t = 100 << 20, value_name = "BYTES")]
     pub max_log_bytes: u64,
@@ -187,6 +191,8 @@ pub struct Config {
     pub kill_grace: Duration,
     /// See [`Args::gc_delay`].
     pub gc_delay: Duration,
+    /// See [`Args::gc_headroom`].
+    pub gc_headroom: f64,
     /// See [`Args::max_log_bytes`] and [`Args::log_files`].
     pub logs: LogLimits,
     /// How artifacts are fetched.
@@ -281,6 +287,7 @@ impl Config {
             default_user: args.default_user,
             kill_grace: seconds("kill-grace", args.kill_grace)?,
             gc_delay: seconds("gc-delay", args.gc_delay)?,
+            gc_headroom: share("gc-headroom", args.gc_headroom)?,
             logs: log_limits(args.max_log_bytes, args.log_files)?,
             fetch: Fetch::resolve(args.fetch)?,
             pids_max: at_least("pids-max", args.pids_max, 1)?,
@@ -313,6 +320,7 @@ impl Config {
             ("default-user", self.default_user.clone().unwrap_or_default()),
             ("kill-grace", self.kill_grace.as_secs_f64().to_string()),
             ("gc-delay", self.gc_delay.as_secs_f64().to_string()),
+            ("gc-headroom", self.gc_headroom.to_string()),
             ("max-log-bytes", self.logs.bytes_max.to_string()),
             ("log-files", self.logs.files.to_string()),
             ("pids-max", self.pids_max.to_string()),
@@ -413,6 +421,14 @@ fn seconds(flag: &'static str, value: f64) -> Result<Duration, Error> {
         .map_err(|_| Error::new(flag, format!("`{value}` is not a number of seconds, zero or more")))
 }
 
+fn share(flag: &'static str, value: f64) -> Result<f64, Error> {
+    if (0.0..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Error::new(flag, format!("`{value}` is not a number from 0 to 1")))
+    }
+}
+
 fn log_limits(bytes_max: u64, files: u32) -> Result<LogLimits, Error> {
     if !(1..=1000).contains(&files) {
         return Err(Error::new("log-files", format!("{files} is not from 1 to 1000")));
@@ -483,6 +499,7 @@ mod tests {
             (["--allow-capabilities", "FLY"], "--allow-capabilities"),
             (["--writable", "somewhere"], "--writable"),
             (["--log-files", "0"], "--log-files"),
+            (["--gc-headroom", "1.1"], "--gc-headroom"),
             (["--fetch-ca-file", "/no/such/file"], "--fetch-ca-file"),
         ] {
             let error = resolve(&arguments).unwrap_err();

@@ -2,17 +2,21 @@
 //!
 //! A virtual path is `/frameworks/<framework>/executors/<task>/runs/<container or latest>/<path in the sandbox>`. What lies
 //! below a sandbox belongs to the task's user, who may put links, pipes and devices there: everything is resolved by the
-//! kernel beneath the sandbox and without links, and only regular files are read.
+//! kernel, which follows no link out of the sandbox, and only regular files are read. `stdout` and `stderr` are read as one each,
+//! though they are divided into several files.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use proffer_proto::v1;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
+use super::{beneath, stream};
 use crate::checkpoint::layout::{BadId, Layout};
+use crate::containerizer::ContainerId;
 
 /// The most that one read returns.
 pub(crate) const READ_BYTES_MAX: u64 = 1 << 20;
@@ -46,28 +50,19 @@ pub(crate) enum Error {
 /// # Errors
 /// The path is not that of a regular file in a sandbox.
 pub(crate) fn read(layout: &Layout, path: &str, offset: u64, length: Option<u64>) -> Result<(u64, Vec<u8>), Error> {
-    let file = open(layout, path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    let (sandbox, inner) = resolve(layout, path)?;
+    let length = length.unwrap_or(READ_BYTES_MAX).min(READ_BYTES_MAX);
+    if stream::NAMES.contains(&inner) {
+        return stream::read(inner, offset, length, |name| open_in(&sandbox, name, path));
+    }
+    let file = open_in(&sandbox, Path::new(inner), path)?;
     let refused = |reason: io::Error| Error::Refused {
         path: path.to_owned(),
         reason: reason.to_string(),
     };
     let metadata = file.metadata().map_err(refused)?;
-    if !metadata.is_file() {
-        let reason = if metadata.is_dir() {
-            "it is a directory"
-        } else {
-            "it is not a regular file"
-        };
-        return Err(Error::Refused {
-            path: path.to_owned(),
-            reason: reason.into(),
-        });
-    }
     let size = metadata.len();
-    let length = length
-        .unwrap_or(READ_BYTES_MAX)
-        .min(READ_BYTES_MAX)
-        .min(size.saturating_sub(offset));
+    let length = length.min(size.saturating_sub(offset));
     let mut data = vec![0; usize::try_from(length).unwrap_or(0)];
     let mut filled = 0;
     while filled < data.len() {
@@ -87,7 +82,8 @@ pub(crate) fn read(layout: &Layout, path: &str, offset: u64, length: Option<u64>
 /// # Errors
 /// The path is not that of a directory in a sandbox.
 pub(crate) fn list(layout: &Layout, path: &str) -> Result<Vec<v1::FileInfo>, Error> {
-    let directory = open(layout, path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+    let (sandbox, inner) = resolve(layout, path)?;
+    let directory = open_any(&sandbox, Path::new(inner), OFlags::RDONLY | OFlags::DIRECTORY, path)?;
     let refused = |errno: rustix::io::Errno| Error::Refused {
         path: path.to_owned(),
         reason: errno.to_string(),
@@ -121,21 +117,81 @@ pub(crate) fn list(layout: &Layout, path: &str) -> Result<Vec<v1::FileInfo>, Err
     Ok(files)
 }
 
-/// Opens a file of a sandbox, beneath it and without links.
-pub(crate) fn beneath(sandbox: &Path, path: &str, flags: OFlags) -> rustix::io::Result<File> {
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let sandbox = rustix::fs::open(sandbox, directory, Mode::empty())?;
-    let resolve =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    let path = if path.is_empty() { "." } else { path };
-    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
-    rustix::fs::openat2(sandbox, path, flags, Mode::empty(), resolve).map(File::from)
+/// A part of what a task wrote.
+pub(crate) struct Output {
+    /// Where it begins: at the offset asked for, or with the oldest that is still kept.
+    pub(crate) offset: u64,
+    /// All that was ever written.
+    pub(crate) size: u64,
+    /// The part.
+    pub(crate) data: Vec<u8>,
 }
 
-fn open(layout: &Layout, path: &str, flags: OFlags) -> Result<File, Error> {
+/// Reads what a task wrote to `stdout` or `stderr`.
+///
+/// # Errors
+/// There is no such file, or it is no regular one.
+pub(crate) fn output(sandbox: &Path, name: &str, offset: u64, length: u64) -> Result<Output, Error> {
+    let open = |inner: &Path| open_in(sandbox, inner, name);
+    let offset = offset.max(stream::start(name, open)?);
+    let (size, data) = stream::read(name, offset, length.min(READ_BYTES_MAX), open)?;
+    Ok(Output { offset, size, data })
+}
+
+/// The first byte of a task's output that is still kept; 0 of other files.
+///
+/// # Errors
+/// The path is not that of a regular file in a sandbox.
+pub(crate) fn start(layout: &Layout, path: &str) -> Result<u64, Error> {
     let (sandbox, inner) = resolve(layout, path)?;
-    beneath(&sandbox, inner, flags).map_err(|errno| match errno {
-        rustix::io::Errno::NOENT => Error::NotFound(path.to_owned()),
+    if stream::NAMES.contains(&inner) {
+        return stream::start(inner, |name| open_in(&sandbox, name, path));
+    }
+    Ok(0)
+}
+
+/// The container whose sandbox a path lies in.
+///
+/// # Errors
+/// The path does not lie in a sandbox.
+pub(crate) fn container(layout: &Layout, path: &str) -> Result<ContainerId, Error> {
+    let (sandbox, _) = resolve(layout, path)?;
+    let name = sandbox.file_name().unwrap_or_default();
+    Ok(ContainerId(name.to_string_lossy().into_owned()))
+}
+
+/// Opens a regular file of a sandbox, whichever way leads to it without leaving the sandbox.
+fn open_in(sandbox: &Path, inner: &Path, path: &str) -> Result<File, Error> {
+    let refused = |reason: String| Error::Refused {
+        path: path.to_owned(),
+        reason,
+    };
+    let file = open_any(sandbox, inner, OFlags::RDONLY | OFlags::NONBLOCK, path)?;
+    let metadata = file.metadata().map_err(|error| refused(error.to_string()))?;
+    if metadata.is_dir() {
+        return Err(refused("it is a directory".into()));
+    }
+    if !metadata.is_file() {
+        return Err(refused("it is not a regular file".into()));
+    }
+    // Another name of a file that the task's user could give a name, but not read.
+    let owner = std::fs::metadata(sandbox).map_or(0, |sandbox| sandbox.uid());
+    if metadata.nlink() > 1 && metadata.uid() != owner && metadata.mode() & 0o004 == 0 {
+        return Err(refused("it is a link to a file that is not the task's".into()));
+    }
+    Ok(file)
+}
+
+fn open_any(sandbox: &Path, inner: &Path, flags: OFlags, path: &str) -> Result<File, Error> {
+    let root = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(sandbox, root, Mode::empty())
+        .and_then(|root| beneath::resolve(&root, inner, flags, Mode::empty()));
+    opened.map(File::from).map_err(|errno| match errno {
+        Errno::NOENT => Error::NotFound(path.to_owned()),
+        Errno::XDEV => Error::Refused {
+            path: path.to_owned(),
+            reason: "it leads out of the sandbox".into(),
+        },
         errno => Error::Refused {
             path: path.to_owned(),
             reason: errno.to_string(),
@@ -215,7 +271,14 @@ mod tests {
         symlink("../../../../../secret", sandbox.join("relative")).unwrap();
         symlink("/", sandbox.join("root")).unwrap();
         symlink("/proc/self/root", sandbox.join("magic")).unwrap();
-        symlink("stdout", sandbox.join("inside")).unwrap();
+        std::fs::write(sandbox.join("file"), "own").unwrap();
+        symlink("file", sandbox.join("inside")).unwrap();
+        let inside = "/frameworks/f/executors/t/runs/latest/inside";
+        assert_eq!(
+            read(&layout, inside, 0, None).unwrap().1,
+            b"own",
+            "a link that stays inside is followed"
+        );
         rustix::fs::mknodat(
             rustix::fs::CWD,
             sandbox.join("pipe"),
@@ -229,7 +292,6 @@ mod tests {
             "relative",
             "root/etc/passwd",
             "magic/etc/passwd",
-            "inside",
             "pipe",
             "../../../../../secret",
             "sub/../../c/absolute",

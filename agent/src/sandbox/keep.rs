@@ -1,4 +1,4 @@
-//! Keeps the disk free: removes sandboxes that are old.
+//! Keeps the disk free: removes sandboxes that are old, the sooner the fuller the disk is.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,28 @@ pub(crate) fn ended(sandbox: &Path) {
     }
 }
 
+/// For so long the sandbox of a failed task can be looked at, however full the disk is.
+const AGE_MIN: Duration = Duration::from_secs(300);
+
+/// How old a sandbox may become: `delay` on an empty disk, and the least age when no more than the head room is free.
+pub(crate) fn age_max(delay: Duration, headroom: f64, used: f64) -> Duration {
+    delay
+        .mul_f64((1.0 - headroom - used).clamp(0.0, 1.0))
+        .max(delay.min(AGE_MIN))
+}
+
+/// How much of the disk is used, from 0 to 1; of its space or its inodes, whichever is scarcer.
+pub(crate) fn used(directory: &Path) -> std::io::Result<f64> {
+    let status = rustix::fs::statvfs(directory)?;
+    let share = |total: u64, free: u64, available: u64| {
+        let used = total.saturating_sub(free) as f64;
+        used / (used + available as f64).max(1.0)
+    };
+    let space = share(status.f_blocks, status.f_bfree, status.f_bavail);
+    let inodes = share(status.f_files, status.f_ffree, status.f_favail);
+    Ok(space.max(inodes))
+}
+
 /// Removes the sandboxes that were not changed for `delay`, except those of `live` containers; returns how many.
 pub(crate) fn remove_old(layout: &Layout, live: &HashSet<String>, delay: Duration) -> usize {
     let mut removed = 0;
@@ -28,7 +50,7 @@ pub(crate) fn remove_old(layout: &Layout, live: &HashSet<String>, delay: Duratio
                     continue;
                 }
                 faults::SANDBOX_BEFORE_REMOVAL.pass();
-                match std::fs::remove_dir_all(&run) {
+                match super::remove::remove(&run) {
                     Ok(()) => removed += 1,
                     Err(error) => tracing::warn!(sandbox = %run.display(), %error, "an old sandbox cannot be removed"),
                 }
@@ -67,6 +89,22 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fuller_the_disk_the_sooner_a_sandbox_goes() {
+        let age = |used| age_max(Duration::from_secs(10_000), 0.1, used).as_secs_f64().round();
+        assert_eq!(
+            [age(0.0), age(0.5), age(0.85), age(0.9), age(1.0)],
+            [9000.0, 4000.0, 500.0, 300.0, 300.0]
+        );
+        assert_eq!(
+            age_max(Duration::from_secs(1), 0.1, 1.0),
+            Duration::from_secs(1),
+            "no longer than asked for"
+        );
+        let used = used(Path::new("/var/tmp")).unwrap();
+        assert!((0.0..=1.0).contains(&used), "{used}");
+    }
 
     #[test]
     fn only_old_sandboxes_of_ended_containers_are_removed() {

@@ -3,6 +3,8 @@
 pub(crate) mod beneath;
 pub(crate) mod files;
 pub(crate) mod keep;
+mod remove;
+mod stream;
 
 use std::fs::{DirBuilder, File};
 use std::io;
