@@ -263,10 +263,10 @@ async fn collect(launcher: &Arc<Launcher>, events: &mpsc::Sender<Event>) {
         // Of a disk that cannot be looked at nothing is removed early.
         let used = keep::used(launcher.layout.work_dir()).unwrap_or(0.0);
         let age_max = keep::age_max(config.gc_delay, config.gc_headroom, used);
-        if age_max.is_zero() && !config.gc_delay.is_zero() {
+        if used + config.gc_headroom >= 1.0 {
             tracing::warn!(
                 used,
-                "the disk is full but for the head room: sandboxes are removed as soon as their tasks end"
+                "the disk is full but for the head room: sandboxes are removed soon after their tasks end"
             );
         }
         keep::remove_old(&launcher.layout, &live, age_max)

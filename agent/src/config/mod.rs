@@ -114,8 +114,8 @@ pub struct Args {
         value_name = "SECONDS"
     )]
     pub gc_delay: f64,
-    /// Which part of the disk to keep free: the fuller the disk is, the sooner sandboxes are removed, and at once when no more
-    /// than this is left.
+    /// Which part of the disk to keep free: the fuller the disk is, the sooner sandboxes are removed, and after five minutes
+    /// when no more than this is left.
     #[arg(long, env = "PROFFER_AGENT_GC_HEADROOM", default_value_t = 0.1, value_name = "SHARE")]
     pub gc_headroom: f64,
     /// How much disk the stdout, and the stderr, of a task may take; beyond that the oldest output is removed.
