@@ -270,8 +270,8 @@ impl Api {
             .ok_or_else(|| Status::invalid_argument("read_file: must be set"))?;
         let launcher = Arc::clone(&self.launcher);
         let read = blocking(move || files::read(&launcher.layout, &call.path, call.offset, call.length)).await?;
-        let (size, data) = read.map_err(file_status)?;
-        Ok(response::ReadFile { size, data })
+        let files::Part { size, kept_from, data } = read.map_err(file_status)?;
+        Ok(response::ReadFile { size, data, kept_from })
     }
 }
 

@@ -45,15 +45,26 @@ pub(crate) enum Error {
     },
 }
 
-/// Reads up to `length` bytes, and no more than [`READ_BYTES_MAX`]; returns the size of the file and the bytes.
+/// A part of a file.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// The size of the file; of output, all that was ever written.
+    pub(crate) size: u64,
+    /// Where what is kept of output begins, if that is after what was asked for.
+    pub(crate) kept_from: Option<u64>,
+    /// The bytes; zeros for output that was removed.
+    pub(crate) data: Vec<u8>,
+}
+
+/// Reads up to `length` bytes, and no more than [`READ_BYTES_MAX`].
 ///
 /// # Errors
 /// The path is not that of a regular file in a sandbox.
-pub(crate) fn read(layout: &Layout, path: &str, offset: u64, length: Option<u64>) -> Result<(u64, Vec<u8>), Error> {
+pub(crate) fn read(layout: &Layout, path: &str, offset: u64, length: Option<u64>) -> Result<Part, Error> {
     let (sandbox, inner) = resolve(layout, path)?;
     let length = length.unwrap_or(READ_BYTES_MAX).min(READ_BYTES_MAX);
     if stream::NAMES.contains(&inner) {
-        return stream::read(inner, offset, length, |name| open_in(&sandbox, name, path));
+        return output(inner, offset, length, |name| open_in(&sandbox, name, path));
     }
     let file = open_in(&sandbox, Path::new(inner), path)?;
     let refused = |reason: io::Error| Error::Refused {
@@ -74,7 +85,16 @@ pub(crate) fn read(layout: &Layout, path: &str, offset: u64, length: Option<u64>
         }
     }
     data.truncate(filled);
-    Ok((size, data))
+    Ok(Part {
+        size,
+        kept_from: None,
+        data,
+    })
+}
+
+fn output(name: &str, offset: u64, length: u64, open: impl Fn(&Path) -> Result<File, Error>) -> Result<Part, Error> {
+    let stream::Read { size, kept_from, data } = stream::read(name, offset, length, open)?;
+    Ok(Part { size, kept_from, data })
 }
 
 /// Lists a directory of a sandbox.
@@ -117,25 +137,14 @@ pub(crate) fn list(layout: &Layout, path: &str) -> Result<Vec<v1::FileInfo>, Err
     Ok(files)
 }
 
-/// A part of what a task wrote.
-pub(crate) struct Output {
-    /// Where it begins: at the offset asked for, or with the oldest that is still kept.
-    pub(crate) offset: u64,
-    /// All that was ever written.
-    pub(crate) size: u64,
-    /// The part.
-    pub(crate) data: Vec<u8>,
-}
-
 /// Reads what a task wrote to `stdout` or `stderr`.
 ///
 /// # Errors
 /// There is no such file, or it is no regular one.
-pub(crate) fn output(sandbox: &Path, name: &str, offset: u64, length: u64) -> Result<Output, Error> {
-    let open = |inner: &Path| open_in(sandbox, inner, name);
-    let offset = offset.max(stream::start(name, open)?);
-    let (size, data) = stream::read(name, offset, length.min(READ_BYTES_MAX), open)?;
-    Ok(Output { offset, size, data })
+pub(crate) fn written(sandbox: &Path, name: &str, offset: u64, length: u64) -> Result<Part, Error> {
+    output(name, offset, length.min(READ_BYTES_MAX), |inner| {
+        open_in(sandbox, inner, name)
+    })
 }
 
 /// The first byte of a task's output that is still kept; 0 of other files.
@@ -244,9 +253,13 @@ mod tests {
         let (_directory, layout, sandbox) = sandbox();
         std::fs::write(sandbox.join("stdout"), "hello world").unwrap();
         let path = "/frameworks/f/executors/t/runs/latest/stdout";
-        assert_eq!(read(&layout, path, 6, Some(3)).unwrap(), (11, b"wor".to_vec()));
-        assert_eq!(read(&layout, path, 6, None).unwrap(), (11, b"world".to_vec()));
-        assert_eq!(read(&layout, path, 600, Some(u64::MAX)).unwrap(), (11, Vec::new()));
+        let piece = |offset, length| {
+            let part = read(&layout, path, offset, length).unwrap();
+            (part.size, part.data)
+        };
+        assert_eq!(piece(6, Some(3)), (11, b"wor".to_vec()));
+        assert_eq!(piece(6, None), (11, b"world".to_vec()));
+        assert_eq!(piece(600, Some(u64::MAX)), (11, Vec::new()));
         std::fs::create_dir(sandbox.join("sub")).unwrap();
         std::fs::write(sandbox.join("sub/x"), "x").unwrap();
         let listed = list(&layout, "/frameworks/f/executors/t/runs/c/").unwrap();
@@ -258,7 +271,7 @@ mod tests {
         assert_eq!(
             read(&layout, "/frameworks/f/executors/t/runs/c/sub/x", 0, None)
                 .unwrap()
-                .0,
+                .size,
             1
         );
     }
@@ -275,7 +288,7 @@ mod tests {
         symlink("file", sandbox.join("inside")).unwrap();
         let inside = "/frameworks/f/executors/t/runs/latest/inside";
         assert_eq!(
-            read(&layout, inside, 0, None).unwrap().1,
+            read(&layout, inside, 0, None).unwrap().data,
             b"own",
             "a link that stays inside is followed"
         );

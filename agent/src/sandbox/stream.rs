@@ -5,7 +5,7 @@
 //! reads as zeros, like a hole of a file.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use proffer_shim::plan::LOG_START_ATTRIBUTE;
@@ -15,9 +15,25 @@ pub(super) const NAMES: [&str; 2] = ["stdout", "stderr"];
 /// The most files that are looked at.
 const FILES_MAX: u32 = 1000;
 
-/// A part of the output.
+/// How often files are looked for again because one was begun meanwhile.
+const SCANS_MAX: u32 = 32;
+
+/// What was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Read {
+    /// The offset of the end.
+    pub(super) size: u64,
+    /// Where what is kept begins, if that is after what was asked for.
+    pub(super) kept_from: Option<u64>,
+    /// The bytes; zeros for what was removed.
+    pub(super) data: Vec<u8>,
+}
+
+/// One of the files.
 struct Part {
     file: File,
+    /// Device and number of the file.
+    identity: Option<(u64, u64)>,
     start: u64,
     bytes: u64,
 }
@@ -28,37 +44,25 @@ impl Part {
     }
 }
 
-/// Reads up to `length` bytes; returns the offset of the end, and the bytes. `open` opens a file of the sandbox.
+/// Reads up to `length` bytes. `open` opens a file of the sandbox.
 pub(super) fn read<E>(
     name: &str,
     offset: u64,
     length: u64,
     open: impl Fn(&Path) -> Result<File, E>,
-) -> Result<(u64, Vec<u8>), E> {
-    let newest = part(open(Path::new(name))?);
-    let mut parts = vec![newest];
+) -> Result<Read, E> {
+    let back_to = if length == 0 { u64::MAX } else { offset };
+    let parts = parts(name, back_to, &open)?;
     let size = parts[0].end();
-    for number in 1..FILES_MAX {
-        let reached = parts
-            .last()
-            .is_none_or(|oldest| oldest.start <= offset || oldest.start == 0);
-        if reached || length == 0 {
-            break;
-        }
-        let Ok(file) = open(Path::new(&format!("{name}.{number}"))) else {
-            break;
-        };
-        let older = part(file);
-        // A file was begun since we looked: this one we have already.
-        if parts.last().is_some_and(|newer| older.start < newer.start) {
-            parts.push(older);
-        }
-    }
     let oldest = parts.last().map_or(0, |oldest| oldest.start);
     let wanted = length.min(size.saturating_sub(offset));
-    if offset < oldest {
+    if wanted > 0 && offset < oldest {
         let hole = wanted.min(oldest - offset);
-        return Ok((size, vec![0; usize::try_from(hole).unwrap_or(0)]));
+        return Ok(Read {
+            size,
+            kept_from: Some(oldest),
+            data: vec![0; usize::try_from(hole).unwrap_or(0)],
+        });
     }
     let mut data = Vec::new();
     for part in parts.iter().rev() {
@@ -68,22 +72,64 @@ pub(super) fn read<E>(
             read_at(&part.file, at - part.start, take, &mut data);
         }
     }
-    Ok((size, data))
+    Ok(Read {
+        size,
+        kept_from: None,
+        data,
+    })
 }
 
 /// Where the oldest file that is kept begins.
 pub(super) fn start<E>(name: &str, open: impl Fn(&Path) -> Result<File, E>) -> Result<u64, E> {
-    let mut oldest = part(open(Path::new(name))?).start;
-    for number in 1..FILES_MAX {
-        if oldest == 0 {
-            break;
-        }
-        let Ok(file) = open(Path::new(&format!("{name}.{number}"))) else {
-            break;
+    Ok(parts(name, 0, &open)?.last().map_or(0, |oldest| oldest.start))
+}
+
+/// The files, newest first, until one reaches back to an offset; never none.
+///
+/// A file may be begun at any time:
+/// 1. `stdout.1` is renamed to `stdout.2`, and `stdout` to `stdout.1`: for a while one number is nobody's, the first one too.
+/// 2. `stdout` is made. What was found before that may have been found twice, or lie behind a second gap: all is looked for again.
+fn parts<E>(name: &str, back_to: u64, open: &impl Fn(&Path) -> Result<File, E>) -> Result<Vec<Part>, E> {
+    let numbered = |number: u32| match number {
+        0 => open(Path::new(name)),
+        _ => open(Path::new(&format!("{name}.{number}"))),
+    };
+    let mut scans = 0;
+    loop {
+        let first = numbered(0).map(part);
+        let identity = first.as_ref().ok().and_then(|part| part.identity);
+        let mut missing = u32::from(first.is_err());
+        let (mut parts, refusal) = match first {
+            Ok(part) => (vec![part], None),
+            Err(error) => (Vec::new(), Some(error)),
         };
-        oldest = oldest.min(part(file).start);
+        let reached = |parts: &[Part]| {
+            let oldest = parts.last();
+            oldest.is_some_and(|oldest| oldest.start <= back_to || oldest.start == 0)
+        };
+        for number in 1..FILES_MAX {
+            if reached(&parts) || missing > 1 {
+                break;
+            }
+            let Ok(file) = numbered(number) else {
+                missing += 1;
+                continue;
+            };
+            missing = 0;
+            let older = part(file);
+            if parts.last().is_none_or(|newer| older.start < newer.start) {
+                parts.push(older);
+            }
+        }
+        scans += 1;
+        let settled =
+            parts.len() == 1 && reached(&parts) || numbered(0).ok().and_then(|file| part(file).identity) == identity;
+        match refusal {
+            _ if !settled && scans < SCANS_MAX => {}
+            Some(error) if parts.is_empty() => return Err(error),
+            _ => return Ok(parts),
+        }
     }
-    Ok(oldest)
 }
 
 fn part(file: File) -> Part {
@@ -92,9 +138,11 @@ fn part(file: File) -> Part {
     let start = text
         .get(..length)
         .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    let metadata = file.metadata().ok();
     Part {
         start: start.unwrap_or(0),
-        bytes: file.metadata().map_or(0, |metadata| metadata.len()),
+        bytes: metadata.as_ref().map_or(0, |metadata| metadata.len()),
+        identity: metadata.map(|metadata| (metadata.dev(), metadata.ino())),
         file,
     }
 }
@@ -142,8 +190,12 @@ mod tests {
     #[test]
     fn what_is_divided_is_read_as_one() {
         let Some(directory) = sandbox() else { return };
-        let read =
-            |offset, length| read("stdout", offset, length, |name| File::open(directory.path().join(name))).unwrap();
+        let open = |name: &Path| File::open(directory.path().join(name));
+        let read = |offset, length| {
+            let read = read("stdout", offset, length, open).unwrap();
+            assert_eq!(read.kept_from, (offset < 10 && length > 0).then_some(10));
+            (read.size, read.data)
+        };
         assert_eq!(read(0, 0), (23, vec![]));
         assert_eq!(read(0, 100), (23, vec![0; 10]), "what was removed");
         assert_eq!(read(10, 100), (23, b"abcdefghijklm".to_vec()));
@@ -151,6 +203,23 @@ mod tests {
         assert_eq!(read(21, 1), (23, b"l".to_vec()));
         assert_eq!(read(23, 9), (23, vec![]));
         assert_eq!(read(u64::MAX, u64::MAX), (23, vec![]));
+        // Between two renamings, of which each leaves a number to nobody.
+        for (from, to) in [
+            ("stdout.2", "stdout.3"),
+            ("stdout.1", "stdout.2"),
+            ("stdout", "stdout.1"),
+        ] {
+            std::fs::rename(directory.path().join(from), directory.path().join(to)).unwrap();
+            assert_eq!(read(10, 100), (23, b"abcdefghijklm".to_vec()), "without {from}");
+            assert_eq!(start("stdout", open).unwrap(), 10);
+        }
+        for (from, to) in [
+            ("stdout.1", "stdout"),
+            ("stdout.2", "stdout.1"),
+            ("stdout.3", "stdout.2"),
+        ] {
+            std::fs::rename(directory.path().join(from), directory.path().join(to)).unwrap();
+        }
         // Now the oldest goes, and the rest moves on.
         for (from, to) in [("stdout.1", "stdout.2"), ("stdout", "stdout.1")] {
             std::fs::rename(directory.path().join(from), directory.path().join(to)).unwrap();
@@ -158,9 +227,49 @@ mod tests {
         std::fs::write(directory.path().join("stdout"), "").unwrap();
         let file = File::open(directory.path().join("stdout")).unwrap();
         rustix::fs::fsetxattr(&file, LOG_START_ATTRIBUTE, b"23", rustix::fs::XattrFlags::empty()).unwrap();
-        let read = |offset, length| {
-            super::read("stdout", offset, length, |name| File::open(directory.path().join(name))).unwrap()
-        };
         assert_eq!(read(16, 100), (23, b"ghijklm".to_vec()));
+    }
+
+    #[test]
+    fn no_reader_loses_a_byte_while_files_are_begun() {
+        let Some(directory) = sandbox() else { return };
+        let path = |number: usize| match number {
+            0 => directory.path().join("stdout"),
+            _ => directory.path().join(format!("stdout.{number}")),
+        };
+        const FILES: u64 = 400;
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for start in (23..).take(FILES as usize) {
+                    for number in (0..6).rev() {
+                        let _ = std::fs::rename(path(number), path(number + 1));
+                    }
+                    let made = directory.path().join("made");
+                    std::fs::write(&made, [u8::try_from(start % 251).unwrap()]).unwrap();
+                    let file = File::open(&made).unwrap();
+                    let (text, flags) = (start.to_string(), rustix::fs::XattrFlags::empty());
+                    rustix::fs::fsetxattr(&file, LOG_START_ATTRIBUTE, text.as_bytes(), flags).unwrap();
+                    std::fs::rename(&made, path(0)).unwrap();
+                }
+            });
+            let open = |name: &Path| File::open(directory.path().join(name));
+            let (mut size, mut done) = (0, false);
+            while !done {
+                done = writer.is_finished();
+                let end = || read("stdout", 0, 0, open).unwrap().size;
+                let now = end();
+                assert!(now >= size, "the end moved back from {size} to {now}");
+                size = now;
+                for offset in (23..size).rev().take(3) {
+                    let read = read("stdout", offset, 1, open).unwrap();
+                    match read.kept_from {
+                        None => assert_eq!(read.data, [u8::try_from(offset % 251).unwrap()], "{offset} of {size}"),
+                        // Six are always kept.
+                        Some(kept) => assert!(kept > offset && kept + 6 <= end(), "{kept} after {offset} of {size}"),
+                    }
+                }
+            }
+            assert_eq!(size, 23 + FILES);
+        });
     }
 }

@@ -55,7 +55,7 @@ async fn read(State(api): State<Api>, Query(question): Query<Question>) -> Respo
     })
     .await
     {
-        Ok((_, data)) => Json(json!({ "offset": offset, "data": String::from_utf8_lossy(&data) })).into_response(),
+        Ok(part) => Json(json!({ "offset": offset, "data": String::from_utf8_lossy(&part.data) })).into_response(),
         Err(response) => response,
     }
 }
@@ -101,19 +101,19 @@ impl Reading {
         let path = question.path.clone();
         let found = look(&api, move |api| {
             let layout = &api.launcher.layout;
-            let (size, _) = files::read(layout, &path, 0, Some(0))?;
+            let size = files::read(layout, &path, 0, Some(0))?.size;
             Ok((size, files::start(layout, &path)?, files::container(layout, &path)?))
         });
         let (size, start, container) = found.await?;
+        let offset = question.offset.unwrap_or(0).max(start);
+        let end = question
+            .length
+            .map_or(size, |length| size.min(offset.saturating_add(length)));
         Ok(Reading {
             api,
             path: question.path,
-            offset: question.offset.unwrap_or(0).max(start),
-            end: (!follows).then(|| {
-                question
-                    .length
-                    .map_or(size, |length| size.min(start.saturating_add(length)))
-            }),
+            offset,
+            end: (!follows).then_some(end),
             container: follows.then_some(container),
         })
     }
@@ -141,18 +141,19 @@ impl Reading {
             }
             let (path, offset) = (self.path.clone(), self.offset);
             let found = look(&self.api, move |api| {
-                let layout = &api.launcher.layout;
-                let start = files::start(layout, &path)?;
-                // What was removed before it was read is passed over.
-                let offset = offset.max(start);
-                Ok((offset, files::read(layout, &path, offset, Some(length))?.1))
+                files::read(&api.launcher.layout, &path, offset, Some(length))
             });
-            let Ok((offset, data)) = found.await else {
+            let Ok(part) = found.await else {
                 return Some(Err(std::io::Error::other("the file is gone")));
             };
-            if !data.is_empty() {
-                self.offset = offset + data.len() as u64;
-                return Some(Ok(data.into()));
+            if let Some(kept_from) = part.kept_from {
+                // What was removed before it was read is passed over.
+                self.offset = kept_from;
+                continue;
+            }
+            if !part.data.is_empty() {
+                self.offset += part.data.len() as u64;
+                return Some(Ok(part.data.into()));
             }
             if !lives {
                 return None;

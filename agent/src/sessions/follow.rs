@@ -69,7 +69,7 @@ struct Followed {
 
 impl Followed {
     fn new(kind: data::Type, name: &'static str, sandbox: &Path) -> Self {
-        let offset = files::output(sandbox, name, 0, 0).map_or(0, |output| output.size);
+        let offset = files::written(sandbox, name, 0, 0).map_or(0, |part| part.size);
         Followed { kind, name, offset }
     }
 
@@ -77,18 +77,22 @@ impl Followed {
     async fn pass(&mut self, sandbox: &Path, outbound: &mpsc::Sender<ProcessIo>) -> Result<bool, Gone> {
         let mut wrote = false;
         // What cannot be read, such as a link in the place of the file, is not there.
-        while let Ok(output) = files::output(sandbox, self.name, self.offset, CHUNK_BYTES) {
-            if output.size < self.offset {
+        while let Ok(part) = files::written(sandbox, self.name, self.offset, CHUNK_BYTES) {
+            if part.size < self.offset {
                 // It was cut, or replaced: begins again.
                 self.offset = 0;
                 continue;
             }
-            if output.data.is_empty() {
+            if let Some(kept_from) = part.kept_from {
+                self.offset = kept_from;
+                continue;
+            }
+            if part.data.is_empty() {
                 break;
             }
-            self.offset = output.offset + output.data.len() as u64;
+            self.offset += part.data.len() as u64;
             wrote = true;
-            let sent = outbound.send(wire::data(self.kind, &output.data)).await;
+            let sent = outbound.send(wire::data(self.kind, &part.data)).await;
             sent.map_err(|_| Gone)?;
         }
         Ok(wrote)

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use proffer_proto::v1::{FileInfo, Task};
+use proffer_proto::v1::Task;
 use proffer_sdk::CallError;
 use proffer_sdk::operator::{AgentClient, OperatorClient};
 
@@ -51,10 +51,9 @@ pub(crate) async fn run(cluster: &ClusterArgs, args: &LogsArgs) -> Result<(), Fa
         "/frameworks/{}/executors/{executor}/runs/latest/{name}",
         task.framework_id
     );
-    let kept_from = kept_from(&mut agent, &path).await?;
     let mut offset = match args.tail {
-        Some(bytes) => size(&mut agent, &path).await?.saturating_sub(bytes).max(kept_from),
-        None => kept_from,
+        Some(bytes) => size(&mut agent, &path).await?.saturating_sub(bytes),
+        None => 0,
     };
     loop {
         // Looked at before the file is, so that what was written last is read.
@@ -72,13 +71,10 @@ pub(crate) async fn run(cluster: &ClusterArgs, args: &LogsArgs) -> Result<(), Fa
             if part.data.is_empty() {
                 break;
             }
-            if part.data.iter().all(|byte| *byte == 0) {
-                // What was removed meanwhile reads as zeros.
-                let kept_from = self::kept_from(&mut agent, &path).await?;
-                if offset < kept_from {
-                    offset = kept_from;
-                    continue;
-                }
+            if let Some(kept_from) = part.kept_from {
+                // What comes before it was removed.
+                offset = kept_from;
+                continue;
             }
             offset += part.data.len() as u64;
             if std::io::stdout()
@@ -119,21 +115,6 @@ pub(crate) async fn agent_of(
             format!("agent {} does not answer at {address}: {error}", task.agent_id),
         )
     })
-}
-
-/// Where the output that is kept begins. `stdout` and `stderr` are read as one each, from the first byte that was ever written,
-/// though the oldest of their files (`stdout.1` and so on) are removed.
-async fn kept_from(agent: &mut AgentClient, path: &str) -> Result<u64, Failure> {
-    let Some((sandbox, "stdout" | "stderr")) = path.rsplit_once('/') else {
-        return Ok(0);
-    };
-    let files = agent.list_files(sandbox).await.map_err(|error| refused(path, error))?;
-    let numbered = |file: &&FileInfo| {
-        let rest = file.path.strip_prefix(path);
-        rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('.').is_some_and(|n| n.parse::<u32>().is_ok()))
-    };
-    let kept: u64 = files.iter().filter(numbered).filter_map(|file| file.size).sum();
-    Ok(size(agent, path).await?.saturating_sub(kept))
 }
 
 async fn size(agent: &mut AgentClient, path: &str) -> Result<u64, Failure> {

@@ -91,12 +91,8 @@ impl Row for StatsRow {
 }
 
 pub(crate) async fn run(cluster: &ClusterArgs, output: &OutputArgs, args: &StatsArgs) -> Result<(), Failure> {
-    let interval = Duration::try_from_secs_f64(args.interval).map_err(|_| {
-        Failure::new(
-            FailureKind::Failed,
-            "--interval: a number of seconds, zero or more",
-        )
-    })?;
+    let interval = Duration::try_from_secs_f64(args.interval)
+        .map_err(|_| Failure::new(FailureKind::Failed, "--interval: a number of seconds, zero or more"))?;
     let mut operator = cluster.operator();
     let wanted = match &args.task {
         Some(text) => {
@@ -156,7 +152,7 @@ fn row(now: &Container, before: &[Container]) -> StatsRow {
     };
     let Some(now) = &now.resource_statistics else { return id };
     let disk = |operation| disk_bytes(now, operation);
-    let pressure = now.pressure.clone().unwrap_or_default();
+    let pressure = now.pressure.unwrap_or_default();
     let some =
         |pressure: Option<proffer_proto::v1::pressure_statistics::Pressure>| pressure.and_then(|one| one.some_percent);
     StatsRow {

@@ -5,6 +5,8 @@
 //!
 //! `cargo bench -p proffer-tests --bench containerizer [-- --quick]`
 
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
 mod agent;
 mod crowd;
 mod master;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use proffer_agent::containerizer::{
-    Config, Confinement, ContainerId, ContainerSpec, Containerizer, Policy, Resources, User,
+    Config, Confinement, ContainerId, ContainerSpec, Containerizer, LogLimits, Policy, Resources, User,
 };
 
 /// `nobody`.
@@ -25,6 +25,10 @@ impl Host {
             isolation: isolation.iter().map(|name| (*name).to_owned()).collect(),
             pids_max_default: 100,
             policy: Policy::default(),
+            logs: LogLimits {
+                bytes_max: 1 << 20,
+                files: 2,
+            },
         };
         std::fs::create_dir_all(&directory)?;
         std::fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;

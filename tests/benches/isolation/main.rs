@@ -46,7 +46,7 @@ async fn launches(rounds: usize) -> anyhow::Result<()> {
             host.containerizer.forget(&spec.id).await?;
         }
     }
-    let mut median = |samples: &mut Vec<f64>| {
+    let median = |samples: &mut Vec<f64>| {
         samples.sort_by(f64::total_cmp);
         bench::percentile(samples, 0.5)
     };
