@@ -4,6 +4,7 @@
 //! [`applied`] what saves it work at the next start. [`peers`] are the other masters. [`transport`] decodes, enqueues and
 //! encodes. [`server`] puts them together; [`config`] says how.
 
+pub mod answers;
 pub mod applied;
 pub mod clock;
 pub mod config;

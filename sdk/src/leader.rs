@@ -9,6 +9,7 @@ use tonic::transport::Channel;
 
 use crate::finder::{Failed, Finder};
 use crate::masters::{Masters, channel};
+use crate::state::CallStream;
 
 /// How long a master that is known to lead may take to answer. One that stands still is noticed sooner, by the keep-alive.
 const PATIENCE_WITH_LEADER: Duration = Duration::from_secs(15);
@@ -35,6 +36,8 @@ pub(crate) struct Connection {
     number: u64,
     pub(crate) address: String,
     pub(crate) channel: Channel,
+    /// For calls about the frameworks' state.
+    pub(crate) calls: Arc<CallStream>,
     /// It has answered as the leader.
     pub(crate) confirmed: bool,
     /// How long it may take to answer.
@@ -68,6 +71,7 @@ impl Leader {
                     let connection = Connection {
                         number: search.opened,
                         address,
+                        calls: Arc::new(CallStream::new(channel.clone())),
                         channel,
                         confirmed: false,
                         answer_timeout: search.finder.answer_timeout(),

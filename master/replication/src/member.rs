@@ -192,13 +192,41 @@ impl Member {
     /// in the log, because this member does not lead, hands its leadership over, or too much waits.
     #[must_use]
     pub fn propose(&mut self, proposal: u64, data: Vec<u8>) -> bool {
-        // Without this check raft would forward it to the leader, and nobody would hear of it again.
-        if !self.reigns() || data.is_empty() || self.node.propose(Vec::new(), data).is_err() {
+        self.propose_all(vec![(proposal, data)])
+    }
+
+    /// As [`Member::propose`], for several at once: all of them are put into the log, in this order, or none is. For raft they are one
+    /// message, so that each costs it less than if it came alone.
+    #[must_use]
+    pub fn propose_all(&mut self, proposals: Vec<(u64, Vec<u8>)>) -> bool {
+        // Without this check raft would forward them to the leader, and nobody would hear of them again.
+        if !self.reigns() || proposals.is_empty() || proposals.iter().any(|(_, data)| data.is_empty()) {
             return false;
         }
-        // Raft does not tell where it put it.
+        let (numbers, entries): (Vec<_>, Vec<_>) = proposals
+            .into_iter()
+            .map(|(number, data)| {
+                let data = data.into();
+                let entry = Entry {
+                    data,
+                    ..Entry::default()
+                };
+                (number, entry)
+            })
+            .unzip();
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.settings.id;
+        message.set_entries(entries.into());
+        if self.node.raft.step(message).is_err() {
+            return false;
+        }
+        // Raft does not tell where it put them.
         let raft = &self.node.raft;
-        self.proposals.add(raft.term, raft.raft_log.last_index(), proposal);
+        let first = raft.raft_log.last_index() + 1 - numbers.len() as u64;
+        for (index, number) in (first..).zip(numbers) {
+            self.proposals.add(raft.term, index, number);
+        }
         true
     }
 

@@ -1,21 +1,20 @@
 //! What the core asks for is carried out.
 
-use proffer_master_core::{Answer, ConnectionId, Effect, Input, RequestId, StreamId};
+use proffer_master_core::{Answer, ConnectionId, Effect, Input, ProposalId, RequestId, StreamId};
 use proffer_proto::{link, state, v1};
 
-use super::{Driver, Stream, entry};
+use super::{Driver, Stream, Waiting, entry};
 use crate::faults;
 use crate::outbox::Gone;
+
+/// About so many bytes are proposed together. What raft refuses together is dropped together.
+const PROPOSED_BYTES: usize = 256 << 10;
 
 impl Driver {
     /// Does what the core asks for.
     pub(super) fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Propose { id, change } => {
-                if !self.member.propose(id.0, entry::encode(&change)) {
-                    self.inputs.push_back(Input::ProposalDropped { proposal: id });
-                }
-            }
+            Effect::Propose { id, change } => self.proposals.push((id.0, entry::encode(&change))),
             Effect::SendAgent { connection, message } => self.send_agent(connection, *message),
             Effect::CloseAgent { connection } => {
                 self.agents.remove(&connection);
@@ -31,20 +30,50 @@ impl Driver {
         }
     }
 
+    /// Puts what the core proposed since the last time into the log, as much at once as raft takes well.
+    pub(super) fn propose(&mut self) {
+        let mut proposals = std::mem::take(&mut self.proposals).into_iter().peekable();
+        while proposals.peek().is_some() {
+            let mut bytes = 0;
+            let together: Vec<_> = std::iter::from_fn(|| {
+                let fits = |(_, data): &(u64, Vec<u8>)| bytes == 0 || bytes + data.len() <= PROPOSED_BYTES;
+                let next = proposals.next_if(fits)?;
+                bytes += next.1.len();
+                Some(next)
+            })
+            .collect();
+            let numbers: Vec<_> = together.iter().map(|(number, _)| *number).collect();
+            if !self.member.propose_all(together) {
+                let dropped = |number| Input::ProposalDropped {
+                    proposal: ProposalId(number),
+                };
+                self.inputs.extend(numbers.into_iter().map(dropped));
+            }
+        }
+    }
+
     fn answer(&mut self, request: RequestId, answer: Answer) {
         let Some(waiting) = self.waiting.remove(&request) else {
             return;
         };
-        if let Some(stream) = waiting.stream {
-            if answer == Answer::Accepted {
-                self.notice_early_end(stream);
-            } else {
-                self.forget_stream(stream);
-            }
-        }
         faults::BEFORE_ANSWER.pass();
+        let reply = match waiting {
+            Waiting::AmongMany(ticket) => {
+                self.bells.extend(ticket.answer(answer));
+                return;
+            }
+            Waiting::Alone(reply) => reply,
+            Waiting::ForStream(reply, stream) => {
+                if answer == Answer::Accepted {
+                    self.notice_early_end(stream);
+                } else {
+                    self.forget_stream(stream);
+                }
+                reply
+            }
+        };
         // A caller who did not wait does not need the answer.
-        let _ = waiting.reply.send(answer);
+        let _ = reply.send(answer);
     }
 
     fn send_agent(&mut self, connection: ConnectionId, message: link::MasterMessage) {

@@ -7,6 +7,8 @@ use proffer_master_core::{Answer, ConnectionId, StreamId};
 use proffer_proto::{link, masters, raft, state, v1};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
+use crate::answers::Ticket;
+use crate::log::{Totals, Written};
 use crate::outbox::Outbox;
 
 /// How many requests wait for the driver before their senders wait too.
@@ -78,6 +80,8 @@ pub enum Request {
         /// The answer.
         reply: Reply,
     },
+    /// Calls about the frameworks' state that came in one message.
+    StateCalls(Vec<(Ticket, state::Call)>),
     /// A watch of the frameworks' state.
     Watch {
         /// The stream's number.
@@ -162,6 +166,7 @@ pub struct Handle {
     /// Not bounded, because a destructor cannot wait; there is one message for each stream.
     ended: mpsc::UnboundedSender<Ended>,
     leader: watch::Receiver<Option<String>>,
+    written: Arc<Written>,
     numbers: Arc<AtomicU64>,
 }
 
@@ -175,11 +180,13 @@ impl Handle {
         requests: mpsc::Sender<Request>,
         ended: mpsc::UnboundedSender<Ended>,
         leader: watch::Receiver<Option<String>>,
+        written: Arc<Written>,
     ) -> Self {
         Self {
             requests,
             ended,
             leader,
+            written,
             numbers: Arc::default(),
         }
     }
@@ -192,6 +199,11 @@ impl Handle {
         self.requests.send(request).await.map_err(|_| Stopped)
     }
 
+    /// Waits until the driver has stopped.
+    pub async fn stopped(&self) {
+        self.requests.closed().await;
+    }
+
     /// Tells that a stream ended.
     pub fn end(&self, ended: Ended) {
         // A driver that has stopped has no streams.
@@ -201,6 +213,11 @@ impl Handle {
     /// Where the leader is, `host:port`, as far as is known.
     pub fn leader(&self) -> Option<String> {
         self.leader.borrow().clone()
+    }
+
+    /// What the log has taken since this master was started.
+    pub fn log(&self) -> Totals {
+        self.written.totals()
     }
 
     /// A number for an agent's stream.

@@ -35,6 +35,7 @@ use snapshots::SnapshotPolicy;
 pub use start::{Running, start};
 use ticks::Ticks;
 
+use crate::answers::{Bell, Ticket};
 use crate::clock::Clock;
 use crate::log::{ADVICE, Failure, Writer};
 use crate::outbox::Outbox;
@@ -128,10 +129,13 @@ pub struct Settings {
 }
 
 /// A caller who waits.
-struct Waiting {
-    reply: Reply,
-    /// For SUBSCRIBE and a watch: the stream that is opened by the answer.
-    stream: Option<StreamId>,
+enum Waiting {
+    /// For an answer.
+    Alone(Reply),
+    /// For the answer that opens a stream: SUBSCRIBE, or a watch.
+    ForStream(Reply, StreamId),
+    /// On a stream of calls.
+    AmongMany(Ticket),
 }
 
 /// A stream of events.
@@ -171,9 +175,13 @@ struct Driver {
     inputs: VecDeque<Input>,
     effects: Effects,
     outcomes: Vec<Outcome>,
+    /// What the core wants to be in the log, encoded; proposed before the member is driven.
+    proposals: Vec<(u64, Vec<u8>)>,
     wake: Option<Timestamp>,
     next_request: u64,
     waiting: HashMap<RequestId, Waiting>,
+    /// Of the streams of calls that have answers.
+    bells: Vec<Bell>,
     agents: HashMap<ConnectionId, Outbox<link::MasterMessage>>,
     streams: HashMap<StreamId, Stream>,
     stream_ids: HashMap<String, StreamId>,

@@ -36,6 +36,8 @@ impl Driver {
             Outcome::LostLeadership => {
                 tracing::info!("this master leads no more");
                 self.step(Input::LostLeadership);
+                // Their callers have been answered.
+                self.proposals.clear();
                 self.tell_leader();
             }
             Outcome::Leader { id } => {

@@ -2,7 +2,6 @@
 
 use proffer_master_core::{Input, RequestId, StreamId};
 
-use super::handle::Reply;
 use super::{Driver, Ended, Request, Stream, Waiting};
 
 impl Driver {
@@ -19,19 +18,19 @@ impl Driver {
                 outbox,
                 reply,
             } => {
-                let request = self.wait(reply, Some(stream));
+                let request = self.wait(Waiting::ForStream(reply, stream));
                 self.stream_ids.insert(text.clone(), stream);
                 self.streams.insert(stream, Stream::Scheduler(outbox, text));
                 self.inputs.push_back(Input::Subscribe { request, stream, call });
                 self.notice_early_end(stream);
             }
             Request::SchedulerCall { stream, call, reply } => {
-                let request = self.wait(reply, None);
+                let request = self.wait(Waiting::Alone(reply));
                 let stream = stream.and_then(|text| self.stream_ids.get(&text).copied());
                 self.inputs.push_back(Input::SchedulerCall { request, stream, call });
             }
             Request::Operator { call, reply } => {
-                let request = self.wait(reply, None);
+                let request = self.wait(Waiting::Alone(reply));
                 self.inputs.push_back(Input::Operator { request, call });
             }
             Request::AgentRegister {
@@ -61,8 +60,15 @@ impl Driver {
                 }
             }
             Request::State { call, reply } => {
-                let request = self.wait(reply, None);
+                let request = self.wait(Waiting::Alone(reply));
                 self.inputs.push_back(Input::State { request, call });
+            }
+            Request::StateCalls(calls) => {
+                for (ticket, call) in calls {
+                    let request = self.wait(Waiting::AmongMany(ticket));
+                    let call = Box::new(call);
+                    self.inputs.push_back(Input::State { request, call });
+                }
             }
             Request::Watch {
                 stream,
@@ -70,7 +76,7 @@ impl Driver {
                 outbox,
                 reply,
             } => {
-                let request = self.wait(reply, Some(stream));
+                let request = self.wait(Waiting::ForStream(reply, stream));
                 self.streams.insert(stream, Stream::Watch(outbox));
                 self.inputs.push_back(Input::Watch { request, stream, watch });
                 self.notice_early_end(stream);
@@ -127,10 +133,10 @@ impl Driver {
         }
     }
 
-    fn wait(&mut self, reply: Reply, stream: Option<StreamId>) -> RequestId {
+    fn wait(&mut self, waiting: Waiting) -> RequestId {
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        self.waiting.insert(request, Waiting { reply, stream });
+        self.waiting.insert(request, waiting);
         request
     }
 }

@@ -153,6 +153,7 @@ impl Driver {
                     break;
                 }
             }
+            self.propose();
             let mut outcomes = std::mem::take(&mut self.outcomes);
             self.member.drive(&mut outcomes)?;
             let is_settled = outcomes.is_empty();
@@ -169,6 +170,9 @@ impl Driver {
             self.keeper.rebuild(index, self.master.image());
         }
         self.keeper.hand_over();
+        for bell in self.bells.drain(..) {
+            bell.ring();
+        }
         Ok(())
     }
 

@@ -51,6 +51,7 @@ pub fn start(home: Home, core: proffer_master_core::Config, settings: Settings) 
     let peers = Peers::start(me.clone(), peer_events);
     let incoming = peers.incoming();
     let driver = Driver::new(home, core, settings, me, peers, leader)?;
+    let written = driver.writer.written().clone();
     let inbox = Inbox {
         requests: requests_of_driver,
         ended: ended_streams_of_driver,
@@ -70,7 +71,7 @@ pub fn start(home: Home, core: proffer_master_core::Config, settings: Settings) 
         })
         .map_err(Error::Thread)?;
     let mut running = Running {
-        handle: Handle::new(requests, ended_streams, leader_of_handle),
+        handle: Handle::new(requests, ended_streams, leader_of_handle, written),
         incoming,
         ended: ended_of_caller,
     };
@@ -150,9 +151,11 @@ impl Driver {
             inputs: VecDeque::new(),
             effects: Effects::new(),
             outcomes: Vec::new(),
+            proposals: Vec::new(),
             wake: None,
             next_request: 0,
             waiting: HashMap::new(),
+            bells: Vec::new(),
             agents: HashMap::new(),
             streams: HashMap::new(),
             stream_ids: HashMap::new(),

@@ -7,8 +7,10 @@ use proffer_proto::v1::scheduler::{Call, call};
 use proffer_replication::eraftpb::{ConfChange, ConfChangeType, ConfChangeV2, Entry, EntryType};
 use protobuf::Message as _;
 use tokio::sync::{mpsc, oneshot};
+use tokio_stream::StreamExt as _;
 
 use super::*;
+use crate::answers::answers;
 use crate::applied::AppliedRegistry;
 use crate::home::Home;
 use crate::log::{self, Batch, Failure, LogStore, Position};
@@ -431,4 +433,42 @@ async fn names_of_masters_that_are_not_there_are_answered_with_those_that_are() 
     driver.accept(Request::Masters { call, reply });
     let refusal = answer.try_recv().unwrap().unwrap_err();
     assert!(matches!(refusal, MastersError::Refused(_)), "{refusal}");
+}
+
+#[tokio::test]
+async fn calls_that_came_together_share_a_sync_and_are_answered_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut driver = driver(directory.path(), 2).await.unwrap();
+    let before = driver.writer.written().totals();
+    let (intake, mut output) = answers();
+    let calls = [("a", 1), ("", 2), ("b", 3), ("c", 4)].map(|(key, number)| {
+        let put = state::Put {
+            key: key.to_owned(),
+            value: vec![7; 256].into(),
+            expected_version: None,
+        };
+        let call = state::Call {
+            namespace: "test".to_owned(),
+            body: Some(state::call::Body::Put(put)),
+        };
+        (intake.ticket(number), call)
+    });
+    driver.accept(Request::StateCalls(calls.into()));
+    settled(&mut driver).await.unwrap();
+    let refused = output.next().await.unwrap().unwrap();
+    assert!(
+        matches!(&refused[..], [(2, Some(Answer::Rejected(_))), ..]),
+        "{refused:?}"
+    );
+    let written = match refused.len() {
+        1 => output.next().await.unwrap().unwrap(),
+        _ => refused[1..].to_vec(),
+    };
+    let numbers: Vec<u64> = written.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [1, 3, 4]);
+    let after = driver.writer.written().totals();
+    assert_eq!((after.syncs, after.entries), (before.syncs + 1, before.entries + 3));
+    // Nothing is answered after a stop, and the caller hears that.
+    drop(intake.ticket(5));
+    assert!(matches!(&output.next().await.unwrap().unwrap()[..], [(5, None)]));
 }

@@ -23,7 +23,7 @@ use proffer_replication::eraftpb::{Entry, HardState};
 pub use disk::{Directory, Disk};
 pub use proffer_replication::Position;
 pub use wal::{Options, Wal};
-pub use writer::{Failure, Writer, Written};
+pub use writer::{Failure, Totals, Writer, Written};
 
 /// What one step of a member must make durable.
 #[derive(Debug, Clone, Copy, Default)]

@@ -13,6 +13,7 @@ use std::{io, thread};
 
 use proffer_replication::eraftpb::Snapshot;
 use proffer_replication::{Position, Write, position};
+use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::{Batch, LogStore};
@@ -38,10 +39,24 @@ pub enum Failure {
 const ADVICE: &str =
     "The master ends; nothing that it acknowledged is lost. Start it again when its disk works and has room";
 
+/// What was written since the start. How many entries share a sync says how well the load is joined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// How often something was made durable.
+    pub syncs: u64,
+    /// How many entries.
+    pub entries: u64,
+    /// How many bytes they hold.
+    pub bytes: u64,
+}
+
 /// How far the writer has come.
 #[derive(Debug)]
 pub struct Written {
     number: AtomicU64,
+    syncs: AtomicU64,
+    entries: AtomicU64,
+    bytes: AtomicU64,
     failure: Mutex<Option<Failure>>,
     /// Rung at every change.
     bell: Arc<Notify>,
@@ -56,6 +71,25 @@ impl Written {
         let number = self.number.load(Ordering::Acquire);
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         failure.map_or(Ok(number), Err)
+    }
+
+    /// What was written so far.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            syncs: self.syncs.load(Ordering::Relaxed),
+            entries: self.entries.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn count(&self, batches: &[Batch<'_>]) {
+        let entries = batches.iter().flat_map(|batch| batch.entries);
+        let (count, bytes) = entries.fold((0, 0), |(count, bytes), entry| {
+            (count + 1, bytes + entry.data.len() as u64)
+        });
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.entries.fetch_add(count, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn fail(&self, failure: Failure) {
@@ -94,6 +128,9 @@ impl Writer {
         let (jobs, jobs_of_thread) = channel();
         let written = Arc::new(Written {
             number: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             failure: Mutex::default(),
             bell,
         });
@@ -131,7 +168,7 @@ impl Writer {
     }
 
     /// How far it has come.
-    pub fn written(&self) -> &Written {
+    pub fn written(&self) -> &Arc<Written> {
         &self.written
     }
 
@@ -257,6 +294,7 @@ impl Worker {
         }
         let batches: Vec<Batch<'_>> = waiting.writes.iter().map(batch).collect();
         self.log.append(&batches)?;
+        self.written.count(&batches);
         if let Some(position) = installed {
             self.newest = position;
             self.snapshots.remove_others(position);

@@ -42,6 +42,7 @@ pub(super) async fn health(Extension(context): Extension<Context>) -> Response {
         "member": me.member,
         "cluster_id": me.cluster_id,
         "address": me.address,
+        "log": handle.log(),
     }))
     .into_response()
 }

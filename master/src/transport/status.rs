@@ -10,9 +10,13 @@ use crate::driver::{Handle, Request};
 
 /// Hands a request to the driver and waits for its answer.
 pub(super) async fn send<T>(handle: &Handle, answered: oneshot::Receiver<T>, request: Request) -> Result<T, Status> {
-    let stopping = || Status::unavailable("the master is stopping");
     handle.send(request).await.map_err(|_| stopping())?;
     answered.await.map_err(|_| stopping())
+}
+
+/// Nothing is answered any more.
+pub(super) fn stopping() -> Status {
+    Status::unavailable("the master is stopping")
 }
 
 /// As [`send`], to the core; an answer that refuses is an error.
@@ -21,7 +25,12 @@ pub(super) async fn ask(
     answered: oneshot::Receiver<Answer>,
     request: Request,
 ) -> Result<Answer, Status> {
-    match send(handle, answered, request).await? {
+    accepted(handle, send(handle, answered, request).await?)
+}
+
+/// The answer, or the status of one that refuses.
+pub(super) fn accepted(handle: &Handle, answer: Answer) -> Result<Answer, Status> {
+    match answer {
         Answer::Rejected(rejection) => Err(Status::invalid_argument(rejection.to_string())),
         Answer::NotSubscribed(reason) | Answer::Refused(reason) => Err(Status::failed_precondition(reason)),
         Answer::Exhausted(reason) => Err(Status::resource_exhausted(reason)),

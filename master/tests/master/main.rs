@@ -9,3 +9,4 @@ mod pages;
 mod program;
 mod scheduler_api;
 mod slow_reader;
+mod state_calls;

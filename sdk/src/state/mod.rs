@@ -43,12 +43,14 @@
 //! its request was held up on the way to a master that led, lost and regained the leadership meanwhile. An expected version of 1 or
 //! more excludes that, as that version never comes back; `put`, `delete` and `create` (which wants the key absent) do not.
 
+mod many;
 mod submit;
 mod watch;
 
 use std::time::Duration;
 
 pub use bytes::Bytes;
+pub(crate) use many::CallStream;
 use proffer_proto::state as wire;
 use proffer_proto::state::{answer, call};
 use proffer_proto::v1::FrameworkId;
@@ -58,7 +60,8 @@ use crate::masters::Masters;
 use submit::Answered;
 pub use watch::{Change, Watch};
 
-/// A namespace of the replicated state. Cheap to clone; the clones share a connection.
+/// A namespace of the replicated state. Cheap to clone; the clones share a connection, and calls that are made at the same time
+/// share messages on it: many writes at a time cost the masters little more than a few.
 #[derive(Debug, Clone)]
 pub struct State {
     leader: Leader,

@@ -4,6 +4,7 @@ use proffer_proto::api::state_client::StateClient;
 use proffer_proto::state::{Call, answer, call};
 use tonic::{Code, Status};
 
+use super::many::Lost;
 use super::{State, StateError};
 use crate::connection::MESSAGE_BYTES_MAX;
 use crate::finder::Failed;
@@ -24,6 +25,17 @@ pub(super) enum Failure {
     Final(StateError),
     /// The next master may have one.
     Again(Failed, String),
+    /// As well; this one has not heard of the call.
+    Unsent(Failed, String),
+}
+
+/// What came of an attempt that is not final.
+enum Attempt {
+    Answered(answer::Body),
+    /// The master may have carried it out.
+    Unanswered,
+    /// The master has not heard of it.
+    Unsent,
 }
 
 impl State {
@@ -32,7 +44,7 @@ impl State {
         let reading = async {
             loop {
                 let connection = self.leader.connection().await;
-                if let Some(answer) = self.attempt(&connection, call.clone()).await? {
+                if let Attempt::Answered(answer) = self.attempt(&connection, &call).await? {
                     return Ok(answer);
                 }
             }
@@ -53,18 +65,15 @@ impl State {
             loop {
                 let connection = self.leader.connection().await;
                 if !connection.confirmed {
-                    self.attempt(&connection, probe.clone()).await?;
+                    self.attempt(&connection, &probe).await?;
                     continue;
                 }
                 // Where this is dropped before the answer comes, the attempt counts.
                 let doubt_before = std::mem::replace(&mut in_doubt, true);
-                match self.attempt(&connection, call.clone()).await {
-                    Ok(Some(body)) => return Ok((body, doubt_before)),
-                    Ok(None) => {}
-                    Err(error) => {
-                        in_doubt = doubt_before;
-                        return Err(error);
-                    }
+                let attempt = self.attempt(&connection, &call).await;
+                in_doubt = doubt_before || matches!(attempt, Ok(Attempt::Unanswered));
+                if let Attempt::Answered(body) = attempt? {
+                    return Ok((body, doubt_before));
                 }
             }
         };
@@ -80,12 +89,12 @@ impl State {
         }
     }
 
-    /// One attempt at one master. `None`: another one may have an answer.
-    async fn attempt(&self, connection: &Connection, call: Call) -> Result<Option<answer::Body>, StateError> {
+    /// One attempt at one master. Where it is not answered, another one may have an answer.
+    async fn attempt(&self, connection: &Connection, call: &Call) -> Result<Attempt, StateError> {
         match submit(connection, call).await {
             Ok(body) => {
                 self.leader.confirm(connection).await;
-                Ok(Some(body))
+                Ok(Attempt::Answered(body))
             }
             Err(Failure::Final(error)) => {
                 self.leader.confirm(connection).await;
@@ -93,7 +102,11 @@ impl State {
             }
             Err(Failure::Again(failed, why)) => {
                 self.leader.failed(connection, failed, why).await;
-                Ok(None)
+                Ok(Attempt::Unanswered)
+            }
+            Err(Failure::Unsent(failed, why)) => {
+                self.leader.failed(connection, failed, why).await;
+                Ok(Attempt::Unsent)
             }
         }
     }
@@ -106,20 +119,32 @@ impl State {
     }
 }
 
-async fn submit(connection: &Connection, call: Call) -> Result<answer::Body, Failure> {
-    let mut client = StateClient::new(connection.channel.clone())
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let answered = tokio::time::timeout(connection.answer_timeout, client.submit(call)).await;
+async fn submit(connection: &Connection, call: &Call) -> Result<answer::Body, Failure> {
+    let answered = tokio::time::timeout(connection.answer_timeout, answer(connection, call)).await;
     let answered = answered.map_err(|_| {
         let why = format!("{} does not answer", connection.address);
         Failure::Again(Failed::Silent, why)
     })?;
-    let answer = answered.map_err(|status| Failure::from_status(&status))?.into_inner();
-    answer.body.ok_or_else(|| {
+    answered?.ok_or_else(|| {
         let why = "the master answered something that this version does not know".to_owned();
         Failure::Final(StateError::Refused(why))
     })
+}
+
+async fn answer(connection: &Connection, call: &Call) -> Result<Option<answer::Body>, Failure> {
+    match connection.calls.submit(call.clone()).await {
+        Ok(answer) => return Ok(answer),
+        Err(Lost::Refused(status)) => return Err(Failure::from_status(&status)),
+        Err(Lost::Broken(status)) => return Err(Failure::Again(Failed::NotLeading(None), status.to_string())),
+        Err(Lost::Unsent(status)) => return Err(Failure::Unsent(Failed::NotLeading(None), status.to_string())),
+        Err(Lost::Alone) => {}
+    }
+    let mut client = StateClient::new(connection.channel.clone())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let answered = client.submit(call.clone()).await;
+    let answer = answered.map_err(|status| Failure::from_status(&status))?;
+    Ok(answer.into_inner().body)
 }
 
 /// A read that a leader answers where it accepts the call.

@@ -152,7 +152,7 @@ impl Watch {
                     self.leader.confirm(&connection).await;
                     return Err(error);
                 }
-                Failure::Again(failed, why) => (failed, why),
+                Failure::Again(failed, why) | Failure::Unsent(failed, why) => (failed, why),
             },
             Err(_) => (Failed::Silent, format!("{} does not answer", connection.address)),
         };

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use proffer_proto::api::operator_server::{Operator, OperatorServer};
 use proffer_proto::api::scheduler_server::{Scheduler, SchedulerServer};
 use proffer_proto::api::state_server::{self, StateServer};
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::fake_state::{FakeState, Mishap};
 use crate::calls::STREAM_ID_METADATA;
@@ -88,6 +88,7 @@ struct State {
     refusals: Vec<(call::Type, Status)>,
     operator_answers: HashMap<i32, master::Response>,
     kept: FakeState,
+    takes_no_streams: bool,
 }
 
 impl FakeMaster {
@@ -115,6 +116,7 @@ impl FakeMaster {
             refusals: Vec::new(),
             operator_answers: HashMap::new(),
             kept,
+            takes_no_streams: false,
         })));
         let server = tonic::transport::Server::builder()
             .add_service(SchedulerServer::new(state.clone()))
@@ -172,6 +174,11 @@ impl FakeMaster {
     /// Carries out the next write to the [`State`](crate::State), and answers it as if the master had gone meanwhile.
     pub fn lose_state_answer(&self) {
         self.state.lock().kept.plan(Mishap::AnswerLost);
+    }
+
+    /// From now on does not know streams of calls to the [`State`](crate::State), as masters before they were there.
+    pub fn take_no_streams(&self) {
+        self.state.lock().takes_no_streams = true;
     }
 
     /// Ends every watch of the [`State`](crate::State).
@@ -427,6 +434,7 @@ impl Operator for Shared {
 
 #[tonic::async_trait]
 impl state_server::State for Shared {
+    type SubmitManyStream = Pin<Box<dyn Stream<Item = Result<wire::Answers, Status>> + Send>>;
     type WatchStream = Pin<Box<dyn Stream<Item = Result<wire::Event, Status>> + Send>>;
 
     async fn submit(&self, request: Request<wire::Call>) -> Result<Response<wire::Answer>, Status> {
@@ -435,10 +443,49 @@ impl state_server::State for Shared {
         state.kept.submit(request.into_inner()).map(Response::new)
     }
 
+    async fn submit_many(
+        &self,
+        request: Request<Streaming<wire::Calls>>,
+    ) -> Result<Response<Self::SubmitManyStream>, Status> {
+        if self.lock().takes_no_streams {
+            return Err(Status::unimplemented("there is no such method"));
+        }
+        let state = self.clone();
+        let answers = request.into_inner().map(move |calls| {
+            let state = state.lock();
+            let answer = |call: wire::NumberedCall| {
+                let answered = state.check_leads().and_then(|()| state.kept.submit(call.call));
+                answered_in_many(call.number, answered)
+            };
+            let answers = calls?.calls.into_iter().map(answer).collect();
+            Ok(wire::Answers { answers })
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
     async fn watch(&self, request: Request<wire::Watch>) -> Result<Response<Self::WatchStream>, Status> {
         let state = self.lock();
         state.check_leads()?;
         let events = state.kept.watch(request.into_inner())?;
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(events))))
+    }
+}
+
+/// An answer as it stands among others.
+fn answered_in_many(number: u64, answered: Result<wire::Answer, Status>) -> wire::NumberedAnswer {
+    let body = match answered {
+        Ok(answer) => wire::numbered_answer::Body::Answer(answer),
+        Err(status) => {
+            let leader = status.metadata().get(LEADER_METADATA);
+            wire::numbered_answer::Body::Refusal(wire::Refusal {
+                code: status.code().into(),
+                message: status.message().to_owned(),
+                leader: leader.and_then(|leader| leader.to_str().ok()).map(str::to_owned),
+            })
+        }
+    };
+    wire::NumberedAnswer {
+        number,
+        body: Some(body),
     }
 }

@@ -201,3 +201,56 @@ async fn a_watch_that_is_not_accepted_says_so() {
     let mut watch = State::of(master.masters(), "no spaces").watch("");
     assert!(matches!(watch.next().await, Err(StateError::Rejected(_))));
 }
+
+#[tokio::test]
+async fn many_calls_at_a_time_are_each_answered_over_a_change_of_the_leader() {
+    let masters = two_masters().await;
+    let state = state_of(&masters);
+    let put = |number: usize| {
+        let state = state.clone();
+        async move { state.create(format!("k{number}"), number.to_string()).await }
+    };
+    let first = futures_util::future::join_all((0..300).map(put)).await;
+    assert!(first.into_iter().all(|outcome| outcome.unwrap().is_done()));
+    fail_over(&masters);
+    // Most of them are refused by the former leader.
+    let second = futures_util::future::join_all((250..600).map(put)).await;
+    for (number, outcome) in (250..).zip(second) {
+        let is_new = number >= 300;
+        match outcome.unwrap() {
+            Outcome::Done { .. } => assert!(is_new, "k{number} was there"),
+            Outcome::Conflict { present } | Outcome::Unknown { present } => {
+                assert!(!is_new, "k{number} was not there");
+                assert_eq!(present.unwrap().value, number.to_string());
+            }
+        }
+    }
+    assert_eq!(state.keys("").await.unwrap().len(), 600);
+}
+
+#[tokio::test]
+async fn a_master_that_takes_no_streams_is_called_alone() {
+    let masters = two_masters().await;
+    masters[0].take_no_streams();
+    let state = state_of(&masters);
+    let version = state.put("k", "1").await.unwrap();
+    assert!(state.compare_and_set("k", version, "2").await.unwrap().is_done());
+    fail_over(&masters);
+    assert_eq!(state.get("k").await.unwrap().unwrap().value, "2");
+}
+
+#[tokio::test]
+async fn a_call_that_is_too_large_harms_no_other() {
+    let masters = two_masters().await;
+    let state = state_of(&masters);
+    let large = |bytes: usize| state.put("large", vec![0; bytes]);
+    let (small, too_large, far_too_large) = tokio::join!(state.put("k", "v"), large((1 << 20) + 1), large(5 << 20));
+    small.unwrap();
+    assert!(matches!(too_large, Err(StateError::Rejected(_))), "{too_large:?}");
+    assert!(
+        matches!(far_too_large, Err(StateError::Rejected(_))),
+        "{far_too_large:?}"
+    );
+    let entry = large(1 << 20).await.unwrap();
+    assert_eq!(state.get("large").await.unwrap().unwrap().version, entry);
+}

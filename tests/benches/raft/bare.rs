@@ -1,42 +1,35 @@
-//! What the disk gives: a loop that writes a batch and syncs it.
+//! What the disk gives: a loop that appends a batch of records to a file and syncs it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A value of 256 bytes with its key, namespace and framing.
-const RECORD_BYTES: usize = 320;
-const PREALLOCATED_BYTES: u64 = 8 << 20;
+use crate::masters::Batch;
 
-/// Where the batches are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Growth {
-    /// To the end of the file, which grows.
-    Appended,
-    /// Into a file that has its length from the start, round and round.
-    Preallocated,
+/// Records a second, of so many loops at the same time: of the slowest of them, in files of their own.
+pub(crate) fn measure(directory: &Path, batch: Batch, window: Duration, loops: usize) -> anyhow::Result<f64> {
+    let rates = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..loops)
+            .map(|number| scope.spawn(move || append(&directory.join(format!("bare-{number}")), batch, window)))
+            .collect();
+        let rates = threads.into_iter().map(|thread| thread.join().expect("no panic"));
+        rates.collect::<anyhow::Result<Vec<f64>>>()
+    })?;
+    Ok(rates.into_iter().fold(f64::INFINITY, f64::min))
 }
 
-/// Records a second, in batches of so many.
-pub(crate) fn measure(directory: &Path, batch: usize, window: Duration, growth: Growth) -> anyhow::Result<f64> {
-    let path = directory.join("bare");
-    let file = File::create(&path)?;
-    if growth == Growth::Preallocated {
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, PREALLOCATED_BYTES)?;
-    }
+fn append(path: &Path, batch: Batch, window: Duration) -> anyhow::Result<f64> {
+    let file = File::create(path)?;
     file.sync_all()?;
-    let records = vec![0xa5; batch * RECORD_BYTES];
+    let records = vec![0xa5; batch.records * batch.record_bytes];
     let (mut offset, mut count) = (0, 0);
     let began = Instant::now();
     while began.elapsed() < window {
-        if growth == Growth::Preallocated && offset + records.len() as u64 > PREALLOCATED_BYTES {
-            offset = 0;
-        }
         file.write_all_at(&records, offset)?;
         file.sync_data()?;
         offset += records.len() as u64;
-        count += batch;
+        count += batch.records;
     }
     let per_second = count as f64 / began.elapsed().as_secs_f64();
     drop(file);

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use proffer_proto::api::state_client::StateClient;
 use proffer_proto::state::{Call, Put, answer, call};
+use proffer_sdk::State;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 
 /// Callers share so many connections.
 const CONNECTIONS: usize = 8;
 /// The namespace of the masters' state that is written.
-const NAMESPACE: &str = "load";
+pub const NAMESPACE: &str = "load";
 
 /// One connection to a store.
 pub trait Store: Clone + Send + 'static {
@@ -99,7 +100,15 @@ impl Puts {
     }
 }
 
-/// The masters' own store.
+/// The masters' own store, as frameworks use it.
+impl Store for State {
+    async fn put(&mut self, key: String, value: Vec<u8>) -> anyhow::Result<()> {
+        State::put(self, key, value).await?;
+        Ok(())
+    }
+}
+
+/// The masters' own store, by calls that are made alone.
 impl Store for StateClient<Channel> {
     async fn put(&mut self, key: String, value: Vec<u8>) -> anyhow::Result<()> {
         let put = Put {

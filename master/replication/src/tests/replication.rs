@@ -84,6 +84,37 @@ fn proposals_are_refused_while_too_much_waits() {
 }
 
 #[test]
+fn proposals_made_at_once_are_put_into_the_log_in_order_or_not_at_all() {
+    let mut cluster = Cluster::with_settings(3, |settings| {
+        settings.message_bytes_max = 1000;
+        settings.uncommitted_bytes_max = 1000;
+    });
+    cluster.elect(1);
+    let proposals = |numbers: std::ops::Range<u64>, bytes: usize| {
+        let data = |number: u64| number.to_string().into_bytes().repeat(bytes);
+        numbers.map(|number| (number, data(number))).collect::<Vec<_>>()
+    };
+    assert!(cluster.member(1).propose_all(proposals(1..4, 1)));
+    assert!(
+        !cluster.member(1).propose_all(proposals(5..9, 300)),
+        "too much for what waits"
+    );
+    assert!(!cluster.member(1).propose_all(Vec::new()));
+    assert!(
+        !cluster
+            .member(1)
+            .propose_all(vec![(9, b"x".to_vec()), (10, Vec::new())])
+    );
+    assert!(!cluster.member(2).propose_all(proposals(11..12, 1)), "it does not lead");
+    cluster.settle();
+    assert_eq!(cluster.data(3), ["1", "2", "3"]);
+    // Each is told with its number.
+    let told = cluster.told(1);
+    let own: Vec<_> = told.iter().filter(|told| told.contains(" as ")).collect();
+    assert_eq!(own, ["committed 1 as 1", "committed 2 as 2", "committed 3 as 3"]);
+}
+
+#[test]
 fn proposals_of_one_drive_share_a_message() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);

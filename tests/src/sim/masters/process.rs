@@ -81,6 +81,8 @@ pub(crate) struct Process {
     inputs: VecDeque<Input>,
     effects: Effects,
     outcomes: Vec<Outcome>,
+    /// What the core wants to be in the log.
+    proposals: Vec<(u64, Vec<u8>)>,
     leads: bool,
     leader: Option<u64>,
     /// The real driver stops then.
@@ -137,6 +139,7 @@ impl Process {
             inputs: VecDeque::new(),
             effects: Effects::new(),
             outcomes: Vec::new(),
+            proposals: Vec::new(),
             leads: false,
             leader: None,
             removed: false,
@@ -224,6 +227,7 @@ impl Process {
             while let Some(input) = self.inputs.pop_front() {
                 self.step(clock, input, outputs);
             }
+            self.propose_all();
             let mut outcomes = std::mem::take(&mut self.outcomes);
             self.member.drive(&mut outcomes).map_err(|error| error.to_string())?;
             let idle = outcomes.is_empty();
@@ -252,6 +256,17 @@ impl Process {
         }
     }
 
+    fn propose_all(&mut self) {
+        let proposals = std::mem::take(&mut self.proposals);
+        let numbers: Vec<_> = proposals.iter().map(|(number, _)| *number).collect();
+        if !self.member.propose_all(proposals) {
+            let dropped = |number| Input::ProposalDropped {
+                proposal: ProposalId(number),
+            };
+            self.inputs.extend(numbers.into_iter().map(dropped));
+        }
+    }
+
     fn step(&mut self, clock: u64, input: Input, outputs: &mut Vec<Output>) {
         let compared = match &input {
             Input::Committed { index, .. } if Self::compares(*index) => Some(*index),
@@ -263,9 +278,7 @@ impl Process {
         for effect in effects {
             match effect {
                 Effect::Propose { id, change } => {
-                    if !self.member.propose(id.0, entries::encode(&change)) {
-                        self.inputs.push_back(Input::ProposalDropped { proposal: id });
-                    }
+                    self.proposals.push((id.0, entries::encode(&change)));
                 }
                 Effect::Read { read } => self.member.read(read.0),
                 effect => outputs.push(Output::Effect(effect)),
@@ -307,6 +320,7 @@ impl Process {
                 self.own.clear();
                 self.changes.clear();
                 self.step(clock, Input::LostLeadership, outputs);
+                self.proposals.clear();
             }
             Outcome::Leader { id } => self.leader = id,
             Outcome::Restored { index, data } => {
