@@ -149,6 +149,8 @@ pub enum Cause {
     FrameworkRemoved = 2,
     /// The agent was marked gone, or stops for good.
     AgentLeaves = 3,
+    /// The agent is being drained.
+    Drained = 4,
     /// Its health check failed too many times in a row.
     Unhealthy = 20,
 }

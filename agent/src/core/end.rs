@@ -11,7 +11,7 @@ use super::updates::{self, News};
 use super::{Core, Effect, Phase, Session, TaskName, Timestamp, cause_status, send};
 use crate::checkpoint::record::{self, Cause, Fact};
 
-/// The framework kills a task.
+/// The framework kills a task, or an operator, or the agent is drained.
 pub(super) fn kill(core: &mut Core, now: Timestamp, kill: Kill, effects: &mut Vec<Effect>) {
     let name = TaskName {
         framework: kill.framework_id.value,
@@ -26,8 +26,14 @@ pub(super) fn kill(core: &mut Core, now: Timestamp, kill: Kill, effects: &mut Ve
         return;
     };
     let policy = kill.kill_policy.or(task.info.kill_policy);
-    let grace = grace(policy, core.settings.kill_grace);
-    end(core, now, &name, Cause::Killed, grace, effects);
+    let mut grace = grace(policy, core.settings.kill_grace);
+    let mut cause = Cause::Killed;
+    if let Some(drain) = kill.drain {
+        cause = Cause::Drained;
+        let max = drain.max_grace_period.map(|max| u64::try_from(max.nanoseconds).unwrap_or(0));
+        grace = grace.min(max.map_or(Duration::MAX, Duration::from_nanos));
+    }
+    end(core, now, &name, cause, grace, effects);
 }
 
 /// The executor of a command task is the task.

@@ -29,7 +29,7 @@ use crate::remnants::{self, Remnants};
 use crate::slots::{AgentSlot, TaskSlot};
 use crate::time::Timestamp;
 use crate::timers::Timer;
-use crate::{books, events, frameworks, tasks};
+use crate::{books, drain, events, frameworks, maintenance, tasks};
 
 /// The version of the link protocol that is spoken here.
 const PROTOCOL: u32 = 1;
@@ -61,6 +61,8 @@ pub(crate) struct Agent {
     pub(crate) capabilities: Vec<v1::agent_info::Capability>,
     pub(crate) registered: Timestamp,
     pub(crate) reregistered: Option<Timestamp>,
+    /// What operators want of it, as the registry has it.
+    pub(crate) standing: wire::Standing,
 }
 
 /// Where an agent stands.
@@ -99,13 +101,15 @@ pub(crate) enum Deferred {
     Register(Box<Registration>),
     Resize(ConnectionId, Vec<v1::Resource>),
     Leave(ConnectionId),
-    Gone(RequestId),
+    Gone(Option<RequestId>),
+    Order(drain::Order, RequestId),
 }
 
 impl Deferred {
     pub(crate) fn request(&self) -> Option<RequestId> {
         match self {
-            Deferred::Gone(request) => Some(*request),
+            Deferred::Gone(request) => *request,
+            Deferred::Order(_, request) => Some(*request),
             _ => None,
         }
     }
@@ -133,6 +137,7 @@ impl Agent {
             capabilities: Vec::new(),
             registered,
             reregistered: None,
+            standing: wire::Standing::default(),
         }
     }
 
@@ -142,6 +147,11 @@ impl Agent {
             Phase::Attached(link) => Some(link.connection),
             _ => None,
         }
+    }
+
+    /// Whether its operators let it be offered.
+    pub(crate) fn is_offered(&self) -> bool {
+        !self.standing.deactivated()
     }
 }
 
@@ -156,9 +166,9 @@ pub(crate) fn recover(leading: &mut Leading, step: &mut Step<'_>) {
         };
         let away = phase == Phase::Recovered;
         let admitted = Timestamp::from_millis_i64(known.admitted_ms);
-        let slot = leading
-            .agents
-            .insert(Agent::new(id.clone(), known.info.clone(), phase, admitted));
+        let mut agent = Agent::new(id.clone(), known.info.clone(), phase, admitted);
+        agent.standing = known.standing.clone().unwrap_or_default();
+        let slot = leading.agents.insert(agent);
         leading.agent_ids.insert(id.clone(), slot);
         if away {
             // It counts in what the cluster has, so that shares do not change with every agent that comes back.
@@ -167,6 +177,7 @@ pub(crate) fn recover(leading: &mut Leading, step: &mut Step<'_>) {
             let at = step.now.plus(step.config.agent_reregister_timeout);
             leading.timers.set(Timer::AgentAway(slot), at);
         }
+        drain::resume(leading, step, slot);
     }
 }
 
@@ -248,6 +259,17 @@ pub(crate) fn close(leading: &mut Leading, step: &mut Step<'_>, connection: Conn
 fn dispatch(leading: &mut Leading, step: &mut Step<'_>, mut registration: Box<Registration>) {
     let connection = registration.connection;
     if !leading.connections.contains_key(&connection) {
+        return;
+    }
+    if maintenance::is_down(
+        &step.registry.maintenance,
+        &registration.register.agent.hostname,
+        &registration.address,
+    ) {
+        // Whatever it runs is not counted on any more.
+        let gone = registration.register.agent.id.is_some();
+        let message = "its machine is down for maintenance; STOP_MAINTENANCE lets its agent register".to_owned();
+        refuse(leading, step, connection, message, gone);
         return;
     }
     let Some(id) = registration.register.agent.id.clone() else {
@@ -409,7 +431,11 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
     let unknown = executors::relist(leading, slot, register.executors);
     tasks::relist(leading, step, slot, register.tasks, was_unreachable, unknown);
     books::refresh(leading, slot);
-    leading.allocator.set_agent_active(slot, true);
+    let offered = leading.agents[slot].is_offered();
+    leading.allocator.set_agent_active(slot, offered);
+    drain::resume(leading, step, slot);
+    maintenance::place(leading, step, slot);
+    maintenance::touch(leading, slot);
 }
 
 /// A stream ended.
@@ -508,8 +534,8 @@ pub(crate) fn unreachable(leading: &mut Leading, step: &mut Step<'_>, slot: Agen
     settled(leading, step, slot);
 }
 
-/// An operator says that an agent is gone for good.
-pub(crate) fn mark_gone(leading: &mut Leading, step: &mut Step<'_>, id: &v1::AgentId, request: RequestId) {
+/// An operator says that an agent is gone for good, or said so when it began to drain it.
+pub(crate) fn mark_gone(leading: &mut Leading, step: &mut Step<'_>, id: &v1::AgentId, request: Option<RequestId>) {
     let Some(&slot) = leading.agent_ids.get(id) else {
         let answer = if step.registry.is_gone(id) {
             Answer::Accepted
@@ -521,7 +547,9 @@ pub(crate) fn mark_gone(leading: &mut Leading, step: &mut Step<'_>, id: &v1::Age
                 "the id of an admitted agent",
             ))
         };
-        step.effects.answer(request, answer);
+        if let Some(request) = request {
+            step.effects.answer(request, answer);
+        }
         return;
     };
     let agent = &mut leading.agents[slot];
@@ -538,8 +566,10 @@ pub(crate) fn mark_gone(leading: &mut Leading, step: &mut Step<'_>, id: &v1::Age
 }
 
 /// The registry knows that the agent is gone.
-pub(crate) fn gone(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, request: RequestId) {
-    step.effects.answer(request, Answer::Accepted);
+pub(crate) fn gone(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, request: Option<RequestId>) {
+    if let Some(request) = request {
+        step.effects.answer(request, Answer::Accepted);
+    }
     if let Some(connection) = leading.agents[slot].connection() {
         let id = &leading.agents[slot].id;
         let message = format!("agent {id} was marked gone by an operator");
@@ -590,6 +620,7 @@ pub(crate) fn left(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) 
 /// Removes an agent that the registry does not hold any more, with all that was on it.
 fn remove(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, end: tasks::End) {
     offers::rescind_agent(leading, step, slot);
+    maintenance::forget_agent(leading, step, slot);
     tasks::end_all(leading, step, slot, end);
     executors::forget(leading, slot);
     leading.allocator.remove_agent(slot);
@@ -604,6 +635,7 @@ fn remove(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, end: task
         match deferred {
             Deferred::Register(registration) => dispatch(leading, step, registration),
             Deferred::Gone(request) => mark_gone(leading, step, &agent.id, request),
+            Deferred::Order(order, request) => drain::order(leading, step, &agent.id, order, request),
             Deferred::Resize(..) | Deferred::Leave(_) => {}
         }
     }
@@ -675,6 +707,7 @@ pub(crate) fn settled(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlo
             Deferred::Resize(connection, resources) => resize(leading, step, slot, connection, resources),
             Deferred::Leave(connection) => leave(leading, step, slot, connection),
             Deferred::Gone(request) => mark_gone(leading, step, &id, request),
+            Deferred::Order(order, request) => drain::order(leading, step, &id, order, request),
         }
     }
 }
@@ -682,7 +715,10 @@ pub(crate) fn settled(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlo
 /// A change was refused by the log. An agent that is away is looked at again soon.
 pub(crate) fn try_again(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) {
     match leading.agents[slot].phase {
-        Phase::Attached(_) => leading.allocator.set_agent_active(slot, true),
+        Phase::Attached(_) => {
+            let offered = leading.agents[slot].is_offered();
+            leading.allocator.set_agent_active(slot, offered);
+        }
         Phase::Recovered | Phase::Disconnected => {
             leading.timers.set(Timer::AgentAway(slot), step.now.plus(RETRY));
         }

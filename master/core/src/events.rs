@@ -35,6 +35,20 @@ pub(crate) fn rescind(offer_id: v1::OfferId) -> Event {
     }
 }
 
+pub(crate) fn inverse_offers(inverse_offers: Vec<v1::InverseOffer>) -> Event {
+    Event {
+        inverse_offers: Some(event::InverseOffers { inverse_offers }),
+        ..of(event::Type::InverseOffers)
+    }
+}
+
+pub(crate) fn rescind_inverse(inverse_offer_id: v1::OfferId) -> Event {
+    Event {
+        rescind_inverse_offer: Some(event::RescindInverseOffer { inverse_offer_id }),
+        ..of(event::Type::RescindInverseOffer)
+    }
+}
+
 pub(crate) fn update(status: TaskStatus) -> Event {
     Event {
         update: Some(event::Update { status }),

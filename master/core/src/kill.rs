@@ -87,6 +87,7 @@ fn deliver(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, kill_poli
         framework_id: task.wire.framework_id.clone(),
         task_id: task.wire.task_id.clone(),
         kill_policy,
+        drain: None,
     };
     step.effects
         .send_agent(connection, link::master_message::Body::Kill(kill));

@@ -8,10 +8,12 @@ use proffer_proto::v1;
 use crate::agents::{self, Agent};
 use crate::allocator::{Allocator, Decision, Drf};
 use crate::config::Config;
+use crate::drain;
 use crate::effect::{Answer, Effect, Effects};
 use crate::frameworks::{self, Claim, Framework, StreamState};
 use crate::input::{ConnectionId, Input, ProposalId, StreamId};
 use crate::offers::{self, Offer, OfferNumber};
+use crate::maintenance::{self, Maintenance};
 use crate::operator;
 use crate::proposals::{self, Proposal};
 use crate::registry::{Image, Registry};
@@ -61,6 +63,9 @@ pub(crate) struct Leading {
     pub(crate) proposals: BTreeMap<ProposalId, Proposal>,
     pub(crate) allocator: Box<dyn Allocator>,
     pub(crate) timers: Timers,
+    /// Agents whose tasks are to end and have not all ended; and whether what is left are executors, which were told to end.
+    pub(crate) draining: BTreeMap<AgentSlot, bool>,
+    pub(crate) maintenance: Maintenance,
     pub(crate) state: State,
     /// What the driver's timer is set to.
     armed: Option<Timestamp>,
@@ -159,6 +164,8 @@ impl Master {
             },
         }
         if let Some((leading, mut step)) = self.parts(effects) {
+            drain::review(leading, &mut step);
+            maintenance::review(leading, &mut step);
             offers::allocate(leading, &mut step);
             leading.arm(&mut step);
         }
@@ -215,6 +222,7 @@ impl Master {
         if let Some((leading, mut step)) = self.parts(effects) {
             agents::recover(leading, &mut step);
             frameworks::recover(leading, &mut step);
+            maintenance::replan(leading, &mut step);
         }
     }
 
@@ -255,6 +263,8 @@ impl Leading {
             proposals: BTreeMap::new(),
             allocator: Box::new(Drf::default()),
             timers: Timers::default(),
+            draining: BTreeMap::new(),
+            maintenance: Maintenance::default(),
             state: State::default(),
             armed: None,
             decisions: Vec::new(),
@@ -286,6 +296,7 @@ impl Leading {
                 Timer::Heartbeat(framework) => frameworks::heartbeat(self, step, framework),
                 Timer::FrameworkAway(framework) => frameworks::away_too_long(self, step, framework),
                 Timer::Offer(offer) => offers::rescind(self, step, offer),
+                Timer::InverseOffer(agent, framework) => maintenance::expired(self, agent, framework),
                 Timer::Filters => self.allocator.expire(step.now),
             }
         }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use proffer_proto::resources::Resources;
 use proffer_proto::{Rejection, v1};
 
+use crate::agents::Agent;
 use crate::effect::Answer;
 use crate::input::RequestId;
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
 use crate::timers::Timer;
-use crate::{books, events, frameworks};
+use crate::{books, events, frameworks, maintenance};
 
 /// `Filters.refuse_seconds` where none is given, or a negative one.
 const REFUSE_DEFAULT: Duration = Duration::from_secs(5);
@@ -91,20 +92,26 @@ pub(crate) fn wire(leading: &Leading, number: OfferNumber, offer: &Offer) -> v1:
         hostname: agent.info.hostname.clone(),
         resources: offer.resources.clone().allocate(role).to_wire(),
         attributes: agent.info.attributes.clone(),
-        url: Some(v1::Url {
-            scheme: "http".to_owned(),
-            address: v1::Address {
-                hostname: Some(agent.info.hostname.clone()),
-                port: agent.info.port(),
-                ..v1::Address::default()
-            },
-            ..v1::Url::default()
-        }),
+        url: Some(url(agent)),
+        unavailability: leading.maintenance.window(offer.agent),
         allocation_info: Some(v1::resource::AllocationInfo {
             role: Some(role.clone()),
         }),
         domain: agent.info.domain.clone(),
         ..v1::Offer::default()
+    }
+}
+
+/// Where an agent serves.
+pub(crate) fn url(agent: &Agent) -> v1::Url {
+    v1::Url {
+        scheme: "http".to_owned(),
+        address: v1::Address {
+            hostname: Some(agent.info.hostname.clone()),
+            port: agent.info.port(),
+            ..v1::Address::default()
+        },
+        ..v1::Url::default()
     }
 }
 
@@ -176,6 +183,7 @@ pub(crate) fn withdraw_framework(leading: &mut Leading, _step: &mut Step<'_>, sl
             give_back(leading, &offer);
         }
     }
+    maintenance::withdraw(leading, slot);
 }
 
 /// How long declined resources are not to be offered again.

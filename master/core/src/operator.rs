@@ -10,11 +10,13 @@ use proffer_proto::v1::master::{Call, Response};
 use proffer_proto::v1::{self, TaskState, TimeInfo};
 
 use crate::agents::{self, Agent, Phase};
+use crate::drain::{self, Order};
 use crate::effect::Answer;
 use crate::executors;
 use crate::frameworks::{self, Framework};
 use crate::input::RequestId;
 use crate::kill;
+use crate::maintenance;
 use crate::master::{Leading, Step};
 use crate::offers;
 use crate::proposals::Removal;
@@ -48,12 +50,44 @@ fn dispatch(leading: &mut Leading, step: &mut Step<'_>, request: RequestId, call
             let payload = call
                 .mark_agent_gone
                 .ok_or_else(|| Rejection::missing("mark_agent_gone"))?;
-            agents::mark_gone(leading, step, &payload.agent_id, request);
+            agents::mark_gone(leading, step, &payload.agent_id, Some(request));
+            return Ok(());
+        }
+        Type::DrainAgent => {
+            let payload = call.drain_agent.ok_or_else(|| Rejection::missing("drain_agent"))?;
+            let config = drain::config(&payload).map_err(|rejection| rejection.within("drain_agent"))?;
+            drain::order(leading, step, &payload.agent_id, Order::Drain(config), request);
+            return Ok(());
+        }
+        Type::DeactivateAgent => {
+            let payload = call.deactivate_agent.ok_or_else(|| Rejection::missing("deactivate_agent"))?;
+            drain::order(leading, step, &payload.agent_id, Order::Deactivate, request);
+            return Ok(());
+        }
+        Type::ReactivateAgent => {
+            let payload = call.reactivate_agent.ok_or_else(|| Rejection::missing("reactivate_agent"))?;
+            drain::order(leading, step, &payload.agent_id, Order::Reactivate, request);
             return Ok(());
         }
         Type::KillTask => {
             let payload = call.kill_task.ok_or_else(|| Rejection::missing("kill_task"))?;
             kill::by_operator(leading, step, request, payload);
+            return Ok(());
+        }
+        Type::UpdateMaintenanceSchedule => {
+            let payload = call.update_maintenance_schedule;
+            let payload = payload.ok_or_else(|| Rejection::missing("update_maintenance_schedule"))?;
+            maintenance::order(leading, step, maintenance::Order::Update(payload.schedule), request);
+            return Ok(());
+        }
+        Type::StartMaintenance => {
+            let payload = call.start_maintenance.ok_or_else(|| Rejection::missing("start_maintenance"))?;
+            maintenance::order(leading, step, maintenance::Order::Start(payload.machines), request);
+            return Ok(());
+        }
+        Type::StopMaintenance => {
+            let payload = call.stop_maintenance.ok_or_else(|| Rejection::missing("stop_maintenance"))?;
+            maintenance::order(leading, step, maintenance::Order::Stop(payload.machines), request);
             return Ok(());
         }
         _ => {}
@@ -120,13 +154,27 @@ fn read(leading: &Leading, step: &Step<'_>, kind: Type) -> Result<Response, Reje
             get_roles: Some(get_roles(leading)),
             ..of(response::Type::GetRoles)
         },
+        Type::GetMaintenanceSchedule => Response {
+            get_maintenance_schedule: Some(response::GetMaintenanceSchedule {
+                schedule: step.registry.maintenance.schedule.clone().unwrap_or_default(),
+            }),
+            ..of(response::Type::GetMaintenanceSchedule)
+        },
+        Type::GetMaintenanceStatus => Response {
+            get_maintenance_status: Some(response::GetMaintenanceStatus {
+                status: maintenance::status(leading, &step.registry.maintenance),
+            }),
+            ..of(response::Type::GetMaintenanceStatus)
+        },
         Type::Unknown => {
             return Err(Rejection::new("type", "is UNKNOWN", "a type of the operator API"));
         }
         other => {
             let problem = format!("is {}, which is not there yet", other.as_str_name());
             let accepted = "GET_HEALTH, GET_VERSION, GET_MASTER, GET_STATE, GET_AGENTS, GET_FRAMEWORKS, GET_EXECUTORS, \
-                            GET_TASKS, GET_ROLES, TEARDOWN, MARK_AGENT_GONE or KILL_TASK";
+                            GET_TASKS, GET_ROLES, TEARDOWN, MARK_AGENT_GONE, DRAIN_AGENT, DEACTIVATE_AGENT, \
+                            REACTIVATE_AGENT, GET_MAINTENANCE_SCHEDULE, GET_MAINTENANCE_STATUS, \
+                            UPDATE_MAINTENANCE_SCHEDULE, START_MAINTENANCE, STOP_MAINTENANCE or KILL_TASK";
             return Err(Rejection::new("type", problem, accepted));
         }
     })
@@ -202,9 +250,13 @@ fn get_agents(leading: &Leading) -> response::GetAgents {
 
 fn agent_of(leading: &Leading, agent: &Agent) -> get_agents::Agent {
     let sums = Sums::of_agent(leading, agent);
+    let drain = drain::info(&agent.standing);
     get_agents::Agent {
         agent_info: agent.info.clone(),
-        active: agent.connection().is_some(),
+        active: agent.connection().is_some() && agent.is_offered(),
+        deactivated: Some(agent.standing.deactivated()),
+        drain_info: drain.as_ref().map(|(info, _)| *info),
+        estimated_drain_start_time: drain.map(|(_, started)| time(started)),
         version: agent.version.clone(),
         pid: (!agent.address.is_empty()).then(|| agent.address.clone()),
         registered_time: Some(time(agent.registered)),

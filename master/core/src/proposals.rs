@@ -10,6 +10,7 @@ use proffer_proto::resources::Resources;
 use proffer_proto::v1;
 
 use crate::agents::{self, Registration};
+use crate::{drain, maintenance};
 use crate::effect::{Answer, Effect};
 use crate::frameworks::{self, Subscription, Update};
 use crate::input::{ProposalId, RequestId};
@@ -28,7 +29,9 @@ pub(crate) enum Proposal {
     Resize(AgentSlot, Resources),
     Unreachable(AgentSlot),
     /// An operator says that the agent is gone.
-    Gone(AgentSlot, RequestId),
+    Gone(AgentSlot, Option<RequestId>),
+    /// An operator drains, deactivates or reactivates the agent, or it is drained.
+    Stand(AgentSlot, Option<RequestId>),
     /// The agent leaves in order.
     Leave(AgentSlot),
     /// A new framework.
@@ -39,6 +42,8 @@ pub(crate) enum Proposal {
     /// A framework's stream broke.
     Deadline(FrameworkSlot),
     Remove(FrameworkSlot, Removal),
+    /// An operator changes the plan of maintenance.
+    Maintain(RequestId),
     /// A write of the frameworks' state.
     Write(Box<Write>),
     /// Nothing waits for it.
@@ -82,6 +87,7 @@ pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, proposal: Pr
         Proposal::Resize(agent, total) => agents::resized(leading, step, agent, total),
         Proposal::Unreachable(agent) => agents::unreachable(leading, step, agent),
         Proposal::Gone(agent, request) => agents::gone(leading, step, agent, request),
+        Proposal::Stand(agent, request) => drain::committed(leading, step, agent, request),
         Proposal::Leave(agent) => agents::left(leading, step, agent),
         Proposal::Found(subscription, info) => frameworks::founded(leading, step, *subscription, info),
         Proposal::Resubscribe(framework, subscription) => {
@@ -90,6 +96,7 @@ pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, proposal: Pr
         Proposal::UpdateFramework(framework, update) => frameworks::updated(leading, step, framework, *update),
         Proposal::Deadline(framework) => frameworks::deadline_set(leading, step, framework),
         Proposal::Remove(framework, removal) => frameworks::removed(leading, step, framework, removal),
+        Proposal::Maintain(request) => maintenance::committed(leading, step, request),
         // A write's answer depends on what it did, which is told elsewhere.
         Proposal::Write(_) | Proposal::Alone => {}
     }
@@ -114,6 +121,7 @@ pub(crate) fn dropped(leading: &mut Leading, step: &mut Step<'_>, proposal: Prop
         Proposal::Resize(agent, _)
         | Proposal::Unreachable(agent)
         | Proposal::Gone(agent, _)
+        | Proposal::Stand(agent, _)
         | Proposal::Leave(agent) => {
             agents::try_again(leading, step, agent);
         }
@@ -128,6 +136,7 @@ pub(crate) fn dropped(leading: &mut Leading, step: &mut Step<'_>, proposal: Prop
         Proposal::Deadline(framework) | Proposal::Remove(framework, _) => {
             frameworks::try_again(leading, step, framework);
         }
+        Proposal::Maintain(_) => maintenance::dropped(leading, step),
         Proposal::Write(write) => state::dropped(leading, &write),
         Proposal::Alone => {}
     }
@@ -136,10 +145,11 @@ pub(crate) fn dropped(leading: &mut Leading, step: &mut Step<'_>, proposal: Prop
 impl Proposal {
     fn request(&self) -> Option<RequestId> {
         match self {
-            Proposal::Gone(_, request) => Some(*request),
+            Proposal::Gone(_, request) | Proposal::Stand(_, request) => *request,
             Proposal::Found(subscription, _) | Proposal::Resubscribe(_, subscription) => Some(subscription.request),
             Proposal::UpdateFramework(_, update) => Some(update.request),
             Proposal::Remove(_, removal) => removal.request(),
+            Proposal::Maintain(request) => Some(*request),
             Proposal::Write(write) => Some(write.request),
             _ => None,
         }
@@ -157,6 +167,7 @@ pub(crate) fn waiting(leading: &Leading) -> Vec<RequestId> {
     proposed
         .chain(agents.filter_map(agents::Deferred::request))
         .chain(frameworks.filter_map(frameworks::Deferred::request))
+        .chain(leading.maintenance.waiting())
         .chain(leading.state.waiting())
         .collect()
 }

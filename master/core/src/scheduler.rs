@@ -10,7 +10,7 @@ use crate::input::{ConnectionId, RequestId, StreamId};
 use crate::master::{Leading, Step};
 use crate::proposals::Removal;
 use crate::slots::{ClaimSlot, FrameworkSlot};
-use crate::{frameworks, kill, offers, reconcile, updates};
+use crate::{frameworks, kill, maintenance, offers, reconcile, updates};
 
 /// Any call but SUBSCRIBE.
 pub(crate) fn call(
@@ -120,10 +120,19 @@ fn dispatch(
             return Err(Rejection::new("type", "is SUBSCRIBE", accepted));
         }
         Type::Unknown => return Err(Rejection::new("type", "is UNKNOWN", "a type of the scheduler API")),
-        Type::AcceptInverseOffers
-        | Type::DeclineInverseOffers
-        | Type::AcknowledgeOperationStatus
-        | Type::ReconcileOperations => {
+        Type::AcceptInverseOffers => {
+            let payload = call.accept_inverse_offers.ok_or_else(|| missing("accept_inverse_offers"))?;
+            let (ids, filters) = (&payload.inverse_offer_ids, payload.filters.as_ref());
+            maintenance::answer(leading, step, slot, request, ids, true, filters)
+                .map_err(|rejection| rejection.within("accept_inverse_offers"))?;
+        }
+        Type::DeclineInverseOffers => {
+            let payload = call.decline_inverse_offers.ok_or_else(|| missing("decline_inverse_offers"))?;
+            let (ids, filters) = (&payload.inverse_offer_ids, payload.filters.as_ref());
+            maintenance::answer(leading, step, slot, request, ids, false, filters)
+                .map_err(|rejection| rejection.within("decline_inverse_offers"))?;
+        }
+        Type::AcknowledgeOperationStatus | Type::ReconcileOperations => {
             let problem = format!("is {}, which is not there yet", kind.as_str_name());
             return Err(Rejection::new("type", problem, "a call about offers or tasks"));
         }

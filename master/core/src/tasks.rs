@@ -14,7 +14,7 @@ use proffer_proto::{link, v1::KillPolicy};
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
-use crate::{books, events, frameworks, remnants, updates};
+use crate::{books, events, frameworks, maintenance, remnants, updates};
 
 /// How many of the latest statuses of a task are kept.
 const STATUSES_MAX: usize = 16;
@@ -144,6 +144,7 @@ fn hold(leading: &mut Leading, agent: AgentSlot, tasks: &[TaskSlot]) {
         leading.allocator.charge(task.claim, &task.resources);
         leading.agents[agent].hold(&task.resources);
     }
+    maintenance::touch(leading, agent);
     books::refresh(leading, agent);
 }
 
@@ -157,6 +158,7 @@ pub(crate) fn release(leading: &mut Leading, slot: TaskSlot) {
     let (agent, resources) = (task.agent, task.resources.clone());
     leading.allocator.credit(task.claim, &resources);
     books::unhold(leading, agent, &resources);
+    maintenance::touch(leading, agent);
 }
 
 /// Forgets a task; it is remembered for people among the ended ones.
@@ -355,6 +357,7 @@ fn kill_remnant(leading: &Leading, step: &mut Step<'_>, agent: AgentSlot, wire: 
             framework_id: wire.framework_id.clone(),
             task_id: wire.task_id.clone(),
             kill_policy: None,
+            drain: None,
         };
         step.effects
             .send_agent(connection, link::master_message::Body::Kill(kill));
@@ -373,6 +376,7 @@ fn send_kills(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot) {
                 framework_id: task.wire.framework_id.clone(),
                 task_id: task.wire.task_id.clone(),
                 kill_policy,
+                drain: None,
             };
             step.effects
                 .send_agent(connection, link::master_message::Body::Kill(kill));

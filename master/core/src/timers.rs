@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     FrameworkAway(FrameworkSlot),
     /// An offer is taken back.
     Offer(OfferNumber),
+    /// A framework that declined an inverse offer is asked again.
+    InverseOffer(AgentSlot, FrameworkSlot),
     /// A refusal of an offer ends.
     Filters,
 }

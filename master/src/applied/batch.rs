@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proffer_master_core::{OWNED_PREFIX, REMOVED_MEMBERS_MAX};
 use proffer_proto::registry::change::Body;
 use proffer_proto::registry::{
-    AdmitAgent, Agent, Change, Completed, Framework, Gone, MarkGone, Member, PutFramework, RaiseLevel, RemoveFramework,
+    AdmitAgent, Agent, Change, Completed, Framework, Gone, Maintenance, MarkGone, Member, PutFramework, RaiseLevel, RemoveFramework,
     WriteState,
 };
 use proffer_proto::v1;
@@ -53,6 +53,13 @@ impl<'a> Batch<'a> {
                 self.change_agent(&mark.agent_id, |agent| agent.unreachable_ms = Some(mark.at_ms))
             }
             Some(Body::MarkReachable(mark)) => self.change_agent(&mark.agent_id, |agent| agent.unreachable_ms = None),
+            Some(Body::SetStanding(set)) => {
+                self.change_agent(&set.agent_id, |agent| agent.standing = Some(set.standing.clone()))
+            }
+            Some(Body::SetMaintenance(set)) => {
+                self.set_maintenance(&set.maintenance);
+                Ok(())
+            }
             Some(Body::MarkGone(mark)) => self.mark_gone(index, mark),
             Some(Body::RemoveAgent(remove)) => {
                 self.delete(keys::agent(&remove.agent_id));
@@ -87,6 +94,7 @@ impl<'a> Batch<'a> {
                 info: admit.agent.clone(),
                 admitted_ms: admit.at_ms,
                 unreachable_ms: None,
+                standing: None,
             };
             self.put(keys::agent(id), &agent);
         }
@@ -113,6 +121,14 @@ impl<'a> Batch<'a> {
             self.put_ordered(key, index, &gone);
         }
         Ok(())
+    }
+
+    fn set_maintenance(&mut self, maintenance: &Maintenance) {
+        if *maintenance == Maintenance::default() {
+            self.delete(keys::MAINTENANCE.to_vec());
+        } else {
+            self.put(keys::MAINTENANCE.to_vec(), maintenance);
+        }
     }
 
     fn put_framework(&mut self, put: &PutFramework) -> Result<(), Error> {

@@ -4,6 +4,7 @@ use proffer_proto::v1;
 
 pub(super) const SUMMARY: &[u8] = b"m";
 pub(super) const LEVEL: &[u8] = b"l";
+pub(super) const MAINTENANCE: &[u8] = b"w";
 pub(super) const AGENT: u8 = b'a';
 pub(super) const FRAMEWORK: u8 = b'f';
 pub(super) const COMPLETED: u8 = b'c';

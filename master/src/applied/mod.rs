@@ -6,7 +6,7 @@
 //!
 //! One tree. Keys: `m` for that record, `a<agent id>`, `f<framework id>`, `c<framework id>` for completed frameworks and
 //! `g<agent id>` for gone agents, whose records begin with the log index, which is their order. Level 2 of the registry
-//! added `l` for the level, `p<member id>`, `r<member id>` for members that left, with the log index, and
+//! added `l` for the level, `w` for the plan of maintenance, `p<member id>`, `r<member id>` for members that left, with the log index, and
 //! `s<namespace>\0<key>` for the frameworks' state, whose larger values have files of their own. So what a version of level 1
 //! left is read as it is; a version of level 1 throws away what it does not know.
 //!
@@ -291,6 +291,7 @@ impl Contents {
                 let level = value.try_into().map_err(|_| Error::NotWhole("its level is wrong"))?;
                 self.registry.level = Some(u32::from_be_bytes(level));
             }
+            _ if key == keys::MAINTENANCE => self.registry.maintenance = Some(decode(value)?),
             _ => return Err(Error::NotWhole("a record is of no known kind")),
         }
         Ok(())
@@ -349,6 +350,8 @@ fn whole(registry: &Registry) -> impl Iterator<Item = (Vec<u8>, Write)> {
     let removed = removed.map(move |(order, id)| (keys::removed(*id), record(order.to_be_bytes().to_vec())));
     let level = registry.level.iter();
     let level = level.map(move |level| (keys::LEVEL.to_vec(), record(level.to_be_bytes().to_vec())));
+    let maintenance = registry.maintenance.iter();
+    let maintenance = maintenance.map(move |plan| (keys::MAINTENANCE.to_vec(), record(plan.encode_to_vec())));
     let state = registry.state.iter().map(|entry| {
         let key = keys::state(&entry.namespace, &entry.key);
         (key, Write::Value(entry.version, entry.value.clone()))
@@ -360,6 +363,7 @@ fn whole(registry: &Registry) -> impl Iterator<Item = (Vec<u8>, Write)> {
         .chain(members)
         .chain(removed)
         .chain(level)
+        .chain(maintenance)
         .chain(state)
 }
 

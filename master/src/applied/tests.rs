@@ -82,7 +82,20 @@ fn change(kind: u8, number: u8, at_ms: i64) -> Change {
         16 => Body::RaiseLevel(RaiseLevel {
             level: u32::from(number),
         }),
-        17.. => write(kind - 17, number, at_ms as u64),
+        17..25 => write(kind - 17, number, at_ms as u64),
+        25 => Body::SetStanding(SetStanding {
+            agent_id,
+            standing: Standing {
+                deactivated: Some(number % 2 == 0),
+                drain: None,
+            },
+        }),
+        26.. => Body::SetMaintenance(SetMaintenance {
+            maintenance: Maintenance {
+                schedule: None,
+                down: vec![v1::MachineId::default(); usize::from(number % 2)],
+            },
+        }),
         10 => Body::ForgetCompleted(ForgetCompleted {
             framework_ids: vec![framework_id],
             gone_agent_ids: vec![agent_id],
@@ -95,7 +108,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn sled_holds_what_the_core_holds(
-        changes in prop::collection::vec((0u8..25, 0u8..5), 1..120),
+        changes in prop::collection::vec((0u8..27, 0u8..5), 1..120),
         lengths in prop::collection::vec(1usize..20, 1..8),
         cut in 0usize..80,
     ) {

@@ -21,6 +21,7 @@ pub struct Image {
     pub(super) members: Members,
     pub(super) level: Option<u32>,
     pub(super) state: Entries,
+    pub(super) maintenance: Option<wire::Maintenance>,
 }
 
 impl Image {
@@ -69,6 +70,7 @@ impl Image {
             members: self.members.present().values().cloned().collect(),
             removed_members: self.members.removed().iter().copied().collect(),
             level: self.level,
+            maintenance: self.maintenance.clone(),
             ..wire::Registry::default()
         }
     }

@@ -39,6 +39,7 @@ pub(crate) struct Registry {
     pub(crate) members: Members,
     /// 0 where nothing was said of it.
     level: u32,
+    pub(crate) maintenance: wire::Maintenance,
     pub(crate) state: Entries,
 }
 
@@ -79,6 +80,7 @@ impl Registry {
         }
         registry.members = Members::from_wire(snapshot.members, snapshot.removed_members);
         registry.level = snapshot.level.unwrap_or_default();
+        registry.maintenance = snapshot.maintenance.unwrap_or_default();
         registry.state = Entries::from_wire(snapshot.state);
         registry
     }
@@ -93,6 +95,7 @@ impl Registry {
             members: self.members.clone(),
             level: (self.level > 0).then_some(self.level),
             state: self.state.clone(),
+            maintenance: (self.maintenance != wire::Maintenance::default()).then(|| self.maintenance.clone()),
         }
     }
 
@@ -166,6 +169,12 @@ impl Registry {
                     agent.unreachable_ms = None;
                 }
             }
+            Some(Body::SetStanding(set)) => {
+                if let Some(agent) = self.agents.get_mut(&set.agent_id).map(Arc::make_mut) {
+                    agent.standing = Some(set.standing.clone());
+                }
+            }
+            Some(Body::SetMaintenance(set)) => self.maintenance = set.maintenance.clone(),
             Some(Body::MarkGone(mark)) => {
                 self.agents.remove(&mark.agent_id);
                 self.remember_gone(wire::Gone {
@@ -218,6 +227,7 @@ impl Registry {
             info: admit.agent.clone(),
             admitted_ms: admit.at_ms,
             unreachable_ms: None,
+            standing: None,
         };
         self.agents.insert(id, Arc::new(agent));
     }

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use proffer_proto::Rejection;
 use proffer_proto::state::List;
 
-use crate::master::Step;
 use crate::registry::Registry;
 
 const NAMESPACE_BYTES_MAX: usize = 256;
@@ -16,8 +15,6 @@ pub(super) const LIST_DEFAULT: usize = 1000;
 pub(super) const LIST_BYTES_MAX: usize = (4 << 20) - 1024;
 /// What an entry takes in a message beside its key and value, at most.
 pub(super) const ENTRY_BYTES: usize = 32;
-/// The level that introduced the state.
-const LEVEL_OF_STATE: u32 = 2;
 
 pub(super) fn namespace(registry: &Registry, namespace: &str) -> Result<(), Rejection> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
@@ -82,21 +79,4 @@ pub(super) fn list(list: &List) -> Result<(), Rejection> {
 
 pub(super) fn prefix(prefix: Option<&str>) -> Result<(), Rejection> {
     part_of_key("prefix", prefix.unwrap_or_default(), 0)
-}
-
-/// Why nothing may be written at the level at which the group is.
-pub(super) fn level(step: &Step<'_>) -> Result<(), String> {
-    let (own, level) = (step.config.level, step.registry.level());
-    if own < LEVEL_OF_STATE {
-        return Err(format!(
-            "state is written from level {LEVEL_OF_STATE} on, and this master is held at level {own}"
-        ));
-    }
-    if level < LEVEL_OF_STATE {
-        return Err(format!(
-            "state is written from level {LEVEL_OF_STATE} on, and the group is at level {level}, until all of its masters \
-             understand more"
-        ));
-    }
-    Ok(())
 }

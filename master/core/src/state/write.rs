@@ -15,6 +15,7 @@ use proffer_proto::state::answer;
 
 use super::{limits, to_wire};
 use crate::effect::Answer;
+use crate::level;
 use crate::input::RequestId;
 use crate::master::{Leading, Step};
 use crate::proposals::{Proposal, propose};
@@ -89,7 +90,7 @@ pub(super) fn delete(
 }
 
 fn begin(leading: &mut Leading, step: &mut Step<'_>, request: RequestId, change: WriteState) {
-    if let Err(why) = limits::level(step) {
+    if let Err(why) = level::check(step, "state is written") {
         return step.effects.answer(request, Answer::Refused(why));
     }
     let name = Name::new((change.namespace.clone(), change.key.clone()));

@@ -8,9 +8,11 @@
 mod accept;
 mod agents;
 mod allocate;
+mod drain;
 mod executors;
 mod failover;
 mod frameworks;
+mod maintenance;
 mod malformed;
 mod operator;
 mod random;
@@ -323,6 +325,18 @@ impl World {
         v1::OfferId::from(number.map_or(name.to_owned(), |number| format!("{}-O{number}", self.incarnation)))
     }
 
+    fn inverse_offer_id(&self, name: &str) -> v1::OfferId {
+        let number = name.strip_prefix('i').filter(|number| number.parse::<u64>().is_ok());
+        v1::OfferId::from(number.map_or(name.to_owned(), |number| format!("{}-I{number}", self.incarnation)))
+    }
+
+    fn inverse_offer_name(&self, id: &v1::OfferId) -> String {
+        let prefix = format!("{}-I", self.incarnation);
+        id.value
+            .strip_prefix(&prefix)
+            .map_or(id.value.clone(), |number| format!("i{number}"))
+    }
+
     fn offer_name(&self, id: &v1::OfferId) -> String {
         let prefix = format!("{}-O", self.incarnation);
         id.value
@@ -343,6 +357,8 @@ impl World {
     /// - `member 2 joins|leaves`, `level 2`: changes that the driver proposes
     /// - `state gets|deletes|puts|lists ...`, `w1 watches ...`, `w1 ends`: see [`World::state`] and [`World::watch`]
     /// - `readable`, `unreadable`: the group answers the oldest read
+    /// - `operator drains a1 [gone] [grace=5]`, `operator deactivates|reactivates a1`
+    /// - `operator schedules a1 a2 [from=1000]`, `operator takes-down|brings-up a1`, `f1 yields|keeps i1 [refuse=5]`
     /// - `operator gone a1`, `operator teardown f1`, `operator kills f1/t1`, `operator gets GET_AGENTS`
     fn input(&mut self, line: &str) -> Option<Input> {
         let (who, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -634,6 +650,20 @@ impl World {
                 }),
                 ..base(call::Type::Acknowledge)
             },
+            "yields" => scheduler::Call {
+                accept_inverse_offers: Some(call::AcceptInverseOffers {
+                    inverse_offer_ids: words.words.iter().map(|name| self.inverse_offer_id(name)).collect(),
+                    filters: words.filters(),
+                }),
+                ..base(call::Type::AcceptInverseOffers)
+            },
+            "keeps" => scheduler::Call {
+                decline_inverse_offers: Some(call::DeclineInverseOffers {
+                    inverse_offer_ids: words.words.iter().map(|name| self.inverse_offer_id(name)).collect(),
+                    filters: words.filters(),
+                }),
+                ..base(call::Type::DeclineInverseOffers)
+            },
             "reconciles" => scheduler::Call {
                 reconcile: Some(call::Reconcile {
                     tasks: words.words.iter().map(|task| self.asked(task)).collect(),
@@ -744,6 +774,66 @@ impl World {
                 }),
                 ..base(master::call::Type::MarkAgentGone)
             },
+            "drains" => {
+                let words = Words::of(rest);
+                let seconds = words.options.get("grace").map(|seconds| seconds.parse().expect("seconds"));
+                master::Call {
+                    drain_agent: Some(master::call::DrainAgent {
+                        agent_id: self.id(words.words[0]).into(),
+                        max_grace_period: seconds.map(|seconds: i64| {
+                            let mut grace = v1::master::call::DrainAgent::default().max_grace_period.unwrap_or_default();
+                            grace.seconds = seconds;
+                            grace
+                        }),
+                        mark_gone: words.words.get(1).map(|word| *word == "gone"),
+                    }),
+                    ..base(master::call::Type::DrainAgent)
+                }
+            }
+            "schedules" => {
+                let words = Words::of(rest);
+                let start = words.options.get("from").map_or(1000, |from| from.parse().expect("ms"));
+                let window = v1::maintenance::Window {
+                    machine_ids: words.words.iter().map(|name| machine(name)).collect(),
+                    unavailability: v1::Unavailability {
+                        start: v1::TimeInfo {
+                            nanoseconds: start * 1_000_000,
+                        },
+                        duration: None,
+                    },
+                };
+                let windows = Vec::from_iter((!words.words.is_empty()).then_some(window));
+                master::Call {
+                    update_maintenance_schedule: Some(master::call::UpdateMaintenanceSchedule {
+                        schedule: v1::maintenance::Schedule { windows },
+                    }),
+                    ..base(master::call::Type::UpdateMaintenanceSchedule)
+                }
+            }
+            "takes-down" => master::Call {
+                start_maintenance: Some(master::call::StartMaintenance {
+                    machines: rest.split_whitespace().map(machine).collect(),
+                }),
+                ..base(master::call::Type::StartMaintenance)
+            },
+            "brings-up" => master::Call {
+                stop_maintenance: Some(master::call::StopMaintenance {
+                    machines: rest.split_whitespace().map(machine).collect(),
+                }),
+                ..base(master::call::Type::StopMaintenance)
+            },
+            "deactivates" => master::Call {
+                deactivate_agent: Some(master::call::DeactivateAgent {
+                    agent_id: self.id(rest).into(),
+                }),
+                ..base(master::call::Type::DeactivateAgent)
+            },
+            "reactivates" => master::Call {
+                reactivate_agent: Some(master::call::ReactivateAgent {
+                    agent_id: self.id(rest).into(),
+                }),
+                ..base(master::call::Type::ReactivateAgent)
+            },
             "teardown" => master::Call {
                 teardown: Some(master::call::Teardown {
                     framework_id: self.id(rest).into(),
@@ -823,6 +913,13 @@ fn executor_info(text: &str) -> v1::ExecutorInfo {
         executor_id: id.into(),
         resources: held,
         ..v1::ExecutorInfo::default()
+    }
+}
+
+fn machine(name: &str) -> v1::MachineId {
+    v1::MachineId {
+        hostname: Some(name.to_owned()),
+        ip: None,
     }
 }
 

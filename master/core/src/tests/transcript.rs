@@ -65,6 +65,18 @@ impl World {
             Change::MarkUnreachable(mark) => format!("unreachable {}", self.name(mark.agent_id.as_str())),
             Change::MarkReachable(mark) => format!("reachable {}", self.name(mark.agent_id.as_str())),
             Change::MarkGone(mark) => format!("gone {}", self.name(mark.agent_id.as_str())),
+            Change::SetStanding(set) => format!("stand {}{}", self.name(set.agent_id.as_str()), standing(&set.standing)),
+            Change::SetMaintenance(set) => {
+                let windows = set.maintenance.schedule.iter().flat_map(|schedule| &schedule.windows);
+                let machines = windows.flat_map(|window| &window.machine_ids);
+                let list: Vec<_> = machines
+                    .map(|machine| match set.maintenance.down.contains(machine) {
+                        true => format!("{} down", machine.hostname()),
+                        false => machine.hostname().to_owned(),
+                    })
+                    .collect();
+                format!("maintain [{}]", list.join(", "))
+            }
             Change::RemoveAgent(remove) => format!("remove {}", self.name(remove.agent_id.as_str())),
             Change::PutFramework(put) => {
                 let name = put.framework.name.clone();
@@ -134,7 +146,10 @@ impl World {
                 });
                 format!("launch {group}{tasks}{}", executor.unwrap_or_default())
             }
-            Body::Kill(kill) => format!("kill {}", task(&kill.framework_id, &kill.task_id)),
+            Body::Kill(kill) => {
+                let why = if kill.drain.is_some() { " to drain" } else { "" };
+                format!("kill {}{why}", task(&kill.framework_id, &kill.task_id))
+            }
             Body::Acknowledge(ack) => {
                 format!(
                     "acknowledge {}{}",
@@ -167,9 +182,24 @@ impl World {
                 let offers = &event.offers.as_ref().expect("a payload").offers;
                 let one = |offer: &v1::Offer| {
                     let resources = resources_text(&offer.resources);
-                    format!("{} {} {resources}", self.offer_name(&offer.id), offer.hostname)
+                    let until = offer.unavailability.map(|window| window.start.nanoseconds / 1_000_000);
+                    let until = until.map(|until| format!(" until {until}ms")).unwrap_or_default();
+                    format!("{} {} {resources}{until}", self.offer_name(&offer.id), offer.hostname)
                 };
                 format!("offers {}", offers.iter().map(one).collect::<Vec<_>>().join(", "))
+            }
+            Type::InverseOffers => {
+                let offers = &event.inverse_offers.as_ref().expect("a payload").inverse_offers;
+                let one = |offer: &v1::InverseOffer| {
+                    let agent = self.name(offer.agent_id.as_ref().expect("an agent").as_str());
+                    let from = offer.unavailability.start.nanoseconds / 1_000_000;
+                    format!("{} {agent} from {from}ms", self.inverse_offer_name(&offer.id))
+                };
+                format!("inverse offers {}", offers.iter().map(one).collect::<Vec<_>>().join(", "))
+            }
+            Type::RescindInverseOffer => {
+                let rescinded = event.rescind_inverse_offer.as_ref().expect("a payload");
+                format!("rescind {}", self.inverse_offer_name(&rescinded.inverse_offer_id))
             }
             Type::Rescind => {
                 format!(
@@ -238,9 +268,14 @@ impl World {
         let agents = response.get_agents.clone().or(state.get_agents).unwrap_or_default();
         for agent in &agents.agents {
             parts.push(format!(
-                "{} active={} total [{}] allocated [{}] offered [{}]",
+                "{} active={}{} total [{}] allocated [{}] offered [{}]",
                 agent.agent_info.hostname,
                 agent.active,
+                agent
+                    .drain_info
+                    .as_ref()
+                    .map(|drain| format!(" {}", drain.state().as_str_name()))
+                    .unwrap_or_default(),
                 resources_text(&agent.total_resources),
                 resources_text(&agent.allocated_resources),
                 resources_text(&agent.offered_resources),
@@ -313,6 +348,21 @@ impl World {
                 resources_text(&role.resources)
             ));
         }
+        if let Some(maintenance) = &response.get_maintenance_status {
+            for machine in &maintenance.status.draining_machines {
+                let said = |status: &v1::allocator::InverseOfferStatus| {
+                    let framework = self.name(status.framework_id.as_str());
+                    format!("{framework} {}", status.status().as_str_name())
+                };
+                let said: Vec<_> = machine.statuses.iter().map(said).collect();
+                parts.push(format!("{} draining [{}]", machine.id.hostname(), said.join(", ")));
+            }
+            let down = maintenance.status.down_machines.iter();
+            parts.extend(down.map(|machine| format!("{} down", machine.hostname())));
+        }
+        if let Some(schedule) = &response.get_maintenance_schedule {
+            parts.push(format!("{} windows", schedule.schedule.windows.len()));
+        }
         if let Some(health) = &response.get_health {
             parts.push(format!("healthy={}", health.healthy));
         }
@@ -321,6 +371,16 @@ impl World {
         }
         parts.join("; ")
     }
+}
+
+/// Says what operators want of an agent.
+fn standing(standing: &wire::Standing) -> String {
+    let drain = standing.drain.as_ref().map(|drain| match drain.drained() {
+        true => " drained",
+        false => " draining",
+    });
+    let offered = if standing.deactivated() { " off" } else { " on" };
+    format!("{offered}{}", drain.unwrap_or_default())
 }
 
 /// A long value by its length.
