@@ -36,13 +36,19 @@ enum Command {
     Dev(dev::DevArgs),
     /// Show a whole cluster at work: services, a streaming job, failures, isolation.
     Demo(demo::DemoArgs),
-    /// List the agents.
+    /// List the agents; drain, deactivate and reactivate one.
+    #[command(args_conflicts_with_subcommands = true)]
     Agents {
         #[command(flatten)]
         cluster: ClusterArgs,
         #[command(flatten)]
         output: OutputArgs,
+        #[command(subcommand)]
+        command: Option<commands::agents::AgentsCommand>,
     },
+    /// Plan when machines are away, and take them down.
+    #[command(subcommand)]
+    Maintenance(commands::maintenance::MaintenanceCommand),
     /// List the frameworks.
     Frameworks {
         #[command(flatten)]
@@ -178,7 +184,15 @@ fn ask(command: Command) -> Result<ExitCode, Failure> {
             Command::Attach { cluster, args } => return commands::attach::run(&cluster, &args).await,
             Command::Dev(args) => dev::run(&args).await,
             Command::Demo(args) => demo::run(&args).await,
-            Command::Agents { cluster, output } => commands::agents::run(&cluster, &output).await,
+            Command::Agents {
+                cluster,
+                output,
+                command: None,
+            } => commands::agents::list(&cluster, &output).await,
+            Command::Agents {
+                command: Some(command), ..
+            } => commands::agents::run(command).await,
+            Command::Maintenance(command) => commands::maintenance::run(command).await,
             Command::Frameworks { cluster, output, all } => commands::frameworks::run(&cluster, &output, all).await,
             Command::Tasks { cluster, output, all } => commands::tasks::run(&cluster, &output, all).await,
             Command::Offers { cluster, output } => commands::offers::run(&cluster, &output).await,

@@ -15,6 +15,8 @@ use crate::finder::Failed;
 use crate::leader::{Connection, Leader};
 use crate::masters::{Masters, channel, leader_of};
 
+mod machines;
+
 pub use crate::group::{GroupClient, GroupError};
 
 /// How long a connection to an agent may take.

@@ -6,6 +6,7 @@ pub(crate) mod exec;
 pub(crate) mod frameworks;
 pub(crate) mod kill;
 pub(crate) mod logs;
+pub(crate) mod maintenance;
 pub(crate) mod masters;
 pub(crate) mod offers;
 pub(crate) mod session;
