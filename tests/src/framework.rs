@@ -7,7 +7,8 @@ use anyhow::{Context, bail};
 use proffer_proto::resources::Resources;
 use proffer_proto::v1::scheduler::{Event, event};
 use proffer_proto::v1::{
-    AgentId, Filters, FrameworkId, FrameworkInfo, KillPolicy, Offer, OfferId, TaskId, TaskInfo, TaskState, TaskStatus,
+    AgentId, Filters, FrameworkId, FrameworkInfo, InverseOffer, KillPolicy, Offer, OfferId, TaskId, TaskInfo, TaskState,
+    TaskStatus,
 };
 use proffer_sdk::offers::{Matcher, Placement, launch};
 use proffer_sdk::{Calls, Events, Masters, Task, connect};
@@ -23,6 +24,7 @@ pub struct TestFramework {
     calls: Calls,
     offers: VecDeque<Offer>,
     rescinded: Vec<OfferId>,
+    inverse_offers: Vec<InverseOffer>,
     updates: Vec<TaskStatus>,
     errors: Vec<String>,
     acknowledge: bool,
@@ -43,6 +45,7 @@ impl TestFramework {
             calls,
             offers: VecDeque::new(),
             rescinded: Vec::new(),
+            inverse_offers: Vec::new(),
             updates: Vec::new(),
             errors: Vec::new(),
             acknowledge: true,
@@ -100,9 +103,20 @@ impl TestFramework {
         &self.rescinded
     }
 
+    /// Every inverse offer so far.
+    pub fn inverse_offers(&self) -> &[InverseOffer] {
+        &self.inverse_offers
+    }
+
     /// The next offer that has not been taken back.
     pub async fn next_offer(&mut self) -> anyhow::Result<Offer> {
         self.until("an offer", |framework| framework.offers.pop_front()).await
+    }
+
+    /// An offer that is open and fits, if there is one.
+    pub fn take_offer(&mut self, fits: impl Fn(&Offer) -> bool) -> Option<Offer> {
+        let index = self.offers.iter().position(fits)?;
+        self.offers.remove(index)
     }
 
     /// The next offer that has these amounts and a port; smaller ones are given back for long.
@@ -245,6 +259,10 @@ impl TestFramework {
                 let id = event.rescind.context("a RESCIND names its offer")?.offer_id;
                 self.offers.retain(|offer| offer.id != id);
                 self.rescinded.push(id);
+            }
+            event::Type::InverseOffers => {
+                let offers = event.inverse_offers.context("INVERSE_OFFERS has offers")?;
+                self.inverse_offers.extend(offers.inverse_offers);
             }
             event::Type::Update => {
                 let status = event.update.context("an UPDATE has a status")?.status;

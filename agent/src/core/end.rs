@@ -30,7 +30,9 @@ pub(super) fn kill(core: &mut Core, now: Timestamp, kill: Kill, effects: &mut Ve
     let mut cause = Cause::Killed;
     if let Some(drain) = kill.drain {
         cause = Cause::Drained;
-        let max = drain.max_grace_period.map(|max| u64::try_from(max.nanoseconds).unwrap_or(0));
+        let max = drain
+            .max_grace_period
+            .map(|max| u64::try_from(max.nanoseconds).unwrap_or(0));
         grace = grace.min(max.map_or(Duration::MAX, Duration::from_nanos));
     }
     end(core, now, &name, cause, grace, effects);

@@ -362,11 +362,7 @@ fn cause_status(cause: Cause) -> (v1::TaskState, Option<v1::task_status::Reason>
             Some(Reason::TaskHealthCheckStatusUpdated),
             "its health check failed too many times in a row",
         ),
-        Cause::Drained => (
-            TaskKilled,
-            Some(Reason::AgentDraining),
-            "its agent is being drained",
-        ),
+        Cause::Drained => (TaskKilled, Some(Reason::AgentDraining), "its agent is being drained"),
         Cause::AgentLeaves => (
             TaskKilled,
             Some(Reason::AgentRemovedByOperator),

@@ -153,7 +153,10 @@ async fn plan(cluster: &ClusterArgs, machines: &[String], when: Option<Unavailab
     if when.is_none()
         && let Some(unknown) = machine_ids.iter().find(|machine| !known(machine))
     {
-        let text = format!("{} is not in the schedule; `proffer maintenance ls` shows it", show(unknown));
+        let text = format!(
+            "{} is not in the schedule; `proffer maintenance ls` shows it",
+            show(unknown)
+        );
         return Err(Failure::new(FailureKind::NotFound, text));
     }
     for window in &mut windows {
@@ -190,7 +193,10 @@ async fn list(cluster: &ClusterArgs, output: &OutputArgs) -> Result<(), Failure>
                 machine: show(machine),
                 state: if down { "down" } else { "draining" },
                 from_ms: Some(window.unavailability.start.nanoseconds / 1_000_000),
-                for_seconds: window.unavailability.duration.map(|span| span.nanoseconds / 1_000_000_000),
+                for_seconds: window
+                    .unavailability
+                    .duration
+                    .map(|span| span.nanoseconds / 1_000_000_000),
                 accepted: Vec::new(),
                 declined: Vec::new(),
                 asked: Vec::new(),

@@ -60,12 +60,16 @@ fn dispatch(leading: &mut Leading, step: &mut Step<'_>, request: RequestId, call
             return Ok(());
         }
         Type::DeactivateAgent => {
-            let payload = call.deactivate_agent.ok_or_else(|| Rejection::missing("deactivate_agent"))?;
+            let payload = call
+                .deactivate_agent
+                .ok_or_else(|| Rejection::missing("deactivate_agent"))?;
             drain::order(leading, step, &payload.agent_id, Order::Deactivate, request);
             return Ok(());
         }
         Type::ReactivateAgent => {
-            let payload = call.reactivate_agent.ok_or_else(|| Rejection::missing("reactivate_agent"))?;
+            let payload = call
+                .reactivate_agent
+                .ok_or_else(|| Rejection::missing("reactivate_agent"))?;
             drain::order(leading, step, &payload.agent_id, Order::Reactivate, request);
             return Ok(());
         }
@@ -81,12 +85,16 @@ fn dispatch(leading: &mut Leading, step: &mut Step<'_>, request: RequestId, call
             return Ok(());
         }
         Type::StartMaintenance => {
-            let payload = call.start_maintenance.ok_or_else(|| Rejection::missing("start_maintenance"))?;
+            let payload = call
+                .start_maintenance
+                .ok_or_else(|| Rejection::missing("start_maintenance"))?;
             maintenance::order(leading, step, maintenance::Order::Start(payload.machines), request);
             return Ok(());
         }
         Type::StopMaintenance => {
-            let payload = call.stop_maintenance.ok_or_else(|| Rejection::missing("stop_maintenance"))?;
+            let payload = call
+                .stop_maintenance
+                .ok_or_else(|| Rejection::missing("stop_maintenance"))?;
             maintenance::order(leading, step, maintenance::Order::Stop(payload.machines), request);
             return Ok(());
         }

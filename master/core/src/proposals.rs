@@ -10,13 +10,13 @@ use proffer_proto::resources::Resources;
 use proffer_proto::v1;
 
 use crate::agents::{self, Registration};
-use crate::{drain, maintenance};
 use crate::effect::{Answer, Effect};
 use crate::frameworks::{self, Subscription, Update};
 use crate::input::{ProposalId, RequestId};
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, FrameworkSlot};
 use crate::state::{self, Write};
+use crate::{drain, maintenance};
 
 /// What a proposed change is for.
 #[derive(Debug)]

@@ -121,13 +121,17 @@ fn dispatch(
         }
         Type::Unknown => return Err(Rejection::new("type", "is UNKNOWN", "a type of the scheduler API")),
         Type::AcceptInverseOffers => {
-            let payload = call.accept_inverse_offers.ok_or_else(|| missing("accept_inverse_offers"))?;
+            let payload = call
+                .accept_inverse_offers
+                .ok_or_else(|| missing("accept_inverse_offers"))?;
             let (ids, filters) = (&payload.inverse_offer_ids, payload.filters.as_ref());
             maintenance::answer(leading, step, slot, request, ids, true, filters)
                 .map_err(|rejection| rejection.within("accept_inverse_offers"))?;
         }
         Type::DeclineInverseOffers => {
-            let payload = call.decline_inverse_offers.ok_or_else(|| missing("decline_inverse_offers"))?;
+            let payload = call
+                .decline_inverse_offers
+                .ok_or_else(|| missing("decline_inverse_offers"))?;
             let (ids, filters) = (&payload.inverse_offer_ids, payload.filters.as_ref());
             maintenance::answer(leading, step, slot, request, ids, false, filters)
                 .map_err(|rejection| rejection.within("decline_inverse_offers"))?;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use proffer_master_core::{OWNED_PREFIX, REMOVED_MEMBERS_MAX};
 use proffer_proto::registry::change::Body;
 use proffer_proto::registry::{
-    AdmitAgent, Agent, Change, Completed, Framework, Gone, Maintenance, MarkGone, Member, PutFramework, RaiseLevel, RemoveFramework,
-    WriteState,
+    AdmitAgent, Agent, Change, Completed, Framework, Gone, Maintenance, MarkGone, Member, PutFramework, RaiseLevel,
+    RemoveFramework, WriteState,
 };
 use proffer_proto::v1;
 use prost::Message;

@@ -7,6 +7,7 @@ mod agent_recovery;
 mod bad_calls;
 mod cgroup_v2;
 mod command;
+mod drain;
 mod exec;
 mod failover;
 mod faults;

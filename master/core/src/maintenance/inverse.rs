@@ -117,7 +117,10 @@ fn id(leading: &Leading, number: Number) -> v1::OfferId {
 
 fn asked_on(leading: &Leading, agent: AgentSlot) -> Vec<FrameworkSlot> {
     let asked = leading.maintenance.inverse.asked.keys();
-    asked.filter(|(on, _)| *on == agent).map(|(_, framework)| *framework).collect()
+    asked
+        .filter(|(on, _)| *on == agent)
+        .map(|(_, framework)| *framework)
+        .collect()
 }
 
 /// Takes an inverse offer back, if it is open, and says so.
@@ -150,7 +153,12 @@ pub(crate) fn forget_agent(leading: &mut Leading, step: &mut Step<'_>, agent: Ag
 /// A framework's stream ended, or is new: what it was asked on the old one is asked again on the new one.
 pub(crate) fn withdraw(leading: &mut Leading, framework: FrameworkSlot) {
     let inverse = &mut leading.maintenance.inverse;
-    let asked: Vec<_> = inverse.asked.keys().filter(|(_, of)| *of == framework).copied().collect();
+    let asked: Vec<_> = inverse
+        .asked
+        .keys()
+        .filter(|(_, of)| *of == framework)
+        .copied()
+        .collect();
     for key in asked {
         if let Some(Asked {
             state: State::Open(number),
@@ -193,7 +201,11 @@ pub(crate) fn answer(
             true => State::Accepted,
             false => State::Declined,
         };
-        leading.maintenance.inverse.asked.insert(key, Asked { at: step.now, state });
+        leading
+            .maintenance
+            .inverse
+            .asked
+            .insert(key, Asked { at: step.now, state });
         if !accepted {
             let again = step.now.plus(refusal.max(step.config.decline_pause));
             leading.timers.set(Timer::InverseOffer(key.0, key.1), again);

@@ -26,7 +26,11 @@ pub(super) fn check(machine: &MachineId, field: &str) -> Result<(), Rejection> {
         && ip.parse::<IpAddr>().is_err()
     {
         let problem = format!("is {ip:?}");
-        return Err(Rejection::new(format!("{field}.ip"), problem, "an IPv4 or IPv6 address"));
+        return Err(Rejection::new(
+            format!("{field}.ip"),
+            problem,
+            "an IPv4 or IPv6 address",
+        ));
     }
     if machine.hostname().is_empty() && machine.ip().is_empty() {
         return Err(Rejection::new(field, "is empty", "a hostname, an ip, or both"));

@@ -76,7 +76,11 @@ fn carry_out(plan: &wire::Maintenance, order: Order) -> Result<wire::Maintenance
             for_each(&list, "stop_maintenance.machines", |machine, field| {
                 if !plan.down.contains(machine) {
                     let problem = format!("is {}, which is not down", machines::show(machine));
-                    return Err(Rejection::new(field, problem, "a machine that START_MAINTENANCE took down"));
+                    return Err(Rejection::new(
+                        field,
+                        problem,
+                        "a machine that START_MAINTENANCE took down",
+                    ));
                 }
                 Ok(())
             })?;
@@ -133,7 +137,11 @@ fn check_window<'a>(window: &'a Window, seen: &mut Vec<&'a MachineId>) -> Result
     let duration = window.unavailability.duration.as_ref();
     if let Some(duration) = duration.filter(|duration| duration.nanoseconds < 0) {
         let problem = format!("is {}", duration.nanoseconds);
-        return Err(Rejection::new("unavailability.duration.nanoseconds", problem, "0 or more"));
+        return Err(Rejection::new(
+            "unavailability.duration.nanoseconds",
+            problem,
+            "0 or more",
+        ));
     }
     Ok(())
 }

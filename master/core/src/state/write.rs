@@ -15,8 +15,8 @@ use proffer_proto::state::answer;
 
 use super::{limits, to_wire};
 use crate::effect::Answer;
-use crate::level;
 use crate::input::RequestId;
+use crate::level;
 use crate::master::{Leading, Step};
 use crate::proposals::{Proposal, propose};
 use crate::registry::{Applied, Written, cost};

@@ -71,8 +71,6 @@ fn calls_without_what_every_call_needs() {
     for kind in [
         call::Type::Unknown,
         call::Type::Subscribe,
-        call::Type::AcceptInverseOffers,
-        call::Type::DeclineInverseOffers,
         call::Type::AcknowledgeOperationStatus,
         call::Type::ReconcileOperations,
     ] {
@@ -81,6 +79,8 @@ fn calls_without_what_every_call_needs() {
     }
     for kind in [
         call::Type::Accept,
+        call::Type::AcceptInverseOffers,
+        call::Type::DeclineInverseOffers,
         call::Type::Decline,
         call::Type::Kill,
         call::Type::Shutdown,

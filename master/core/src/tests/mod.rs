@@ -776,12 +776,17 @@ impl World {
             },
             "drains" => {
                 let words = Words::of(rest);
-                let seconds = words.options.get("grace").map(|seconds| seconds.parse().expect("seconds"));
+                let seconds = words
+                    .options
+                    .get("grace")
+                    .map(|seconds| seconds.parse().expect("seconds"));
                 master::Call {
                     drain_agent: Some(master::call::DrainAgent {
                         agent_id: self.id(words.words[0]).into(),
                         max_grace_period: seconds.map(|seconds: i64| {
-                            let mut grace = v1::master::call::DrainAgent::default().max_grace_period.unwrap_or_default();
+                            let mut grace = v1::master::call::DrainAgent::default()
+                                .max_grace_period
+                                .unwrap_or_default();
                             grace.seconds = seconds;
                             grace
                         }),

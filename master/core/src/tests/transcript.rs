@@ -65,7 +65,9 @@ impl World {
             Change::MarkUnreachable(mark) => format!("unreachable {}", self.name(mark.agent_id.as_str())),
             Change::MarkReachable(mark) => format!("reachable {}", self.name(mark.agent_id.as_str())),
             Change::MarkGone(mark) => format!("gone {}", self.name(mark.agent_id.as_str())),
-            Change::SetStanding(set) => format!("stand {}{}", self.name(set.agent_id.as_str()), standing(&set.standing)),
+            Change::SetStanding(set) => {
+                format!("stand {}{}", self.name(set.agent_id.as_str()), standing(&set.standing))
+            }
             Change::SetMaintenance(set) => {
                 let windows = set.maintenance.schedule.iter().flat_map(|schedule| &schedule.windows);
                 let machines = windows.flat_map(|window| &window.machine_ids);
@@ -195,7 +197,10 @@ impl World {
                     let from = offer.unavailability.start.nanoseconds / 1_000_000;
                     format!("{} {agent} from {from}ms", self.inverse_offer_name(&offer.id))
                 };
-                format!("inverse offers {}", offers.iter().map(one).collect::<Vec<_>>().join(", "))
+                format!(
+                    "inverse offers {}",
+                    offers.iter().map(one).collect::<Vec<_>>().join(", ")
+                )
             }
             Type::RescindInverseOffer => {
                 let rescinded = event.rescind_inverse_offer.as_ref().expect("a payload");
