@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use proffer_proto::resources::Resources;
 use proffer_proto::v1::scheduler::{Event, event};
 use proffer_proto::v1::{
-    AgentId, Filters, FrameworkId, FrameworkInfo, InverseOffer, KillPolicy, Offer, OfferId, TaskId, TaskInfo, TaskState,
-    TaskStatus,
+    AgentId, Filters, FrameworkId, FrameworkInfo, InverseOffer, KillPolicy, Offer, OfferId, TaskId, TaskInfo,
+    TaskState, TaskStatus,
 };
 use proffer_sdk::offers::{Matcher, Placement, launch};
 use proffer_sdk::{Calls, Events, Masters, Task, connect};

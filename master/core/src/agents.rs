@@ -167,7 +167,7 @@ pub(crate) fn recover(leading: &mut Leading, step: &mut Step<'_>) {
         let away = phase == Phase::Recovered;
         let admitted = Timestamp::from_millis_i64(known.admitted_ms);
         let mut agent = Agent::new(id.clone(), known.info.clone(), phase, admitted);
-        agent.standing = known.standing.clone().unwrap_or_default();
+        agent.standing = known.standing.unwrap_or_default();
         let slot = leading.agents.insert(agent);
         leading.agent_ids.insert(id.clone(), slot);
         if away {

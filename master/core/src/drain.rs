@@ -85,7 +85,7 @@ pub(crate) fn order(leading: &mut Leading, step: &mut Step<'_>, id: &v1::AgentId
         }
         Order::Deactivate => wire::Standing {
             deactivated: Some(true),
-            ..known.clone()
+            ..*known
         },
         Order::Reactivate => wire::Standing::default(),
     };
@@ -119,7 +119,7 @@ pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, slot: AgentS
     let agent = &mut leading.agents[slot];
     agent.in_flight = false;
     if let Some(known) = step.registry.agents.get(&agent.id) {
-        agent.standing = known.standing.clone().unwrap_or_default();
+        agent.standing = known.standing.unwrap_or_default();
     }
     let (offered, attached) = (agent.is_offered(), agent.connection().is_some());
     leading.allocator.set_agent_active(slot, offered && attached);
@@ -182,7 +182,7 @@ pub(crate) fn review(leading: &mut Leading, step: &mut Step<'_>) {
             }
             continue;
         }
-        let mut standing = agent.standing.clone();
+        let mut standing = agent.standing;
         if let Some(drain) = &mut standing.drain {
             drain.drained = Some(true);
         }

@@ -273,7 +273,6 @@ fn agent_of(leading: &Leading, agent: &Agent) -> get_agents::Agent {
         allocated_resources: sums.allocated.to_wire(),
         offered_resources: sums.offered.to_wire(),
         capabilities: agent.capabilities.clone(),
-        ..get_agents::Agent::default()
     }
 }
 

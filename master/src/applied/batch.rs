@@ -54,7 +54,7 @@ impl<'a> Batch<'a> {
             }
             Some(Body::MarkReachable(mark)) => self.change_agent(&mark.agent_id, |agent| agent.unreachable_ms = None),
             Some(Body::SetStanding(set)) => {
-                self.change_agent(&set.agent_id, |agent| agent.standing = Some(set.standing.clone()))
+                self.change_agent(&set.agent_id, |agent| agent.standing = Some(set.standing))
             }
             Some(Body::SetMaintenance(set)) => {
                 self.set_maintenance(&set.maintenance);

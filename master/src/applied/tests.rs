@@ -3,8 +3,9 @@
 use proffer_master_core::{Config, Effects, Input, Master, Timestamp};
 use proffer_proto::registry::change::Body;
 use proffer_proto::registry::{
-    AdmitAgent, ForgetCompleted, FrameworkConnected, FrameworkDisconnected, MarkGone, MarkReachable, MarkUnreachable,
-    PutFramework, PutMember, RaiseLevel, RemoveAgent, RemoveFramework, RemoveMember, UpdateAgent, WriteState,
+    AdmitAgent, ForgetCompleted, FrameworkConnected, FrameworkDisconnected, Maintenance, MarkGone, MarkReachable,
+    MarkUnreachable, PutFramework, PutMember, RaiseLevel, RemoveAgent, RemoveFramework, RemoveMember, SetMaintenance,
+    SetStanding, Standing, UpdateAgent, WriteState,
 };
 use proffer_proto::v1;
 use proptest::prelude::*;

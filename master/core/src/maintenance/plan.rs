@@ -116,7 +116,7 @@ fn holds(schedule: &Schedule, machine: &MachineId) -> bool {
 fn check(schedule: &Schedule) -> Result<(), Rejection> {
     let mut seen = Vec::new();
     for (index, window) in schedule.windows.iter().enumerate() {
-        check_window(window, &mut seen).map_err(|rejection| rejection.within(&format!("windows[{index}]")))?;
+        check_window(window, &mut seen).map_err(|rejection| rejection.within(format!("windows[{index}]")))?;
     }
     Ok(())
 }

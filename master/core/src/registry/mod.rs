@@ -171,7 +171,7 @@ impl Registry {
             }
             Some(Body::SetStanding(set)) => {
                 if let Some(agent) = self.agents.get_mut(&set.agent_id).map(Arc::make_mut) {
-                    agent.standing = Some(set.standing.clone());
+                    agent.standing = Some(set.standing);
                 }
             }
             Some(Body::SetMaintenance(set)) => self.maintenance = set.maintenance.clone(),
