@@ -175,6 +175,7 @@ impl World {
                     framework_id,
                     task_id: task_id(),
                     kill_policy,
+                    drain: None,
                 })
             }
             "ack" => {

@@ -274,6 +274,7 @@ impl Book {
             },
             task_id: v1::TaskId { value: id.into() },
             kill_policy: Some(v1::KillPolicy { grace_period }),
+            drain: None,
         }));
     }
 

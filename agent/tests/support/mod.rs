@@ -112,6 +112,7 @@ impl FakeMaster {
             },
             task_id: v1::TaskId { value: task.into() },
             kill_policy: Some(v1::KillPolicy { grace_period }),
+            drain: None,
         };
         self.send(master_message::Body::Kill(kill)).await
     }

@@ -87,7 +87,7 @@ fn change(kind: u8, number: u8, at_ms: i64) -> Change {
         25 => Body::SetStanding(SetStanding {
             agent_id,
             standing: Standing {
-                deactivated: Some(number % 2 == 0),
+                deactivated: Some(number.is_multiple_of(2)),
                 drain: None,
             },
         }),

@@ -145,6 +145,7 @@ mod tests {
                 ..Default::default()
             },
             admitted_ms: 7,
+            standing: None,
             unreachable_ms: None,
         };
         let entry = |namespace: &str, key: usize| wire::StateEntry {

@@ -169,7 +169,9 @@ impl Queue {
         }
         tokio::task::yield_now().await;
         let mut state = self.lock();
-        while state.unheard.pop_front_if(|first| *first <= last).is_some() {}
+        while state.unheard.front().is_some_and(|first| *first <= last) {
+            state.unheard.pop_front();
+        }
         state.wake();
     }
 

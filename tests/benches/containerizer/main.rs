@@ -52,7 +52,7 @@ async fn one_by_one(directory: &std::path::Path, stamp: &mut Stamp, rounds: usiz
     let peer = match Runc::find(directory, stamp)? {
         Some(peer) => Some(peer),
         None => {
-            println!("skipped: runc not installed");
+            eprintln!("skipped: runc not installed");
             None
         }
     };

@@ -97,6 +97,7 @@ impl Link {
             framework_id: framework_id(),
             task_id: v1::TaskId { value: id.to_owned() },
             kill_policy: None,
+            drain: None,
         }))
         .await
     }
