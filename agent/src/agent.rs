@@ -18,6 +18,7 @@ use crate::checkpoint::{self, Checkpoint, journal};
 use crate::config::{self, Args, Config, LogFormat};
 use crate::containerizer::{self, ContainerId, Containerizer};
 use crate::core::{Core, Effect, Input, Settings};
+use crate::disk::{self, Disk};
 use crate::driver::{Clock, Driver, Event, RandomIds};
 use crate::fetcher::Fetcher;
 use crate::launcher::Launcher;
@@ -128,8 +129,14 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
             false => tracing::warn!(isolator = note.isolator, text = note.text, "isolation is not enforced"),
         }
     }
-    if config.resources.iter().any(|resource| resource.name == "disk") {
-        tracing::warn!("isolation is not enforced: `disk` is offered, but nothing keeps a task within it yet");
+    let disk = Disk::open(&layout.sandboxes(), layout.images(), config.disk);
+    let disk = disk.map_err(system(format!(
+        "isolate disk as --disk-isolation says below {}",
+        layout.work_dir().display()
+    )))?;
+    match disk.is_enforced() {
+        true => tracing::info!(isolator = "disk", text = disk.note(), "isolation"),
+        false => tracing::warn!(isolator = "disk", text = disk.note(), "isolation is not enforced"),
     }
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|source| Error::Listen {
@@ -148,6 +155,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         config: Arc::clone(&config),
         layout,
         containerizer,
+        disk,
         permits,
         fetcher: fetcher.map_err(system(format!("open {}", fetched.display())))?,
         preparing: Mutex::default(),
@@ -174,6 +182,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
     }
     tracing::info!(%address, "listening");
     let mut link = tokio::spawn(link::run(config.masters.clone(), events.clone()));
+    let watch = tokio::spawn(disk::watch(Arc::clone(&launcher), events.clone()));
     let upkeep = tokio::spawn(upkeep(launcher, events.clone()));
     let stopper = tokio::spawn(async move {
         while let Some(how) = stop.recv().await {
@@ -190,7 +199,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         // The link ends when its last messages are out and the master has closed the stream.
         let _ = tokio::time::timeout(FAREWELL, &mut link).await;
     }
-    for task in [stopper, upkeep, link] {
+    for task in [stopper, watch, upkeep, link] {
         task.abort();
     }
     server.abort();
@@ -269,7 +278,7 @@ async fn collect(launcher: &Arc<Launcher>, events: &mpsc::Sender<Event>) {
                 "the disk is full but for the head room: sandboxes are removed soon after their tasks end"
             );
         }
-        keep::remove_old(&launcher.layout, &live, age_max)
+        keep::remove_old(&launcher.layout, &launcher.disk, &live, age_max)
     });
     if let Ok(removed @ 1..) = removed.await {
         tracing::info!(removed, "old sandboxes removed");

@@ -12,9 +12,10 @@ use crate::checkpoint::layout::Layout;
 use crate::config::Config;
 use crate::containerizer::{ContainerId, ContainerSpec, Containerizer};
 use crate::core::{FailureKind, Input, LaunchFailure, LaunchOrder};
+use crate::disk::Disk;
 use crate::driver::Event;
 use crate::fetcher::{self, Fetcher};
-use crate::sandbox::{self, keep};
+use crate::sandbox::{self, files, keep};
 use crate::{confinement, faults, spec, users};
 
 /// What every launch needs.
@@ -23,6 +24,7 @@ pub(crate) struct Launcher {
     pub(crate) config: Arc<Config>,
     pub(crate) layout: Layout,
     pub(crate) containerizer: Containerizer,
+    pub(crate) disk: Disk,
     /// Bounds the launches that run at once: more than a few a processor only slow each other down.
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) fetcher: Fetcher,
@@ -159,8 +161,19 @@ impl Launcher {
 
     fn prepare(&self, order: &LaunchOrder) -> Result<ContainerSpec, LaunchFailure> {
         let spec = self.describe(&order.container, &order.framework, &order.task)?;
-        sandbox::make(&spec.sandbox, &spec.user).map_err(|error| failed(error.to_string()))?;
+        sandbox::make(&spec.sandbox, &spec.user, &self.disk, spec.resources.disk_bytes)
+            .map_err(|error| failed(error.to_string()))?;
         Ok(spec)
+    }
+
+    /// Looks at a file of a sandbox, by its virtual path.
+    pub(crate) fn look<T>(
+        &self,
+        path: &str,
+        look: impl FnOnce(&Layout) -> Result<T, files::Error>,
+    ) -> Result<T, files::Error> {
+        files::show(&self.layout, &self.disk, path)?;
+        look(&self.layout)
     }
 
     /// What the container of a task is made from; nothing is made.
@@ -238,6 +251,7 @@ fn release(launcher: &Launcher, container: &ContainerId, sandbox: Option<PathBuf
         tracing::warn!(container_id = %container, %error, "the container's traces cannot be removed");
     }
     if let Some(sandbox) = sandbox {
+        launcher.disk.ended(&sandbox);
         keep::ended(&sandbox);
     }
 }

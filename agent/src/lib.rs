@@ -11,6 +11,7 @@ pub mod config;
 mod confinement;
 pub mod containerizer;
 pub mod core;
+pub mod disk;
 mod driver;
 pub mod faults;
 mod fetcher;

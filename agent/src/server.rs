@@ -16,7 +16,6 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-use crate::containerizer::Usage;
 use crate::core::{Core, Task, TaskName};
 use crate::driver::Event;
 use crate::fetcher;
@@ -242,11 +241,15 @@ impl Api {
         });
         let (running, launcher) = (running.await?, Arc::clone(&self.launcher));
         let containers = blocking(move || {
-            let usage = |task: &Task| launcher.containerizer.usage(&task.container).unwrap_or_default();
-            running
-                .iter()
-                .map(|(name, task)| container(name, task, &usage(task)))
-                .collect()
+            let show = |(name, task): &(TaskName, Task)| {
+                let usage = launcher.containerizer.usage(&task.container).unwrap_or_default();
+                let sandbox = launcher
+                    .layout
+                    .sandbox(&name.framework, &name.task, task.container.as_str());
+                let disk_used_bytes = sandbox.ok().and_then(|path| launcher.disk.used(&path).ok()?);
+                container(name, task, statistics::of(&task.info, &usage, disk_used_bytes))
+            };
+            running.iter().map(show).collect()
         });
         Ok(response::GetContainers {
             containers: containers.await?,
@@ -258,7 +261,7 @@ impl Api {
             .list_files
             .ok_or_else(|| Status::invalid_argument("list_files: must be set"))?;
         let launcher = Arc::clone(&self.launcher);
-        let listed = blocking(move || files::list(&launcher.layout, &call.path)).await?;
+        let listed = blocking(move || launcher.look(&call.path, |layout| files::list(layout, &call.path))).await?;
         Ok(response::ListFiles {
             file_infos: listed.map_err(file_status)?,
         })
@@ -269,7 +272,12 @@ impl Api {
             .read_file
             .ok_or_else(|| Status::invalid_argument("read_file: must be set"))?;
         let launcher = Arc::clone(&self.launcher);
-        let read = blocking(move || files::read(&launcher.layout, &call.path, call.offset, call.length)).await?;
+        let read = blocking(move || {
+            launcher.look(&call.path, |layout| {
+                files::read(layout, &call.path, call.offset, call.length)
+            })
+        });
+        let read = read.await?;
         let files::Part { size, kept_from, data } = read.map_err(file_status)?;
         Ok(response::ReadFile { size, data, kept_from })
     }
@@ -347,7 +355,7 @@ fn fetcher_metrics(figures: fetcher::Figures) -> Vec<v1::Metric> {
     .to_vec()
 }
 
-fn container(name: &TaskName, task: &Task, usage: &Usage) -> response::get_containers::Container {
+fn container(name: &TaskName, task: &Task, statistics: v1::ResourceStatistics) -> response::get_containers::Container {
     let id = v1::ContainerId {
         value: task.container.0.clone(),
         parent: None,
@@ -366,6 +374,6 @@ fn container(name: &TaskName, task: &Task, usage: &Usage) -> response::get_conta
             executor_pid: task.pid(),
             ..Default::default()
         }),
-        resource_statistics: Some(statistics::of(&task.info, usage)),
+        resource_statistics: Some(statistics),
     }
 }

@@ -161,14 +161,11 @@ fn resources(task: &v1::TaskInfo, devices: &[DeviceUnit]) -> Result<Resources, S
             name if devices.iter().any(|unit| unit.resource == name) => {
                 *resources.devices.entry(name.to_owned()).or_default() += whole(name, scalar)?;
             }
-            "disk" => {
-                let bytes = bytes("disk", scalar)?;
-                resources.disk_bytes = Some(resources.disk_bytes.unwrap_or(0).saturating_add(bytes));
-            }
-            // Other names are for the framework's own bookkeeping.
+            // Disk is looked at below, other names are for the framework's own bookkeeping.
             _ => {}
         }
     }
+    resources.disk_bytes = disk_bytes(task)?;
     resources.ports.sort_unstable_by_key(|ports| *ports.start());
     if resources.memory_bytes == 0 {
         return Err("resources: `mem` must be more than 0: no program runs without memory".into());
@@ -184,6 +181,21 @@ fn resources(task: &v1::TaskInfo, devices: &[DeviceUnit]) -> Result<Resources, S
         }
     }
     Ok(resources)
+}
+
+/// How much the sandbox of a task may hold; none where it does not say. Volumes of disks do not count.
+///
+/// # Errors
+/// An amount that makes no sense.
+pub(crate) fn disk_bytes(task: &v1::TaskInfo) -> Result<Option<u64>, String> {
+    let own = task.resources.iter();
+    let own = own.filter(|resource| resource.name == "disk" && resource.disk.is_none());
+    let mut total: Option<u64> = None;
+    for resource in own {
+        let bytes = bytes("disk", resource.scalar.as_ref().map_or(0.0, |scalar| scalar.value))?;
+        total = Some(total.unwrap_or(0).saturating_add(bytes));
+    }
+    Ok(total.filter(|bytes| *bytes > 0))
 }
 
 /// Devices are handed out whole.

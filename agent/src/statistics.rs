@@ -9,7 +9,7 @@ use proffer_proto::v1::pressure_statistics::Pressure as WirePressure;
 use crate::containerizer::{Pressure, Usage};
 
 /// The figures of a task, now.
-pub(crate) fn of(task: &v1::TaskInfo, usage: &Usage) -> v1::ResourceStatistics {
+pub(crate) fn of(task: &v1::TaskInfo, usage: &Usage, disk_used_bytes: Option<u64>) -> v1::ResourceStatistics {
     let seconds = |micros: Option<u64>| micros.map(|micros| micros as f64 / 1e6);
     let small = |count: Option<u64>| count.and_then(|count| u32::try_from(count).ok());
     let request = |name: &str| {
@@ -43,6 +43,8 @@ pub(crate) fn of(task: &v1::TaskInfo, usage: &Usage) -> v1::ResourceStatistics {
         net_rx_packets: usage.network_received_packets,
         net_tx_bytes: usage.network_sent_bytes,
         net_tx_packets: usage.network_sent_packets,
+        disk_limit_bytes: crate::spec::disk_bytes(task).ok().flatten(),
+        disk_used_bytes,
         blkio_statistics: disks(usage),
         pressure: pressure(usage),
         ..Default::default()
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn figures_that_the_host_lacks_are_left_out() {
-        let statistics = of(&v1::TaskInfo::default(), &Usage::default());
+        let statistics = of(&v1::TaskInfo::default(), &Usage::default(), None);
         assert_eq!(statistics.pressure, None);
         assert_eq!(statistics.blkio_statistics, None);
         let usage = Usage {
@@ -114,7 +116,7 @@ mod tests {
             limits: [("cpus".to_owned(), v1::value::Scalar { value: 2.5 })].into(),
             ..Default::default()
         };
-        let statistics = of(&task, &usage);
+        let statistics = of(&task, &usage, None);
         assert_eq!(statistics.cpus_limit, Some(2.5));
         let cpu = statistics.pressure.unwrap().cpu.unwrap();
         assert_eq!(cpu.some_total_secs, Some(1.5));

@@ -4,8 +4,11 @@
 //! This is the only crate with `unsafe`. Nothing here allocates when the launcher uses it.
 
 pub mod bpf;
+pub mod btrfs;
 pub mod landlock;
+pub mod loopback;
 pub mod pidfd;
 pub mod plan;
+pub mod quota;
 pub mod record;
 pub mod seccomp;

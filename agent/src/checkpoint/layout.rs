@@ -6,6 +6,7 @@
 //! ├── journal                                 what must survive the agent: see `journal`
 //! ├── journal.new                             a compaction under way; removed at start
 //! ├── launcher                                the launcher, where <runtime dir> allows no execution
+//! ├── images                                  0700, the file systems of sandboxes that are in files: see `disk::image`
 //! ├── fetched                                 0700, downloads that are kept for other tasks: see `fetcher::cache`
 //! └── sandboxes                               root:root 0755
 //!     └── <framework id>
@@ -71,6 +72,11 @@ impl Layout {
     /// The downloads that are kept.
     pub fn fetched(&self) -> PathBuf {
         self.work.join("fetched")
+    }
+
+    /// Where file systems in files lie.
+    pub fn images(&self) -> PathBuf {
+        self.work.join("images")
     }
 
     /// The parent of all sandboxes.

@@ -153,6 +153,8 @@ pub enum Cause {
     Drained = 4,
     /// Its health check failed too many times in a row.
     Unhealthy = 20,
+    /// It held more than its disk.
+    Disk = 40,
 }
 
 impl From<Fact> for Record {

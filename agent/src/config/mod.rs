@@ -16,8 +16,12 @@ use proffer_proto::v1;
 use proffer_proto::v1::capability_info::Capability;
 
 use crate::containerizer::{CAPABILITY_ENUM_BASE, DeviceUnit, ISOLATORS, LogLimits, Policy};
+use crate::disk::{BACK_ENDS, Choice};
 
 pub use fetch::{Fetch, FetchArgs};
+
+/// The isolator that is not the containerizer's.
+const DISK: &str = "disk";
 
 /// The flags of the agent.
 #[derive(Debug, Clone, clap::Args)]
@@ -67,6 +71,15 @@ pub struct Args {
     /// error.
     #[arg(long, env = "PROFFER_AGENT_ISOLATION", value_delimiter = ',', value_name = "NAME")]
     pub isolation: Vec<String>,
+    /// What keeps a sandbox within the task's `disk`: auto (the best that the file system of the work dir allows), xfs, ext4,
+    /// btrfs, image, or du.
+    #[arg(
+        long,
+        env = "PROFFER_AGENT_DISK_ISOLATION",
+        default_value = "auto",
+        value_name = "NAME"
+    )]
+    pub disk_isolation: String,
     /// The agent's own control group below each hierarchy; by default `proffer/agent-…`, by the work dir.
     #[arg(long, env = "PROFFER_AGENT_CGROUP_ROOT", value_name = "PATH")]
     pub cgroup_root: Option<String>,
@@ -179,8 +192,10 @@ pub struct Config {
     pub resources: Vec<v1::Resource>,
     /// Its attributes.
     pub attributes: Vec<v1::Attribute>,
-    /// The isolators in use.
+    /// The containerizer's isolators in use.
     pub isolation: Vec<String>,
+    /// What keeps a sandbox within the task's `disk`.
+    pub disk: Choice,
     /// Whether tasks may run as root.
     pub allow_root_tasks: bool,
     /// What else tasks may do.
@@ -252,7 +267,7 @@ impl Config {
             .and_then(|()| args.work_dir.canonicalize())
             .map_err(|error| Error::new("work-dir", format!("cannot make {}: {error}", args.work_dir.display())))?;
         let named = !args.isolation.is_empty();
-        let isolation = isolation(args.isolation)?;
+        let (isolation, disk) = isolation(args.isolation, &args.disk_isolation)?;
         let mut resources = text::resources(&args.resources)?;
         detect::fill(&mut resources, &work_dir)?;
         let policy = Policy {
@@ -282,6 +297,7 @@ impl Config {
             resources,
             attributes: text::attributes(&args.attributes)?,
             isolation,
+            disk,
             allow_root_tasks: args.allow_root_tasks,
             policy,
             default_user: args.default_user,
@@ -311,6 +327,7 @@ impl Config {
             ("resources", text::show_resources(&self.resources)),
             ("attributes", text::show_attributes(&self.attributes)),
             ("isolation", self.isolation.join(",")),
+            ("disk-isolation", self.disk.to_string()),
             ("allow-root-tasks", self.allow_root_tasks.to_string()),
             ("allow-capabilities", Policy::names(self.policy.capabilities)),
             ("allow-unconfined-tasks", self.policy.unconfined.to_string()),
@@ -352,17 +369,27 @@ fn host_port(flag: &'static str, text: &str) -> Result<String, Error> {
     }
 }
 
-fn isolation(names: Vec<String>) -> Result<Vec<String>, Error> {
+/// The containerizer's isolators, and what keeps sandboxes within their limits, which is the agent's own.
+fn isolation(mut names: Vec<String>, disk: &str) -> Result<(Vec<String>, Choice), Error> {
+    let choice = Choice::parse(disk).ok_or_else(|| {
+        let problem = format!("`{disk}` is neither auto nor one of {}", BACK_ENDS.join(", "));
+        Error::new("disk-isolation", problem)
+    })?;
     if names.is_empty() {
-        return Ok(ISOLATORS.iter().map(|name| (*name).to_owned()).collect());
+        return Ok((ISOLATORS.iter().map(|name| (*name).to_owned()).collect(), choice));
     }
-    match names.iter().find(|name| !ISOLATORS.contains(&name.as_str())) {
-        Some(name) => Err(Error::new(
-            "isolation",
-            format!("`{name}` is none of {}", ISOLATORS.join(", ")),
-        )),
-        None => Ok(names),
+    let known = |name: &String| name == DISK || ISOLATORS.contains(&name.as_str());
+    if let Some(name) = names.iter().find(|name| !known(name)) {
+        let problem = format!("`{name}` is none of {}, {DISK}", ISOLATORS.join(", "));
+        return Err(Error::new("isolation", problem));
     }
+    let choice = if names.iter().any(|name| name == DISK) {
+        choice
+    } else {
+        Choice::None
+    };
+    names.retain(|name| name != DISK);
+    Ok((names, choice))
 }
 
 fn capabilities(names: &[String]) -> Result<u64, Error> {
@@ -493,6 +520,7 @@ mod tests {
             (["--resources", "ports:[9-3]"], "--resources"),
             (["--kill-grace", "NaN"], "--kill-grace"),
             (["--isolation", "magic"], "--isolation"),
+            (["--disk-isolation", "magic"], "--disk-isolation"),
             (["--advertise", "nowhere"], "--advertise"),
             (["--cgroup-root", "../x"], "--cgroup-root"),
             (["--max-log-bytes", "1"], "--max-log-bytes"),

@@ -10,6 +10,7 @@ use super::task::Ending;
 use super::updates::{self, News};
 use super::{Core, Effect, Phase, Session, TaskName, Timestamp, cause_status, send};
 use crate::checkpoint::record::{self, Cause, Fact};
+use crate::containerizer::ContainerId;
 
 /// The framework kills a task, or an operator, or the agent is drained.
 pub(super) fn kill(core: &mut Core, now: Timestamp, kill: Kill, effects: &mut Vec<Effect>) {
@@ -116,6 +117,13 @@ pub(super) fn unhealthy(core: &mut Core, now: Timestamp, name: &TaskName, effect
     let policy = core.tasks.get(name).and_then(|task| task.info.kill_policy);
     let grace = grace(policy, core.settings.kill_grace);
     end(core, now, name, Cause::Unhealthy, grace, effects);
+}
+
+/// The task holds more than its disk: it gets no time to write more.
+pub(super) fn disk_exceeded(core: &mut Core, now: Timestamp, container: &ContainerId, effects: &mut Vec<Effect>) {
+    if let Some(name) = core.containers.get(container).cloned() {
+        end(core, now, &name, Cause::Disk, Duration::ZERO, effects);
+    }
 }
 
 fn mute(core: &mut Core, now: Timestamp, name: &TaskName, cause: Cause, effects: &mut Vec<Effect>) {

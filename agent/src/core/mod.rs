@@ -92,6 +92,8 @@ pub enum Input {
     Found(ContainerId, Recovered),
     /// A check of the task in this container was made.
     Checked(ContainerId, checks::CheckKind, checks::CheckAnswer),
+    /// The task in this container holds more than its disk.
+    DiskExceeded(ContainerId),
     /// The time that `wake` named has come.
     Tick,
     /// End all tasks and leave the cluster.
@@ -197,6 +199,7 @@ impl Core {
             Input::Launched(container, result) => run::launched(self, now, &container, result, effects),
             Input::Exited(container, exit) => run::exited(self, now, &container, &exit, effects),
             Input::Found(container, found) => recover::found(self, now, &container, found, effects),
+            Input::DiskExceeded(container) => end::disk_exceeded(self, now, &container, effects),
             Input::Checked(container, kind, answer) => {
                 if let Some(name) = self.containers.get(&container).cloned() {
                     checks::done(self, now, &name, kind, &answer, effects);
@@ -363,6 +366,11 @@ fn cause_status(cause: Cause) -> (v1::TaskState, Option<v1::task_status::Reason>
             "its health check failed too many times in a row",
         ),
         Cause::Drained => (TaskKilled, Some(Reason::AgentDraining), "its agent is being drained"),
+        Cause::Disk => (
+            TaskFailed,
+            Some(Reason::ContainerLimitationDisk),
+            "it held more than its disk",
+        ),
         Cause::AgentLeaves => (
             TaskKilled,
             Some(Reason::AgentRemovedByOperator),

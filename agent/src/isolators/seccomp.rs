@@ -4,7 +4,7 @@
 //! What belongs to a capability is left to those that were given the capability. New namespaces are refused too: in a user
 //! namespace of its own a program has every capability. `clone3`, whose arguments no filter can read, answers `ENOSYS`, and
 //! programs fall back to `clone`. Sockets are unix, internet and netlink ones; SCTP ones, which do not heed the ports, are none
-//! of them. Programs of another architecture (32-bit ones) do not run.
+//! of them. No program takes its files out of the sandbox's disk limit. Programs of another architecture (32-bit ones) do not run.
 
 mod filter;
 
@@ -79,6 +79,8 @@ const DENIED: &[(c_long, u64)] = &[
     (libc::SYS_userfaultfd, SYS_PTRACE),
     // open_tree_attr, Linux 6.15
     (467, SYS_ADMIN),
+    // file_setattr, Linux 6.17
+    (469, SYS_ADMIN),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS__sysctl, NONE),
     #[cfg(target_arch = "x86_64")]
@@ -163,6 +165,7 @@ fn rules(capabilities: u64) -> Vec<(u32, Answer)> {
     let mut rules: Vec<_> = denied.map(|(number, _)| (*number as u32, Answer::Denied)).collect();
     rules.push((libc::SYS_socket as u32, Answer::Socket));
     if capabilities & SYS_ADMIN == 0 {
+        rules.push((libc::SYS_ioctl as u32, Answer::Control));
         rules.push((libc::SYS_clone as u32, Answer::NoNamespaces));
         rules.push((libc::SYS_unshare as u32, Answer::NoNamespaces));
         rules.push((libc::SYS_clone3 as u32, Answer::Missing));

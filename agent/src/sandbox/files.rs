@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use super::{beneath, stream};
 use crate::checkpoint::layout::{BadId, Layout};
 use crate::containerizer::ContainerId;
+use crate::disk::Disk;
 
 /// The most that one read returns.
 pub(crate) const READ_BYTES_MAX: u64 = 1 << 20;
@@ -167,6 +168,18 @@ pub(crate) fn container(layout: &Layout, path: &str) -> Result<ContainerId, Erro
     let (sandbox, _) = resolve(layout, path)?;
     let name = sandbox.file_name().unwrap_or_default();
     Ok(ContainerId(name.to_string_lossy().into_owned()))
+}
+
+/// Sees to it that the files of a sandbox can be read.
+///
+/// # Errors
+/// The path does not lie in a sandbox, or they cannot.
+pub(crate) fn show(layout: &Layout, disk: &Disk, path: &str) -> Result<(), Error> {
+    let (sandbox, _) = resolve(layout, path)?;
+    disk.show(&sandbox).map_err(|error| Error::Refused {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// Opens a regular file of a sandbox, whichever way leads to it without leaving the sandbox.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::checkpoint::layout::Layout;
+use crate::disk::Disk;
 use crate::faults;
 
 /// Marks the sandbox of a container that ended: its age counts from now.
@@ -38,7 +39,7 @@ pub(crate) fn used(directory: &Path) -> std::io::Result<f64> {
 }
 
 /// Removes the sandboxes that were not changed for `delay`, except those of `live` containers; returns how many.
-pub(crate) fn remove_old(layout: &Layout, live: &HashSet<String>, delay: Duration) -> usize {
+pub(crate) fn remove_old(layout: &Layout, disk: &Disk, live: &HashSet<String>, delay: Duration) -> usize {
     let mut removed = 0;
     for framework in entries(&layout.sandboxes()) {
         for task in entries(&framework) {
@@ -50,7 +51,7 @@ pub(crate) fn remove_old(layout: &Layout, live: &HashSet<String>, delay: Duratio
                     continue;
                 }
                 faults::SANDBOX_BEFORE_REMOVAL.pass();
-                match super::remove::remove(&run) {
+                match disk.remove(&run) {
                     Ok(()) => removed += 1,
                     Err(error) => tracing::warn!(sandbox = %run.display(), %error, "an old sandbox cannot be removed"),
                 }
@@ -89,6 +90,7 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Choice;
 
     #[test]
     fn the_fuller_the_disk_the_sooner_a_sandbox_goes() {
@@ -110,12 +112,13 @@ mod tests {
     fn only_old_sandboxes_of_ended_containers_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::new(directory.path());
+        let disk = Disk::open(&layout.sandboxes(), layout.images(), Choice::None).unwrap();
         for (task, run) in [("a", "dead"), ("a", "live"), ("b", "dead-2")] {
             std::fs::create_dir_all(layout.sandbox("f", task, run).unwrap().join("deep/er")).unwrap();
         }
         let live = HashSet::from(["live".to_owned()]);
-        assert_eq!(remove_old(&layout, &live, Duration::from_secs(3600)), 0);
-        assert_eq!(remove_old(&layout, &live, Duration::ZERO), 2);
+        assert_eq!(remove_old(&layout, &disk, &live, Duration::from_secs(3600)), 0);
+        assert_eq!(remove_old(&layout, &disk, &live, Duration::ZERO), 2);
         assert!(layout.sandbox("f", "a", "live").unwrap().exists());
         assert!(!layout.sandbox("f", "b", "dead-2").unwrap().exists());
     }

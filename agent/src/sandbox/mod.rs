@@ -3,15 +3,17 @@
 pub(crate) mod beneath;
 pub(crate) mod files;
 pub(crate) mod keep;
-mod remove;
+pub(crate) mod remove;
 mod stream;
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
+
 use crate::containerizer::User;
+use crate::disk::Disk;
 
 /// A step of making a sandbox failed.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +24,11 @@ pub(crate) struct Error {
     source: io::Error,
 }
 
-/// Makes the sandbox, owned by the user; the launcher creates stdout and stderr in it as that user. A sandbox that is there already
-/// is an error: a container is launched once.
+/// Makes the sandbox, owned by the user, for so many bytes. A sandbox that is there already is an error: a container is launched once.
 ///
 /// # Errors
 /// The step that failed.
-pub(crate) fn make(sandbox: &Path, user: &User) -> Result<(), Error> {
+pub(crate) fn make(sandbox: &Path, user: &User, disk: &Disk, bytes: Option<u64>) -> Result<(), Error> {
     let failed = |action, path: &Path| {
         let path = path.to_owned();
         move |source| Error { action, path, source }
@@ -35,12 +36,11 @@ pub(crate) fn make(sandbox: &Path, user: &User) -> Result<(), Error> {
     if let Some(parent) = sandbox.parent() {
         std::fs::create_dir_all(parent).map_err(failed("make", parent))?;
     }
-    DirBuilder::new()
-        .mode(0o750)
-        .create(sandbox)
-        .map_err(failed("make", sandbox))?;
+    disk.make(sandbox, bytes).map_err(failed("make", sandbox))?;
     // Last, so that nobody but the agent can touch what is made in it.
     let directory = File::open(sandbox).map_err(failed("open", sandbox))?;
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))
+        .map_err(|errno| failed("open up", sandbox)(errno.into()))?;
     own(&directory, user).map_err(failed("give away", sandbox))
 }
 

@@ -14,6 +14,7 @@ use proffer_proto::v1;
 use serde_json::json;
 
 use super::{Api, blocking, file_status, http_status};
+use crate::checkpoint::layout::Layout;
 use crate::containerizer::ContainerId;
 use crate::sandbox::files;
 
@@ -41,7 +42,7 @@ pub(super) fn routes(router: axum::Router, api: &Api) -> axum::Router {
 }
 
 async fn browse(State(api): State<Api>, Query(question): Query<Question>) -> Response {
-    match look(&api, move |api| files::list(&api.launcher.layout, &question.path)).await {
+    match look(&api, question.path, files::list).await {
         Ok(files) => Json(files.iter().map(shown).collect::<Vec<_>>()).into_response(),
         Err(response) => response,
     }
@@ -50,11 +51,8 @@ async fn browse(State(api): State<Api>, Query(question): Query<Question>) -> Res
 async fn read(State(api): State<Api>, Query(question): Query<Question>) -> Response {
     let offset = question.offset.unwrap_or(0);
     let length = question.length;
-    match look(&api, move |api| {
-        files::read(&api.launcher.layout, &question.path, offset, length)
-    })
-    .await
-    {
+    let read = move |layout: &Layout, path: &str| files::read(layout, path, offset, length);
+    match look(&api, question.path, read).await {
         Ok(part) => Json(json!({ "offset": offset, "data": String::from_utf8_lossy(&part.data) })).into_response(),
         Err(response) => response,
     }
@@ -98,11 +96,9 @@ struct Reading {
 
 impl Reading {
     async fn begin(api: Api, question: Question, follows: bool) -> Result<Self, Response> {
-        let path = question.path.clone();
-        let found = look(&api, move |api| {
-            let layout = &api.launcher.layout;
-            let size = files::read(layout, &path, 0, Some(0))?.size;
-            Ok((size, files::start(layout, &path)?, files::container(layout, &path)?))
+        let found = look(&api, question.path.clone(), |layout, path| {
+            let size = files::read(layout, path, 0, Some(0))?.size;
+            Ok((size, files::start(layout, path)?, files::container(layout, path)?))
         });
         let (size, start, container) = found.await?;
         let offset = question.offset.unwrap_or(0).max(start);
@@ -139,9 +135,9 @@ impl Reading {
             if length == 0 {
                 return None;
             }
-            let (path, offset) = (self.path.clone(), self.offset);
-            let found = look(&self.api, move |api| {
-                files::read(&api.launcher.layout, &path, offset, Some(length))
+            let offset = self.offset;
+            let found = look(&self.api, self.path.clone(), move |layout, path| {
+                files::read(layout, path, offset, Some(length))
             });
             let Ok(part) = found.await else {
                 return Some(Err(std::io::Error::other("the file is gone")));
@@ -165,10 +161,11 @@ impl Reading {
 
 async fn look<T: Send + 'static>(
     api: &Api,
-    work: impl FnOnce(&Api) -> Result<T, files::Error> + Send + 'static,
+    path: String,
+    work: impl FnOnce(&Layout, &str) -> Result<T, files::Error> + Send + 'static,
 ) -> Result<T, Response> {
-    let api = Arc::new(api.clone());
-    let result = blocking(move || work(&api))
+    let launcher = Arc::clone(&api.launcher);
+    let result = blocking(move || launcher.look(&path, |layout| work(layout, &path)))
         .await
         .and_then(|result| result.map_err(file_status));
     result.map_err(|status| (http_status(status.code()), status.message().to_owned()).into_response())

@@ -203,6 +203,7 @@ pub struct AgentProcess {
     directory: tempfile::TempDir,
     cgroup_root: String,
     master: String,
+    pub flags: Vec<String>,
     pub child: Option<Child>,
 }
 
@@ -213,6 +214,11 @@ impl AgentProcess {
 
     /// With a master at an address.
     pub fn start_with(master: &str) -> anyhow::Result<Self> {
+        Self::start_as(master, &[])
+    }
+
+    /// With further flags.
+    pub fn start_as(master: &str, flags: &[&str]) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = tempfile::tempdir()?;
@@ -223,6 +229,7 @@ impl AgentProcess {
             directory,
             cgroup_root,
             master: master.to_owned(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             child: None,
         };
         agent.restart()?;
@@ -256,6 +263,7 @@ impl AgentProcess {
             .arg(self.path("run"))
             .arg("--address-file")
             .arg(self.path("address"))
+            .args(&self.flags)
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()?;

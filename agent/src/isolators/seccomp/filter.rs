@@ -14,6 +14,8 @@ pub(super) enum Answer {
     Missing,
     /// `EPERM` when its flags, the first argument, ask for a new namespace.
     NoNamespaces,
+    /// `EPERM` when its command, the second argument, would take files out of the sandbox's disk limit.
+    Control,
     /// `EPERM` unless its family, the first argument, is an ordinary one, and its protocol, the third, not SCTP.
     Socket,
 }
@@ -44,6 +46,16 @@ const FAIL: u32 = 0x0005_0000;
 
 /// All `CLONE_NEW*` but the one of time, which shares its bit with something else in `clone`.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
+/// `FS_IOC_FSSETXATTR` and `FS_IOC_SETFLAGS`, which change the project of a file or what inherits it; the creation of subvolumes of
+/// btrfs (`SNAP_CREATE`, `SUBVOL_CREATE` and their second versions), which have no limit. A file's owner may do all that.
+const LIMITS_LIFTED: [u32; 6] = [
+    0x401c_5820,
+    0x4008_6602,
+    0x5000_9401,
+    0x5000_940e,
+    0x5000_9417,
+    0x5000_9418,
+];
 const UNIX: u32 = 1;
 const INTERNET: [u32; 2] = [2, 10];
 /// Netlink, and packets, for which a capability is asked.
@@ -130,6 +142,14 @@ fn leaf(answer: Answer) -> Vec<Instruction> {
         Answer::Denied => vec![deny],
         Answer::Missing => vec![fail(libc::ENOSYS)],
         Answer::NoNamespaces => vec![argument(0), branch(IF_ANY_BIT, NEW_NAMESPACES, 1, 0), pass, deny],
+        Answer::Control => {
+            let mut program = vec![argument(1)];
+            for (left, command) in (1..).zip(LIMITS_LIFTED.iter().rev()) {
+                program.insert(1, branch(IF_EQUAL, *command, left, 0));
+            }
+            program.extend([pass, deny]);
+            program
+        }
         Answer::Socket => vec![
             argument(0),
             branch(IF_EQUAL, UNIX, 7, 0),
@@ -212,7 +232,7 @@ mod tests {
         for number in 0..600 {
             let rule = rules.iter().find(|(own, _)| *own == number).map(|(_, answer)| *answer);
             let expected = match rule {
-                None | Some(Answer::Passes | Answer::NoNamespaces) => PASS,
+                None | Some(Answer::Passes | Answer::NoNamespaces | Answer::Control) => PASS,
                 Some(Answer::Denied | Answer::Socket) => denied,
                 Some(Answer::Missing) => missing,
             };
@@ -220,6 +240,9 @@ mod tests {
         }
         assert_eq!(ask(libc::SYS_clone as u32, [0x1000_0011, 0, 0]), denied);
         assert_eq!(ask(libc::SYS_clone as u32, [0x003d_0f00, 0, 0]), PASS);
+        let control = |command| ask(libc::SYS_ioctl as u32, [7, command, 0]);
+        assert_eq!((control(0x5413), control(0x801c_581f)), (PASS, PASS));
+        assert!(LIMITS_LIFTED.iter().all(|command| control(*command) == denied));
         let socket = |family, protocol| ask(libc::SYS_socket as u32, [family, 1, protocol]);
         for family in [1, 2, 10, 16, 17] {
             assert_eq!(socket(family, 0), PASS, "{family}");
