@@ -146,6 +146,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
     let address = listener.local_addr().map_err(system("learn the address listened on"))?;
 
     let config = Arc::new(config);
+    let cluster = image.agent.cluster.clone();
     let (core, first) = recover(&config, address.port(), image, &containerizer).await?;
     let parallel = std::thread::available_parallelism().map_or(2, usize::from);
     let permits = Arc::new(Semaphore::new((parallel * 2).max(4)));
@@ -181,7 +182,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         write_whole(path, &address.to_string()).map_err(system(format!("write {}", path.display())))?;
     }
     tracing::info!(%address, "listening");
-    let mut link = tokio::spawn(link::run(config.masters.clone(), events.clone()));
+    let mut link = tokio::spawn(link::run(config.masters.clone(), cluster, events.clone()));
     let watch = tokio::spawn(disk::watch(Arc::clone(&launcher), events.clone()));
     let upkeep = tokio::spawn(upkeep(launcher, events.clone()));
     let stopper = tokio::spawn(async move {

@@ -18,6 +18,8 @@ use crate::core::Input;
 use crate::driver::Event;
 use search::{End, Search};
 
+/// The metadata in which the agent and masters name the cluster that they are of.
+const CLUSTER: &str = "proffer-cluster";
 /// A stream on which nothing came for so long is asked for a sign of life.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 /// How long the sign may take; a new leader has thousands of agents to answer.
@@ -44,8 +46,8 @@ struct Ended {
     reason: String,
 }
 
-/// Connects again and again until the driver is gone.
-pub(crate) async fn run(masters: Vec<String>, events: mpsc::Sender<Event>) {
+/// Connects again and again until the driver is gone. Masters of another cluster than the agent's are told so, and refuse it.
+pub(crate) async fn run(masters: Vec<String>, mut cluster: Option<String>, events: mpsc::Sender<Event>) {
     let mut search = Search::new(masters);
     // A master that knows no leader is asked again on the same connection.
     let mut kept: Option<(String, Channel)> = None;
@@ -60,7 +62,7 @@ pub(crate) async fn run(masters: Vec<String>, events: mpsc::Sender<Event>) {
         let Ended { end, reason } = match channel {
             Ok(channel) => {
                 kept = Some((master.clone(), channel.clone()));
-                attach(channel, session, &events).await
+                attach(channel, session, &mut cluster, &events).await
             }
             Err(reason) => Ended::unreached(reason),
         };
@@ -99,7 +101,7 @@ async fn connect(master: &str, timeout: Duration) -> Result<Channel, String> {
 }
 
 /// One stream, from its beginning to its end.
-async fn attach(channel: Channel, session: u64, events: &mpsc::Sender<Event>) -> Ended {
+async fn attach(channel: Channel, session: u64, cluster: &mut Option<String>, events: &mpsc::Sender<Event>) -> Ended {
     let (outbound, sending) = mpsc::channel(OUTBOUND_MAX);
     let (open, closed) = oneshot::channel();
     let stream = Stream {
@@ -112,7 +114,7 @@ async fn attach(channel: Channel, session: u64, events: &mpsc::Sender<Event>) ->
     }
     let mut registered = false;
     let ended = tokio::select! {
-        ended = receive(AgentLinkClient::new(channel), sending, session, events, &mut registered) => ended,
+        ended = receive(AgentLinkClient::new(channel), sending, session, cluster, events, &mut registered) => ended,
         _ = closed => Ended::unreached("the agent closed the stream"),
     };
     let _ = events.send(Event::Input(Input::Detached(session))).await;
@@ -130,19 +132,27 @@ async fn receive(
     client: AgentLinkClient<tonic::transport::Channel>,
     sending: mpsc::Receiver<AgentMessage>,
     session: u64,
+    cluster: &mut Option<String>,
     events: &mpsc::Sender<Event>,
     registered: &mut bool,
 ) -> Ended {
     let mut client = client
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let mut request = tonic::Request::new(ReceiverStream::new(sending));
+    if let Some(cluster) = cluster.as_deref().and_then(|cluster| cluster.parse().ok()) {
+        request.metadata_mut().insert(CLUSTER, cluster);
+    }
     let mut patience = REGISTER_TIMEOUT;
-    let attached = tokio::time::timeout(patience, client.attach(ReceiverStream::new(sending))).await;
-    let mut messages = match attached {
-        Ok(Ok(response)) => response.into_inner(),
+    let attached = tokio::time::timeout(patience, client.attach(request)).await;
+    let response = match attached {
+        Ok(Ok(response)) => response,
         Ok(Err(status)) => return Ended::by(&status),
         Err(_) => return Ended::unreached("the master does not answer"),
     };
+    let theirs = response.metadata().get(CLUSTER);
+    let theirs = theirs.and_then(|theirs| theirs.to_str().ok()).map(str::to_owned);
+    let mut messages = response.into_inner();
     loop {
         let message: MasterMessage = match tokio::time::timeout(patience, messages.message()).await {
             Ok(Ok(Some(message))) => message,
@@ -152,6 +162,12 @@ async fn receive(
         };
         if let Some(master_message::Body::Registered(answer)) = &message.body {
             *registered = true;
+            if let Some(theirs) = theirs.clone() {
+                *cluster = Some(theirs.clone());
+                if events.send(Event::Input(Input::Cluster(theirs))).await.is_err() {
+                    return Ended::unreached("the agent stops");
+                }
+            }
             let interval = Duration::try_from_secs_f64(answer.ping_interval_seconds).unwrap_or(REGISTER_TIMEOUT);
             patience = (interval * 3).clamp(Duration::from_secs(1), Duration::from_secs(3600));
         }

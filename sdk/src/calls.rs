@@ -4,8 +4,8 @@ use proffer_proto::api::scheduler_client::SchedulerClient;
 use proffer_proto::v1::scheduler::{Call, call};
 use proffer_proto::v1::{AgentId, ExecutorId, Filters, FrameworkId, FrameworkInfo, KillPolicy, OfferId, TaskId, offer};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
 
+use crate::line::Line;
 use crate::masters::leader_of;
 
 /// The metadata key of the id of a subscription.
@@ -55,14 +55,14 @@ impl CallError {
 /// An `Ok` means that the master took the call, not that it is carried out: that is told by events.
 #[derive(Debug, Clone)]
 pub struct Calls {
-    client: SchedulerClient<Channel>,
+    client: SchedulerClient<Line>,
     stream_id: MetadataValue<Ascii>,
     framework_id: FrameworkId,
 }
 
 impl Calls {
     pub(crate) fn new(
-        client: SchedulerClient<Channel>,
+        client: SchedulerClient<Line>,
         stream_id: MetadataValue<Ascii>,
         framework_id: FrameworkId,
     ) -> Self {

@@ -12,11 +12,11 @@ use proffer_proto::v1::scheduler::event::{self, Subscribed};
 use proffer_proto::v1::scheduler::{Call, Event, call};
 use tokio::time::Instant;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
 use crate::calls::{CallError, Calls, STREAM_ID_METADATA};
 use crate::finder::{Failed, Finder};
-use crate::masters::{Masters, channel, leader_of};
+use crate::line::Line;
+use crate::masters::{Masters, leader_of};
 
 /// The interval of heartbeats where the master does not say.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -103,11 +103,13 @@ impl Connector {
     }
 
     async fn subscribe_at(&self, address: &str, call: Call) -> Result<(Events, Calls), Failure> {
-        let channel = channel(address, self.finder.connect_timeout())
+        let line = self
+            .finder
+            .line(address)
             .await
             .map_err(|why| Failure::Useless(Failed::Unreachable, why))?;
         // An answer takes one commit of the registry.
-        let subscribed = tokio::time::timeout(self.finder.answer_timeout(), subscribe(channel, call)).await;
+        let subscribed = tokio::time::timeout(self.finder.answer_timeout(), subscribe(line, call)).await;
         subscribed.unwrap_or_else(|_| {
             let why = "no answer to SUBSCRIBE in time".to_owned();
             Err(Failure::Useless(Failed::Silent, why))
@@ -136,8 +138,8 @@ impl Failure {
     }
 }
 
-async fn subscribe(channel: Channel, call: Call) -> Result<(Events, Calls), Failure> {
-    let mut client = SchedulerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+async fn subscribe(line: Line, call: Call) -> Result<(Events, Calls), Failure> {
+    let mut client = SchedulerClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let opened = client.subscribe(call).await;
     let response = opened.map_err(|status| Failure::from_status(&status))?;
     let stream_id = response.metadata().get(STREAM_ID_METADATA).cloned();

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::line::Line;
 use crate::masters::Masters;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -86,8 +87,13 @@ impl Finder {
         address
     }
 
+    /// A connection to the candidate; the error says who it is and why there is none.
+    pub(crate) async fn line(&self, candidate: &str) -> Result<Line, String> {
+        self.masters.line(candidate, self.connect_timeout()).await
+    }
+
     /// How long a connection to the candidate may take.
-    pub(crate) fn connect_timeout(&self) -> Duration {
+    fn connect_timeout(&self) -> Duration {
         doubled(CONNECT_TIMEOUT_MIN, self.deserted).min(CONNECT_TIMEOUT_MAX)
     }
 

@@ -6,12 +6,12 @@ use proffer_proto::api::masters_client::MastersClient;
 use proffer_proto::masters::{AddMaster, GroupChanged, ListMasters, MastersList, RemoveMaster, TransferLeadership};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
-use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use crate::finder::Failed;
 use crate::leader::{Connection, Leader};
-use crate::masters::{Masters, channel, leader_of};
+use crate::line::Line;
+use crate::masters::{Masters, leader_of};
 
 /// How long one master may take to say what it knows of the group.
 const LIST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -93,7 +93,7 @@ impl GroupClient {
     pub async fn list(&mut self) -> Result<MastersList, GroupError> {
         let deadline = Instant::now() + self.timeout;
         loop {
-            let (best, why) = ask_all(self.masters.addresses()).await;
+            let (best, why) = ask_all(&self.masters, self.masters.addresses()).await;
             let Some(mut best) = best else {
                 if Instant::now() >= deadline {
                     return Err(GroupError::Unavailable(why));
@@ -109,7 +109,10 @@ impl GroupClient {
                 && best.masters.iter().all(|master| master.reachable.is_none())
             {
                 let addresses = [leader.address.clone()];
-                let told = ask_all(&addresses).await.0.filter(|told| told.term >= best.term);
+                let told = ask_all(&self.masters, &addresses)
+                    .await
+                    .0
+                    .filter(|told| told.term >= best.term);
                 best = told.unwrap_or(best);
             }
             return Ok(best);
@@ -164,7 +167,7 @@ impl GroupClient {
                 return Err(GroupError::Unavailable(self.leader.why().await));
             };
             // A master that ends takes connections and answers nothing: what it never had is not uncertain.
-            if let Err(why) = list(&connection.address, connection.channel.clone()).await {
+            if let Err(why) = list(&connection.address, connection.line.clone()).await {
                 self.leader.failed(&connection, Failed::NotLeading(None), why).await;
                 continue;
             }
@@ -197,7 +200,7 @@ impl GroupClient {
 }
 
 async fn submit(connection: &Connection, change: Change) -> Result<Response<GroupChanged>, Status> {
-    let mut client = MastersClient::new(connection.channel.clone());
+    let mut client = MastersClient::new(connection.line.clone());
     match change {
         Change::Add(add) => client.add(add).await,
         Change::Remove(remove) => client.remove(remove).await,
@@ -206,8 +209,11 @@ async fn submit(connection: &Connection, change: Change) -> Result<Response<Grou
 }
 
 /// What the masters at these addresses know of their group, the newest of it; or why none of them said anything.
-async fn ask_all(addresses: &[String]) -> (Option<MastersList>, String) {
-    let mut asked: JoinSet<_> = addresses.iter().cloned().map(ask).collect();
+async fn ask_all(masters: &Masters, addresses: &[String]) -> (Option<MastersList>, String) {
+    let mut asked: JoinSet<_> = addresses
+        .iter()
+        .map(|address| ask(masters.clone(), address.clone()))
+        .collect();
     let (mut best, mut why) = (None, "no master answered in time".to_owned());
     while let Some(answer) = asked.join_next().await {
         match answer {
@@ -219,13 +225,13 @@ async fn ask_all(addresses: &[String]) -> (Option<MastersList>, String) {
     (best, why)
 }
 
-async fn ask(address: String) -> Result<MastersList, String> {
-    let channel = channel(&address, LIST_TIMEOUT).await?;
-    list(&address, channel).await
+async fn ask(masters: Masters, address: String) -> Result<MastersList, String> {
+    let line = masters.line(&address, LIST_TIMEOUT).await?;
+    list(&address, line).await
 }
 
-async fn list(address: &str, channel: Channel) -> Result<MastersList, String> {
-    let mut client = MastersClient::new(channel);
+async fn list(address: &str, line: Line) -> Result<MastersList, String> {
+    let mut client = MastersClient::new(line);
     match timeout(LIST_TIMEOUT, client.list(ListMasters {})).await {
         Ok(Ok(listed)) => Ok(listed.into_inner()),
         Ok(Err(status)) => Err(format!("{address}: {}", status.message())),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 
 use crate::finder::{Failed, Finder};
-use crate::masters::{Masters, channel};
+use crate::line::Line;
+use crate::masters::Masters;
 use crate::state::CallStream;
 
 /// How long a master that is known to lead may take to answer. One that stands still is noticed sooner, by the keep-alive.
@@ -35,7 +35,7 @@ struct Search {
 pub(crate) struct Connection {
     number: u64,
     pub(crate) address: String,
-    pub(crate) channel: Channel,
+    pub(crate) line: Line,
     /// For calls about the frameworks' state.
     pub(crate) calls: Arc<CallStream>,
     /// It has answered as the leader.
@@ -65,14 +65,14 @@ impl Leader {
         loop {
             tokio::time::sleep_until(search.not_before).await;
             let address = search.finder.candidate();
-            match channel(&address, search.finder.connect_timeout()).await {
-                Ok(channel) => {
+            match search.finder.line(&address).await {
+                Ok(line) => {
                     search.opened += 1;
                     let connection = Connection {
                         number: search.opened,
                         address,
-                        calls: Arc::new(CallStream::new(channel.clone())),
-                        channel,
+                        calls: Arc::new(CallStream::new(line.clone())),
+                        line,
                         confirmed: false,
                         answer_timeout: search.finder.answer_timeout(),
                     };

@@ -86,6 +86,7 @@ mod finder;
 mod framework;
 mod group;
 mod leader;
+mod line;
 mod masters;
 pub mod offers;
 pub mod operator;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
 
+use crate::line::{Cluster, Line};
+
 /// The metadata key under which a follower names the leader.
 pub const LEADER_METADATA: &str = "proffer-leader";
 /// The port of a master where an address does not name one.
@@ -26,15 +28,32 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 /// assert_eq!(masters.to_string(), "10.0.0.1:5050,10.0.0.2:5050,10.0.0.3:5050");
 /// assert!("10.0.0.1:http".parse::<Masters>().is_err());
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Masters {
     addresses: Vec<String>,
+    /// Shared by the clones, so that whoever learns it first learns it for all.
+    cluster: Cluster,
 }
+
+/// Lists of the same addresses are equal, whatever is known of the masters there.
+impl PartialEq for Masters {
+    fn eq(&self, other: &Self) -> bool {
+        self.addresses == other.addresses
+    }
+}
+
+impl Eq for Masters {}
 
 impl Masters {
     /// The addresses, in the order in which they were given.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// Opens a connection to one of the masters, or to one that another named; the error says which and why.
+    pub(crate) async fn line(&self, address: &str, timeout: Duration) -> Result<Line, String> {
+        let channel = channel(address, timeout).await?;
+        Ok(Line::new(channel, self.cluster.clone()))
     }
 }
 
@@ -51,7 +70,10 @@ impl FromStr for Masters {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let addresses = text.split(',').map(parse_address).collect::<Result<Vec<_>, _>>()?;
-        Ok(Masters { addresses })
+        Ok(Masters {
+            addresses,
+            cluster: Cluster::default(),
+        })
     }
 }
 
@@ -59,6 +81,7 @@ impl From<SocketAddr> for Masters {
     fn from(address: SocketAddr) -> Self {
         Masters {
             addresses: vec![address.to_string()],
+            cluster: Cluster::default(),
         }
     }
 }

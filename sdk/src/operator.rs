@@ -157,7 +157,7 @@ impl OperatorClient {
 }
 
 async fn attempt(connection: &Connection, call: master::Call) -> Result<master::Response, (CallError, Failed)> {
-    let mut client = GrpcClient::new(connection.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let mut client = GrpcClient::new(connection.line.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     match tokio::time::timeout(connection.answer_timeout, client.submit(call)).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err((CallError::from_status(&status), Failed::NotLeading(leader_of(&status)))),

@@ -9,8 +9,8 @@ use super::record::{Agent, Boot, Cause, Checked, Ending, Fact, Launch, Record, T
 /// The state of an agent on disk.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Image {
-    /// The agent's id, once it has one.
-    pub agent: Option<v1::AgentId>,
+    /// The agent's identity.
+    pub agent: Agent,
     /// The boot in which the agent last ran.
     pub boot: Option<String>,
     /// The frameworks, by id.
@@ -51,7 +51,7 @@ impl Image {
     /// Adds one record. A record about a task that is not known is passed over: it was forgotten meanwhile.
     pub fn apply(&mut self, record: Record) {
         match record.fact {
-            Some(Fact::Agent(agent)) => self.agent = agent.id,
+            Some(Fact::Agent(agent)) => self.agent = agent,
             Some(Fact::Boot(boot)) => self.boot = Some(boot.id),
             Some(Fact::Framework(framework)) => {
                 let id = framework.id.clone().unwrap_or_default().value;
@@ -107,7 +107,7 @@ impl Image {
 
     /// The fewest records that amount to this image.
     pub fn records(&self) -> Vec<Record> {
-        let mut facts = vec![Fact::Agent(Agent { id: self.agent.clone() })];
+        let mut facts = vec![Fact::Agent(self.agent.clone())];
         facts.extend(self.boot.clone().map(|id| Fact::Boot(Boot { id })));
         facts.extend(self.frameworks.values().cloned().map(Fact::Framework));
         for (name, task) in &self.tasks {
@@ -174,6 +174,7 @@ mod tests {
         let facts = [
             Fact::Agent(Agent {
                 id: Some(v1::AgentId { value: "a".into() }),
+                cluster: Some("c".into()),
             }),
             Fact::Boot(Boot { id: "b".into() }),
             Fact::Framework(v1::FrameworkInfo {

@@ -54,6 +54,9 @@ pub struct Agent {
     /// Unset when the agent has none.
     #[prost(message, optional, tag = "1")]
     pub id: Option<v1::AgentId>,
+    /// The id of the cluster that it is of; unset before a master told it.
+    #[prost(string, optional, tag = "2")]
+    pub cluster: Option<String>,
 }
 
 /// A boot of the machine.

@@ -65,7 +65,7 @@ pub(super) fn framework_removed(core: &mut Core, now: Timestamp, framework: &str
 /// The agent may never register again under its id: nobody waits for its tasks.
 pub(super) fn gone(core: &mut Core, now: Timestamp, effects: &mut Vec<Effect>) {
     core.id = None;
-    effects.push(Effect::Checkpoint(Fact::Agent(record::Agent { id: None }).into()));
+    effects.push(core.identity());
     let names: Vec<TaskName> = core.tasks.keys().cloned().collect();
     for name in names {
         mute(core, now, &name, Cause::AgentLeaves, effects);

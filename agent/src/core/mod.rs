@@ -29,7 +29,7 @@ use std::fmt;
 use proffer_proto::link::{AgentMessage, MasterMessage, agent_message, master_message};
 use proffer_proto::v1;
 
-use crate::checkpoint::record::{Cause, Fact, Record};
+use crate::checkpoint::record::{self, Cause, Fact, Record};
 use crate::containerizer::{ContainerId, Exit, Recovered};
 
 pub use crate::checkpoint::record::TaskName;
@@ -82,6 +82,8 @@ pub enum Input {
     Attached(u64),
     /// The stream is over.
     Detached(u64),
+    /// The cluster of the master that admits the agent, before its message.
+    Cluster(String),
     /// The master said something on the stream of this number.
     Message(u64, MasterMessage),
     /// The program of a container runs, with this pid, or could not be started.
@@ -168,6 +170,8 @@ pub struct Core {
     ids: Box<dyn Ids>,
     /// Set once a master has admitted the agent.
     id: Option<v1::AgentId>,
+    /// The cluster it is of; unset before a master told it.
+    cluster: Option<String>,
     session: Session,
     frameworks: BTreeMap<String, v1::FrameworkInfo>,
     tasks: BTreeMap<TaskName, Task>,
@@ -195,6 +199,7 @@ impl Core {
         match input {
             Input::Attached(session) => register::attached(self, now, session, effects),
             Input::Detached(session) => register::detached(self, now, session, effects),
+            Input::Cluster(id) => register::cluster(self, id, effects),
             Input::Message(session, message) => self.message(now, session, message, effects),
             Input::Launched(container, result) => run::launched(self, now, &container, result, effects),
             Input::Exited(container, exit) => run::exited(self, now, &container, &exit, effects),
@@ -219,6 +224,17 @@ impl Core {
     /// The agent's id, once it has one.
     pub fn agent_id(&self) -> Option<&v1::AgentId> {
         self.id.as_ref()
+    }
+
+    /// The id of the cluster it is of, once a master told it.
+    pub fn cluster(&self) -> Option<&str> {
+        self.cluster.as_deref()
+    }
+
+    /// Remembers who it is.
+    fn identity(&self) -> Effect {
+        let (id, cluster) = (self.id.clone(), self.cluster.clone());
+        Effect::Checkpoint(Fact::Agent(record::Agent { id, cluster }).into())
     }
 
     /// The agent as the master knows it.

@@ -45,7 +45,8 @@ impl Core {
         let mut core = Self {
             settings,
             ids,
-            id: image.agent,
+            id: image.agent.id,
+            cluster: image.agent.cluster,
             session: Session::None,
             frameworks: image.frameworks,
             containers: tasks

@@ -5,7 +5,7 @@ use proffer_proto::v1;
 use proffer_proto::v1::agent_info::{Capability, capability};
 
 use super::{Core, Effect, Session, Timestamp, end, send, updates};
-use crate::checkpoint::record::{Agent, Fact};
+use crate::checkpoint::record::Fact;
 
 /// The version of the protocol of the stream.
 const PROTOCOL: u32 = 1;
@@ -71,12 +71,20 @@ pub(super) fn registered(
             );
         }
         core.id = Some(registered.agent_id);
-        effects.push(Effect::Checkpoint(Fact::Agent(Agent { id: core.id.clone() }).into()));
+        effects.push(core.identity());
     }
     core.session = Session::Registered(session);
     updates::part_with_ended(core, now, effects);
     updates::send_all(core, now, effects);
     end::leave_when_over(core, effects);
+}
+
+/// A master that admits the agent is of this cluster, and from now on only its masters are listened to.
+pub(super) fn cluster(core: &mut Core, id: String, effects: &mut Vec<Effect>) {
+    if core.cluster.as_ref() != Some(&id) {
+        core.cluster = Some(id);
+        effects.push(core.identity());
+    }
 }
 
 /// The master does not want the agent.

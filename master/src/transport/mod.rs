@@ -1,5 +1,6 @@
 //! One port for everything: gRPC, and over plain HTTP the pages. Handlers decode, enqueue and encode; they decide nothing.
 
+mod cluster;
 mod forming;
 mod link;
 mod listener;
@@ -31,6 +32,8 @@ use crate::peers::Incoming;
 
 /// The response metadata and call metadata that name a scheduler's event stream.
 pub const STREAM_ID: &str = "mesos-stream-id";
+/// The metadata in which callers and masters name the cluster that they are of.
+pub const CLUSTER: &str = "proffer-cluster";
 /// The metadata of a refusal that says where the leader is.
 pub const LEADER: &str = "proffer-leader";
 
@@ -61,6 +64,7 @@ pub fn router(handle: Handle, incoming: Incoming, founders: Founders, about: Abo
     let scheduler = SchedulerServer::new(scheduler::Service::new(handle.clone(), bounds));
     let operator = OperatorServer::new(operator::Service::new(handle.clone()));
     let me = incoming.me().clone();
+    let cluster = cluster::Cluster::new(&me.cluster_id, &about.cluster);
     let link = AgentLinkServer::new(link::Service::new(handle.clone(), me.address.clone(), bounds));
     let state = StateServer::new(state::Service::new(handle.clone(), bounds));
     let masters = MastersServer::new(masters::Service::new(handle.clone()));
@@ -79,4 +83,5 @@ pub fn router(handle: Handle, incoming: Incoming, founders: Founders, about: Abo
         .fallback(pages::unknown)
         .layer(axum::Extension(pages::Context { handle, me }))
         .layer(axum::Extension(about))
+        .layer(axum::middleware::from_fn_with_state(cluster, cluster::guard))
 }

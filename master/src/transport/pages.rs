@@ -100,6 +100,14 @@ pub(super) fn broken(grpc: bool) -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "error": error }))).into_response()
 }
 
+/// The answer to a call that came to the wrong cluster.
+pub(super) fn misdirected(grpc: bool, error: String) -> Response {
+    if grpc {
+        return Status::unavailable(error).into_http();
+    }
+    (StatusCode::MISDIRECTED_REQUEST, Json(json!({ "error": error }))).into_response()
+}
+
 /// Whether a request is a call of gRPC.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());

@@ -13,10 +13,10 @@ use proffer_proto::state::{
     Answers, Call, Calls, NumberedAnswer, NumberedCall, Refusal, answer, call, numbered_answer,
 };
 use tokio::sync::oneshot;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::connection::MESSAGE_BYTES_MAX;
+use crate::line::Line;
 use crate::masters::LEADER_METADATA;
 
 /// The largest message of calls, but for one call alone. Masters take 1024 calls and 4 MiB.
@@ -45,7 +45,7 @@ type Reply = oneshot::Sender<Result<Option<answer::Body>, Lost>>;
 /// The stream to one master, opened by the first call. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct CallStream {
-    channel: Channel,
+    line: Line,
     queue: Arc<Queue>,
 }
 
@@ -75,9 +75,9 @@ enum End {
 }
 
 impl CallStream {
-    pub(crate) fn new(channel: Channel) -> Self {
+    pub(crate) fn new(line: Line) -> Self {
         CallStream {
-            channel,
+            line,
             queue: Arc::default(),
         }
     }
@@ -89,7 +89,7 @@ impl CallStream {
         }
         let (reply, answered) = oneshot::channel();
         if self.queue.push(call, reply)? {
-            let client = StateClient::new(self.channel.clone())
+            let client = StateClient::new(self.line.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX);
             tokio::spawn(run(client, self.queue.clone()));
@@ -106,7 +106,7 @@ impl Drop for CallStream {
 }
 
 /// Carries the stream until it ends.
-async fn run(mut client: StateClient<Channel>, queue: Arc<Queue>) {
+async fn run(mut client: StateClient<Line>, queue: Arc<Queue>) {
     // Where the runtime stops, nobody else would tell those who wait.
     let _end = EndOnDrop(queue.clone());
     let status = match client.submit_many(Outgoing(queue.clone())).await {

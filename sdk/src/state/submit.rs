@@ -139,7 +139,7 @@ async fn answer(connection: &Connection, call: &Call) -> Result<Option<answer::B
         Err(Lost::Unsent(status)) => return Err(Failure::Unsent(Failed::NotLeading(None), status.to_string())),
         Err(Lost::Alone) => {}
     }
-    let mut client = StateClient::new(connection.channel.clone())
+    let mut client = StateClient::new(connection.line.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let answered = client.submit(call.clone()).await;

@@ -139,7 +139,7 @@ impl Watch {
 
     async fn open(&mut self) -> Result<(), StateError> {
         let connection = self.leader.connection().await;
-        let mut client = StateClient::new(connection.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut client = StateClient::new(connection.line.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let opening = client.watch(self.request.clone());
         let (failed, why) = match tokio::time::timeout(connection.answer_timeout, opening).await {
             Ok(Ok(response)) => {

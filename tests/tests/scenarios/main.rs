@@ -6,6 +6,7 @@
 mod agent_recovery;
 mod bad_calls;
 mod cgroup_v2;
+mod clusters;
 mod command;
 mod drain;
 mod exec;
