@@ -20,7 +20,8 @@ pub(crate) fn of(task: &v1::TaskInfo, usage: &Usage, disk_used_bytes: Option<u64
     let limit = |name: &str| task.limits.get(name).map(|limit| limit.value).or_else(|| request(name));
     v1::ResourceStatistics {
         timestamp: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64(),
-        processes: small(usage.pids),
+        processes: small(usage.processes),
+        threads: small(usage.pids),
         cpus_user_time_secs: seconds(usage.cpu_user_usec),
         cpus_system_time_secs: seconds(usage.cpu_system_usec),
         cpus_nr_periods: small(usage.cpu_periods),

@@ -73,6 +73,12 @@ pub fn is_quick() -> bool {
     std::env::args().any(|arg| arg == "--quick")
 }
 
+/// Whether a part of a benchmark is to be run: all are, unless `--only=PART` names one.
+pub fn wants(part: &str) -> bool {
+    let only = std::env::args().find_map(|arg| arg.strip_prefix("--only=").map(str::to_owned));
+    only.is_none_or(|only| only == part)
+}
+
 /// The number of an option such as `--puts=N`, if it was given.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ use crate::containerizer::{ContainerId, Usage};
 pub type Gauge = (&'static str, fn(&[u8], &mut Usage));
 
 /// Longer texts are cut; `memory.stat` of version 2 has about two thousand bytes.
-const TEXT_BYTES_MAX: usize = 8192;
+pub(super) const TEXT_BYTES_MAX: usize = 8192;
 
 /// The gauges of all containers.
 #[derive(Debug)]

@@ -115,6 +115,11 @@ impl Hierarchy {
         rustix::fs::accessat(&self.directory, name, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
     }
 
+    /// Whether our own directory has a file.
+    pub fn has_own(&self, file: &str) -> bool {
+        rustix::fs::accessat(&self.directory, file, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
+    }
+
     /// The pids in a container's directory.
     pub fn processes(&self, container: &ContainerId) -> Result<Vec<i32>, Error> {
         let text = self.read(container, "cgroup.procs")?;

@@ -11,6 +11,11 @@ use crate::containerizer::{ContainerId, Limit, Resources, Usage};
 /// Below this not even a shell starts.
 const LIMIT_BYTES_MIN: u64 = 4 << 20;
 
+/// Version 1.
+const MEMORY_AND_SWAP: &str = "memory.memsw.limit_in_bytes";
+/// Version 2.
+const SWAP: &str = "memory.swap.max";
+
 /// The `memory` controller.
 #[derive(Debug)]
 pub struct Memory {
@@ -22,10 +27,17 @@ impl Memory {
         Memory { hierarchy }
     }
 
+    /// Whether this kernel can limit swap: not one that was built or started without accounting for it.
+    pub fn limits_swap(&self) -> bool {
+        self.hierarchy.has_own(match self.hierarchy.version {
+            Version::V1 => MEMORY_AND_SWAP,
+            Version::V2 => SWAP,
+        })
+    }
+
     /// Version 1 limits memory and the sum of memory and swap, the first never above the second.
     fn apply_v1(&self, container: &ContainerId, limit: &str) -> Result<(), Error> {
         const MEMORY: &str = "memory.limit_in_bytes";
-        const MEMORY_AND_SWAP: &str = "memory.memsw.limit_in_bytes";
         let write = |file: &str| self.hierarchy.write(container, file, limit);
         if !self.hierarchy.has(container, MEMORY_AND_SWAP) {
             return write(MEMORY);
@@ -56,10 +68,12 @@ impl Controller for Memory {
                 Ok(())
             }
             Version::V2 => {
+                // Who has a limit has it of memory, and none of it in swap.
+                let swap = limit.map_or("max", |_| "0");
                 let limit = limit.map_or("max".into(), |limit| limit.to_string());
                 self.hierarchy.write(container, "memory.oom.group", "1")?;
-                if self.hierarchy.has(container, "memory.swap.max") {
-                    self.hierarchy.write(container, "memory.swap.max", "0")?;
+                if self.hierarchy.has(container, SWAP) {
+                    self.hierarchy.write(container, SWAP, swap)?;
                 }
                 if is_bursting(resources) {
                     let kept = resources.memory_bytes.to_string();

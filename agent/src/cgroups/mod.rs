@@ -10,6 +10,7 @@ mod hierarchy;
 mod io;
 mod layout;
 mod memory;
+mod mount;
 mod moves;
 mod pids;
 mod unified;
@@ -23,6 +24,7 @@ pub use hierarchy::{Hierarchy, Version};
 pub use io::Io;
 pub use layout::{Cgroups, Mounted, parse_mounts};
 pub use memory::Memory;
+pub(crate) use mount::mount_unified;
 pub use pids::Pids;
 pub use unified::Unified;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proffer_shim::record::number;
 
-use super::gauges::{Gauge, lines};
+use super::gauges::{Gauge, TEXT_BYTES_MAX, lines};
 use super::{Error, Hierarchy};
 use crate::containerizer::{ContainerId, Pressure, Usage};
 
@@ -38,10 +38,11 @@ impl Unified {
         self.hierarchy.write(container, "cgroup.kill", "1").map(|()| true)
     }
 
-    /// CPU time and pressure, which the unified tree counts without any controller.
+    /// CPU time, processes and pressure, which the unified tree counts without any controller.
     pub(super) fn gauges() -> &'static [Gauge] {
         &[
             ("cpu.stat", cpu),
+            ("cgroup.procs", |text, usage| usage.processes = processes(text)),
             ("cpu.pressure", |text, usage| usage.cpu_pressure = pressure(text)),
             ("memory.pressure", |text, usage| usage.memory_pressure = pressure(text)),
             ("io.pressure", |text, usage| usage.io_pressure = pressure(text)),
@@ -63,6 +64,12 @@ fn cpu(text: &[u8], usage: &mut Usage) {
         };
         *field = number(value);
     }
+}
+
+/// One a line; not known where there are more than were read.
+fn processes(text: &[u8]) -> Option<u64> {
+    let lines = text.iter().filter(|byte| **byte == b'\n').count();
+    (text.len() < TEXT_BYTES_MAX).then_some(lines as u64)
 }
 
 /// Of lines `some avg10=0.12 avg60=0.03 avg300=0.01 total=12345` (Documentation/accounting/psi.rst).
@@ -94,6 +101,12 @@ fn pressure(text: &[u8]) -> Option<Pressure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_are_counted_unless_they_are_too_many() {
+        assert_eq!((processes(b""), processes(b"1\n22\n")), (Some(0), Some(2)));
+        assert_eq!(processes(&[b'\n'; TEXT_BYTES_MAX]), None);
+    }
 
     #[test]
     fn pressure_is_read() {

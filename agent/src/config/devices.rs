@@ -112,8 +112,14 @@ fn one_io_max(text: &str) -> Result<IoMax, Error> {
         return Err(refused("is no block device"));
     }
     let device = metadata.rdev();
+    let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    if Path::new("/sys/dev/block").join(&device).join("partition").exists() {
+        return Err(refused(
+            "is a partition; name the whole disk, as the kernel limits only that",
+        ));
+    }
     let mut limit = IoMax {
-        device: format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device)),
+        device,
         ..IoMax::default()
     };
     for part in parts {

@@ -175,6 +175,7 @@ impl Containerizer {
             return Err(Error::UnknownIsolator { name: name.clone() });
         }
         check_cgroup_root(&config.cgroup_root)?;
+        isolators::raise_open_files();
         let records = Records::open(&config.runtime_dir).map_err(system("open the runtime directory"))?;
         let records = records.ok_or_else(|| Error::Busy(config.runtime_dir.clone()))?;
         let shim = shim::place(&config.runtime_dir, &config.launcher_dir).map_err(system("unpack the launcher"))?;
@@ -182,7 +183,12 @@ impl Containerizer {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(system("read the boot id"))?;
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").map_err(system("read the mounts"))?;
         let wanted = |name: &&'static str| config.isolation.iter().any(|isolator| isolator == name);
-        let mounted = cgroups::parse_mounts(&mountinfo);
+        let mut mounted = cgroups::parse_mounts(&mountinfo);
+        if mounted.v2.is_none() {
+            let found = cgroups::mount_unified();
+            let found = found.inspect_err(|error| tracing::warn!(%error, "cgroup2 is not mounted and cannot be"));
+            mounted.v2 = found.ok();
+        }
         let mut controllers: Vec<&'static str> = ["cpu", "memory", "pids"].into_iter().filter(wanted).collect();
         controllers.extend(Some("io").filter(|io| wanted(io) && (config.policy.named || mounted.has(io))));
         let cgroups = Cgroups::open(&mounted, &config.cgroup_root, &controllers).map_err(cgroup_error)?;

@@ -310,7 +310,9 @@ pub struct Usage {
     pub memory_unevictable_bytes: Option<u64>,
     /// Swap.
     pub memory_swap_bytes: Option<u64>,
-    /// Processes and threads.
+    /// Processes.
+    pub processes: Option<u64>,
+    /// Threads, of which each process has at least one: what `pids_max` limits.
     pub pids: Option<u64>,
     /// Bytes read from disks.
     pub io_read_bytes: Option<u64>,

@@ -167,6 +167,13 @@ impl Isolator for DevicesIsolator {
 
     fn update(&self, container: &ContainerId, resources: &Resources) -> Result<(), Error> {
         let before = self.holdings.of(container);
+        // Its /dev is the one that all containers without devices share.
+        if before.is_empty() && resources.devices.values().any(|count| *count > 0) {
+            return Err(Error::Rejected {
+                field: "devices",
+                reason: "only a container that was started with devices can be given more".into(),
+            });
+        }
         let units = self.holdings.set(container, &resources.devices)?;
         if units == before {
             return Ok(());
@@ -177,12 +184,6 @@ impl Isolator for DevicesIsolator {
         let added: Vec<_> = nodes.iter().filter(|node| !old.contains(node)).collect();
         if added.is_empty() {
             return Ok(());
-        }
-        if before.is_empty() {
-            return Err(Error::Rejected {
-                field: "devices",
-                reason: "only a container that was started with devices can be given more".into(),
-            });
         }
         let root = self.root_of(container)?;
         make_nodes(&root, &added).map_err(failed("make the nodes of added devices"))

@@ -27,10 +27,21 @@ impl Isolator for MemoryIsolator {
 
     fn note(&self) -> EnforcementNote {
         let killer = match self.memory.hierarchy().version {
-            Version::V1 => "hard limit; the launcher kills the whole container when it is reached",
-            Version::V2 => "hard limit; the kernel kills the whole container when it is reached",
+            Version::V1 => "the launcher",
+            Version::V2 => "the kernel",
         };
-        version_note("memory", &*self.memory, killer)
+        let swap = if self.memory.limits_swap() {
+            "swap included"
+        } else if swaps() {
+            "but swap is not limited, as this kernel does not count it: boot it with swapaccount=1, or do without swap"
+        } else {
+            "swap would not be, and there is none"
+        };
+        let text = format!("hard limit, {swap}; {killer} kills the whole container when it is reached");
+        EnforcementNote {
+            enforced: self.memory.limits_swap() || !swaps(),
+            ..version_note("memory", &*self.memory, &text)
+        }
     }
 
     fn prepare(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
@@ -56,4 +67,11 @@ impl Isolator for MemoryIsolator {
     fn update(&self, container: &ContainerId, resources: &Resources) -> Result<(), Error> {
         Ok(self.memory.apply(container, resources)?)
     }
+}
+
+/// Whether the host swaps to anything.
+fn swaps() -> bool {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    // The first line names the columns.
+    swaps.lines().nth(1).is_some()
 }

@@ -192,6 +192,11 @@ pub(crate) fn open(config: &Config, cgroups: &Arc<Cgroups>) -> Result<Opened, co
     Ok(opened)
 }
 
+/// Lets the agent itself have as many open files as it may: it needs some for each container.
+pub(crate) fn raise_open_files() {
+    let _before = rlimits::raise_open_files();
+}
+
 /// What [`open`] found.
 #[derive(Debug, Default)]
 pub(crate) struct Opened {

@@ -1,7 +1,12 @@
-//! The resource limits (`setrlimit(2)`) that a task asks for; those that it does not name are the agent's own.
+//! The resource limits (`setrlimit(2)`) that a task asks for; those that it does not name are what the agent was started with.
+//!
+//! The agent itself needs some open files for each container, and so raises its own limit as far as it may. Its tasks do not inherit
+//! that: programs that close every file they could have open, or wait by select(2), do badly with a high one.
+
+use std::sync::OnceLock;
 
 use proffer_shim::plan::Step;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Error, Isolator, LaunchPlan};
 use crate::containerizer::{ContainerSpec, EnforcementNote, ResourceLimit};
@@ -35,12 +40,15 @@ const RESOURCES: [(u32, &str, Resource); 16] = [
 pub(super) struct RlimitsIsolator {
     /// Whether hard limits may be raised.
     may_raise: bool,
+    /// Of open files, for tasks that name none.
+    open_files: ResourceLimit,
 }
 
 impl RlimitsIsolator {
     pub(super) fn new() -> Self {
         RlimitsIsolator {
             may_raise: super::capabilities::own().permitted & SYS_RESOURCE != 0,
+            open_files: raise_open_files(),
         }
     }
 
@@ -75,7 +83,7 @@ impl Isolator for RlimitsIsolator {
 
     fn note(&self) -> EnforcementNote {
         let text = match self.may_raise {
-            true => "setrlimit: what a task asks for",
+            true => "setrlimit: what a task asks for; else what the agent was started with",
             false => "setrlimit: what a task asks for, up to the agent's own hard limits (it lacks CAP_SYS_RESOURCE)",
         };
         EnforcementNote {
@@ -86,11 +94,15 @@ impl Isolator for RlimitsIsolator {
     }
 
     fn restrict(&self, container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
-        for limit in &container.confinement.rlimits {
+        let asked = &container.confinement.rlimits;
+        for limit in asked {
             self.check(limit).map_err(|reason| Error::Rejected {
                 field: "rlimit_info",
                 reason,
             })?;
+        }
+        let names_open_files = asked.iter().any(|limit| limit.resource == libc::RLIMIT_NOFILE);
+        for limit in asked.iter().chain((!names_open_files).then_some(&self.open_files)) {
             plan.privileges.push(&Step::ResourceLimit {
                 resource: limit.resource,
                 soft: limit.soft,
@@ -99,6 +111,26 @@ impl Isolator for RlimitsIsolator {
         }
         Ok(())
     }
+}
+
+/// Lets the agent have as many open files as it may, whatever isolators it uses; returns the limit that it was started with.
+pub(super) fn raise_open_files() -> ResourceLimit {
+    static BEFORE: OnceLock<ResourceLimit> = OnceLock::new();
+    *BEFORE.get_or_init(|| {
+        let before = getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: before.maximum,
+            maximum: before.maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of the agent's open files cannot be raised");
+        }
+        ResourceLimit {
+            resource: libc::RLIMIT_NOFILE,
+            soft: before.current.unwrap_or(u64::MAX),
+            hard: before.maximum.unwrap_or(u64::MAX),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -112,7 +144,10 @@ mod tests {
             soft,
             hard,
         };
-        let isolator = RlimitsIsolator { may_raise: false };
+        let isolator = RlimitsIsolator {
+            may_raise: false,
+            open_files: raise_open_files(),
+        };
         let own = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         assert_eq!(isolator.check(&limit(5, own)), Ok(()));
         assert!(
@@ -125,7 +160,10 @@ mod tests {
             let refused = isolator.check(&limit(5, own + 1)).unwrap_err();
             assert!(refused.contains(&format!("up to {own}")), "{refused}");
         }
-        let raising = RlimitsIsolator { may_raise: true };
+        let raising = RlimitsIsolator {
+            may_raise: true,
+            ..isolator
+        };
         assert!(raising.check(&limit(5, u64::MAX)).unwrap_err().contains("RLMT_NOFILE"));
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 
-use proffer_agent::containerizer::{Config, Containerizer, Error, Policy, ResourceLimit};
+use proffer_agent::containerizer::{Config, Containerizer, Error, ISOLATORS, Policy, ResourceLimit};
 
 use crate::host::{Host, block_on, on_host};
 
@@ -157,6 +157,58 @@ fn system_calls_of_no_use_are_denied() {
         assert!(!output.contains("denied") && output.contains("Seccomp:\t0"), "{output}");
         host.finish().await;
     });
+}
+
+#[test]
+fn every_isolator_says_what_enforces_it_and_what_is_left_out_is_warned_of() {
+    on_host("notes", async |host| {
+        let names: Vec<_> = host.notes().iter().map(|note| note.isolator).collect();
+        assert_eq!(names, ISOLATORS);
+        assert!(host.notes().iter().all(|note| !note.text.is_empty()));
+        let config = Config {
+            runtime_dir: host.directory().join("other"),
+            cgroup_root: format!("{}-other", host.config().cgroup_root),
+            isolation: vec!["cpu".into(), "user".into()],
+            ..host.config().clone()
+        };
+        let (other, notes) = Containerizer::open(config).unwrap();
+        let enforced: Vec<_> = notes.iter().filter(|note| note.enforced).collect();
+        let names: Vec<_> = enforced.iter().map(|note| note.isolator).collect();
+        assert_eq!((names, notes.len()), (vec!["cpu", "user"], ISOLATORS.len()));
+        assert!(enforced[0].text.starts_with("cgroup v"), "{:?}", enforced[0]);
+        let out = notes.iter().find(|note| note.isolator == "memory").unwrap();
+        assert_eq!(out.text, "switched off by --isolation");
+        drop(other);
+        host.finish().await;
+    });
+}
+
+#[test]
+fn open_files_are_as_many_as_the_agent_was_started_with_unless_a_task_says_otherwise() {
+    const STARTED_WITH: &str = "PROFFER_TEST_OPEN_FILES";
+    if std::env::var_os(STARTED_WITH).is_some() {
+        return on_host("open files", async |host| {
+            host.run(&host.shell("c", "ulimit -Sn; ulimit -Hn")).await;
+            assert_eq!(host.output("c"), "700\n900\n");
+            let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+            assert_eq!((own.current, own.maximum), (Some(900), Some(900)));
+            host.finish().await;
+        });
+    }
+    // In a process of its own: the limit is the process's.
+    let name = "confinement::open_files_are_as_many_as_the_agent_was_started_with_unless_a_task_says_otherwise";
+    let output = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -Sn 700 && ulimit -Hn 900 && exec \"$0\" --exact \"$1\" --nocapture",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .arg(name)
+        .env(STARTED_WITH, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
 }
 
 #[test]

@@ -98,6 +98,11 @@ impl Host {
         note.enforced
     }
 
+    /// What was said of each isolator at the start.
+    pub(crate) fn notes(&self) -> &[EnforcementNote] {
+        &self.notes
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }

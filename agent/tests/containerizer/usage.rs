@@ -25,6 +25,8 @@ fn all_that_a_container_uses_is_counted_also_after_a_restart_of_the_agent() {
             first.cpu_usec > Some(0) && first.memory_bytes > Some(0) && first.pids > Some(0),
             "{first:?}"
         );
+        // The shell, and what it waits by.
+        assert!(matches!(first.processes, Some(1..=3)), "{first:?}");
         assert!(
             first.memory_anon_bytes.is_some() && first.memory_file_bytes.is_some(),
             "{first:?}"

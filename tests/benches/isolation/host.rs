@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use proffer_agent::cgroups;
 use proffer_agent::containerizer::{
     Config, Confinement, ContainerId, ContainerSpec, Containerizer, LogLimits, Policy, Resources, User,
 };
@@ -12,6 +13,7 @@ const UID: u32 = 65_534;
 pub(crate) struct Host {
     pub(crate) containerizer: Containerizer,
     directory: PathBuf,
+    cgroup_root: String,
 }
 
 impl Host {
@@ -21,7 +23,7 @@ impl Host {
         let config = Config {
             runtime_dir: directory.join("runtime"),
             launcher_dir: directory.join("launcher"),
-            cgroup_root: name,
+            cgroup_root: name.clone(),
             isolation: isolation.iter().map(|name| (*name).to_owned()).collect(),
             pids_max_default: 100,
             policy: Policy::default(),
@@ -39,7 +41,23 @@ impl Host {
         Ok(Host {
             containerizer,
             directory,
+            cgroup_root: name,
         })
+    }
+
+    /// Gives all its containers together as much weight as there is, among whatever else wants a processor.
+    pub(crate) fn outweigh_others(&self) -> anyhow::Result<()> {
+        let mounted = cgroups::parse_mounts(&std::fs::read_to_string("/proc/self/mountinfo")?);
+        let mounts = mounted.v1.into_iter().map(|(_, path)| path).chain(mounted.v2);
+        for mount in mounts {
+            let own = mount.join(&self.cgroup_root);
+            for (file, most) in [("cpu.shares", "262144"), ("cpu.weight", "10000")] {
+                if own.join(file).exists() {
+                    std::fs::write(own.join(file), most)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn spec(&self, id: &str, argv: &[&str], cpus_thousandths: u64) -> ContainerSpec {

@@ -1,12 +1,13 @@
 //! What isolation costs and how exact it is: what each isolator adds to a launch, the CPU of sampling 1,000 containers, the CPU
 //! that a quota lets through, and an exhausted memory limit -> its status update.
 //!
-//! `cargo bench -p proffer-tests --bench isolation [-- --quick]`
+//! `cargo bench -p proffer-tests --bench isolation [-- --quick] [--only=launches|sampling|quota|memory]`
 
 mod host;
 mod memory;
+mod quota;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use proffer_agent::containerizer::{Containerizer, ISOLATORS, Usage};
 use proffer_tests::bench;
@@ -23,10 +24,19 @@ async fn main() -> anyhow::Result<()> {
     }
     bench::print_machine(BENCH);
     let quick = bench::is_quick();
-    launches(if quick { 40 } else { 400 }).await?;
-    sampling(if quick { 200 } else { 1_000 }).await?;
-    quota(if quick { 1 } else { 5 }).await?;
-    memory::run(if quick { 10 } else { 100 }).await
+    if bench::wants("launches") {
+        launches(if quick { 40 } else { 400 }).await?;
+    }
+    if bench::wants("sampling") {
+        sampling(if quick { 200 } else { 1_000 }).await?;
+    }
+    if bench::wants("quota") {
+        quota::run(if quick { 2 } else { 10 }).await?;
+    }
+    if bench::wants("memory") {
+        memory::run(if quick { 10 } else { 100 }).await?;
+    }
+    Ok(())
 }
 
 /// All isolators and all but one, in turn; the difference of the medians.
@@ -98,39 +108,6 @@ async fn sampling(containers: usize) -> anyhow::Result<()> {
     for id in &ids {
         host.containerizer.wait(id).await?;
         host.containerizer.forget(id).await?;
-    }
-    Ok(())
-}
-
-/// Busy loops, one at a time; a busy machine can only make it less, so the most of the rounds counts.
-async fn quota(rounds: usize) -> anyhow::Result<()> {
-    const SPAN: Duration = Duration::from_secs(3);
-    let host = Host::open("quota", ISOLATORS)?;
-    for thousandths in [100, 500, 1000] {
-        let name = format!("c{thousandths}");
-        let spec = host.spec(&name, &["/bin/sh", "-c", "while :; do :; done"], thousandths);
-        host.containerizer.launch(&spec).await?;
-        let used = || {
-            host.containerizer
-                .usage(&spec.id)
-                .map(|usage| usage.cpu_usec.unwrap_or_default())
-        };
-        let mut shares = Vec::new();
-        for _ in 0..rounds {
-            let (began, before) = (Instant::now(), used()?);
-            tokio::time::sleep(SPAN).await;
-            let share = (used()? - before) as f64 / 1e6 / began.elapsed().as_secs_f64();
-            shares.push(share);
-        }
-        shares.sort_by(f64::total_cmp);
-        let quota = thousandths as f64 / 1000.0;
-        let most = shares[shares.len() - 1];
-        bench::print(BENCH, &format!("quota_{quota}_used_cpus"), most, "cpus", rounds);
-        let off = (most / quota - 1.0) * 100.0;
-        bench::print(BENCH, &format!("quota_{quota}_off_percent"), off, "percent", rounds);
-        host.containerizer.destroy(&spec.id)?;
-        host.containerizer.wait(&spec.id).await?;
-        host.containerizer.forget(&spec.id).await?;
     }
     Ok(())
 }

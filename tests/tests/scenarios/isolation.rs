@@ -123,7 +123,8 @@ async fn a_task_is_confined_and_what_it_uses_is_counted() -> anyhow::Result<()> 
     assert_eq!(traffic, (Some(1280), Some(1280), Some(10)), "{statistics:?}");
     assert!(statistics.cpus_user_time_secs.is_some() && statistics.cpus_nr_periods.is_some());
     assert!(statistics.mem_peak_bytes >= statistics.mem_rss_bytes && statistics.mem_cache_bytes.is_some());
-    assert!(statistics.blkio_statistics.is_some() && statistics.processes > Some(0));
+    assert!(statistics.blkio_statistics.is_some() && statistics.threads >= statistics.processes);
+    assert!(statistics.processes > Some(0));
     assert_eq!(
         statistics.pressure.is_some(),
         std::fs::read("/proc/pressure/cpu").is_ok()

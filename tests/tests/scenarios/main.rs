@@ -22,6 +22,7 @@ mod reconciliation;
 mod services;
 mod sleeper;
 mod state;
+mod systemd;
 mod upgrade;
 
 use proffer_proto::v1::{DurationInfo, KillPolicy};
