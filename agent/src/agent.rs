@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use proffer_proto::v1;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -17,14 +19,14 @@ use crate::checkpoint::layout::Layout;
 use crate::checkpoint::{self, Checkpoint, journal};
 use crate::config::{self, Args, Config, LogFormat};
 use crate::containerizer::{self, ContainerId, Containerizer};
-use crate::core::{Core, Effect, Input, Settings};
+use crate::core::{Core, Effect, Input, Settings, holdings};
 use crate::disk::{self, Disk};
 use crate::driver::{Clock, Driver, Event, RandomIds};
 use crate::fetcher::Fetcher;
-use crate::launcher::Launcher;
+use crate::launcher::{Endpoint, Launcher};
 use crate::sandbox::keep;
 use crate::sessions::secret::Secret;
-use crate::{link, server};
+use crate::{executor_api, link, server};
 
 /// Events waiting for the loop; whoever has more waits.
 const EVENTS_MAX: usize = 4096;
@@ -69,6 +71,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The resources are less than what is in use.
+    #[error("resources: {0}")]
+    Resources(holdings::TooFew),
     /// The journal failed while running.
     #[error("the journal failed; tasks run on and are taken over when the agent is started again")]
     Journal(#[from] journal::Error),
@@ -152,8 +157,14 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
     let permits = Arc::new(Semaphore::new((parallel * 2).max(4)));
     let fetched = layout.fetched();
     let fetcher = Fetcher::open(config.fetch.settings(fetched.clone()));
+    let socket = executor_socket(&layout);
+    let endpoint = Endpoint {
+        address: reachable(address).to_string(),
+        socket: socket.as_ref().map(|_| layout.executors_socket()),
+    };
     let launcher = Arc::new(Launcher {
         config: Arc::clone(&config),
+        endpoint,
         layout,
         containerizer,
         disk,
@@ -176,6 +187,10 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
     };
     // Small answers at once: Nagle's algorithm and delayed acknowledgements together cost 40 ms.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let local = socket.map(|socket| {
+        let serve = axum::serve(socket, executor_api::router(events.clone()));
+        tokio::spawn(async move { serve.await })
+    });
     let serve = axum::serve(listener, server::router(api));
     let server = tokio::spawn(async move { serve.await });
     if let Some(path) = &config.address_file {
@@ -204,8 +219,35 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         task.abort();
     }
     server.abort();
+    local.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!("stopped");
     outcome.map(drop).map_err(Error::from)
+}
+
+/// The socket that executors on this machine may use beside the port; none where its path is too long for one.
+fn executor_socket(layout: &Layout) -> Option<UnixListener> {
+    let path = layout.executors_socket();
+    // Of an agent that was killed; the work directory is locked.
+    let _ = std::fs::remove_file(&path);
+    let opened = UnixListener::bind(&path).and_then(|listener| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
+        Ok(listener)
+    });
+    opened
+        .inspect_err(
+            |error| tracing::warn!(path = %path.display(), %error, "executors have to use the port: no socket"),
+        )
+        .ok()
+}
+
+/// Where a process on this machine reaches who listens there.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// Builds the core from the journal and hears what became of its containers.
@@ -226,6 +268,7 @@ async fn recover(
         },
         boot_id: boot_id.trim().to_owned(),
         kill_grace: config.kill_grace,
+        executors: config.executors,
     };
     let mut effects = Vec::new();
     let (mut core, alive) = Core::recover(settings, Box::new(RandomIds), image, &mut effects);
@@ -239,6 +282,7 @@ async fn recover(
     for (container, recovered) in found.into_iter().chain(unheard) {
         core.step(clock.now(), Input::Found(container, recovered), &mut effects);
     }
+    holdings::check(&core).map_err(Error::Resources)?;
     if tasks > 0 {
         let running = core.tasks().filter(|(_, task)| task.is_alive()).count();
         tracing::info!(tasks, running, "recovered");
@@ -260,7 +304,11 @@ async fn upkeep(launcher: Arc<Launcher>, events: mpsc::Sender<Event>) {
 async fn collect(launcher: &Arc<Launcher>, events: &mpsc::Sender<Event>) {
     let (answer, answered) = oneshot::channel();
     let look = Event::Inspect(Box::new(move |core: &Core| {
-        let live: HashSet<String> = core.tasks().map(|(_, task)| task.container.0.clone()).collect();
+        let tasks = core
+            .tasks()
+            .map(|(_, task)| task.container.pod().unwrap_or_else(|| task.container.clone()));
+        let executors = core.executors().map(|(_, executor)| executor.container.clone());
+        let live: HashSet<String> = tasks.chain(executors).map(|container| container.0).collect();
         let _ = answer.send(live);
     }));
     if events.send(look).await.is_err() {

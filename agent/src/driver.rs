@@ -10,14 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use proffer_proto::link::master_message::Body;
+use proffer_proto::link::{AgentMessage, agent_message};
+use proffer_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::checkpoint::{Checkpoint, Need, journal};
 use crate::checks;
 use crate::containerizer::{ContainerId, Exit};
-use crate::core::{Core, Effect, Ids, Input, LaunchOrder, Timestamp};
+use crate::core::{Core, Effect, ExecutorCall, Ids, Input, LaunchOrder, Refusal, Timestamp};
 use crate::faults;
-use crate::launcher::{Launcher, Releases};
+use crate::launcher::{self, Ended, Launcher, Releases, Resizes};
 use crate::link::Stream;
 
 const SIGTERM: i32 = 15;
@@ -31,10 +33,25 @@ const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) enum Event {
     Input(Input),
     Attached(Stream),
+    /// A call of an executor, with where the events of a SUBSCRIBE go.
+    Executor {
+        token: String,
+        call: Box<v1::executor::Call>,
+        answer: oneshot::Sender<Result<(), Refusal>>,
+        events: Option<mpsc::Sender<v1::executor::Event>>,
+    },
     /// Looks at the state between two steps.
     Inspect(Box<dyn FnOnce(&Core) + Send>),
     /// Stop and leave the tasks to the next agent process.
     Stop,
+}
+
+/// The executors that wait for an answer, or hear events.
+#[derive(Default)]
+struct Executors {
+    numbers: u64,
+    answers: HashMap<u64, oneshot::Sender<Result<(), Refusal>>>,
+    streams: HashMap<u64, mpsc::Sender<v1::executor::Event>>,
 }
 
 /// The loop's state.
@@ -50,6 +67,8 @@ pub(crate) struct Driver {
     sandboxes: HashMap<ContainerId, PathBuf>,
     clock: Clock,
     releases: Releases,
+    resizes: Resizes,
+    executors: Executors,
     stopped: bool,
     /// Whether the agent left the cluster, with nothing to come back to.
     left: bool,
@@ -64,12 +83,19 @@ impl Driver {
         clock: Clock,
     ) -> Self {
         let (layout, mut sandboxes) = (&launcher.layout, HashMap::new());
-        for (name, task) in core.tasks().filter(|(_, task)| task.is_alive()) {
-            if let Ok(sandbox) = layout.sandbox(&name.framework, &name.task, task.container.as_str()) {
-                sandboxes.insert(task.container.clone(), sandbox);
+        let tasks = core.tasks().filter(|(_, task)| task.is_alive() && !task.is_entrusted());
+        for (name, task) in tasks {
+            if let Ok(path) = launcher::sandbox_path(layout, &name.framework, &task.info, &task.container) {
+                sandboxes.insert(task.container.clone(), path);
+            }
+        }
+        for (name, executor) in core.executors() {
+            if let Ok(path) = layout.sandbox(&name.framework, &name.executor, executor.container.as_str()) {
+                sandboxes.insert(executor.container.clone(), path);
             }
         }
         let releases = Releases::start(Arc::clone(&launcher));
+        let resizes = Resizes::start(Arc::clone(&launcher));
         Self {
             core,
             launcher,
@@ -81,6 +107,8 @@ impl Driver {
             sandboxes,
             clock,
             releases,
+            resizes,
+            executors: Executors::default(),
             stopped: false,
             left: false,
         }
@@ -150,6 +178,12 @@ impl Driver {
                 self.stream = Some(stream);
                 self.step(Input::Attached(session));
             }
+            Event::Executor {
+                token,
+                call,
+                answer,
+                events,
+            } => self.executor_call(token, *call, answer, events),
             Event::Inspect(look) => look(&self.core),
             Event::Stop => self.stopped = true,
         }
@@ -180,6 +214,10 @@ impl Driver {
                     let (gate, opened) = oneshot::channel();
                     gates.push(gate);
                     self.launch(order, opened);
+                }
+                // Whether the agent lives does not depend on its disk.
+                Effect::Send(session, message) if matches!(message.body, Some(agent_message::Body::Pong(_))) => {
+                    self.send(session, message);
                 }
                 other => rest.push(other),
             }
@@ -227,14 +265,33 @@ impl Driver {
             }
             Effect::Check(order) => checks::run(&self.launcher, order, &self.events),
             Effect::Abandon(container) => self.launcher.abandon(&container),
-            Effect::Release(container) => self.let_go(container),
-            Effect::Send(session, message) => {
-                if let Some(stream) = self.stream.as_ref().filter(|stream| stream.session == session)
-                    && stream.outbound.try_send(message).is_err()
-                {
-                    tracing::debug!("the master reads too slowly: a message is dropped");
+            Effect::Release(container) => {
+                let sandbox = self.sandboxes.remove(&container);
+                self.releases.push(Ended::Container(container), sandbox);
+            }
+            Effect::ReleasePod(pod) => {
+                let sandbox = self.sandboxes.remove(&pod);
+                self.releases.push(Ended::Pod(pod), sandbox);
+            }
+            Effect::Resize(order) => self.resizes.push(*order),
+            Effect::Answer(request, result) => {
+                if result.is_err() {
+                    self.executors.streams.remove(&request);
+                }
+                if let Some(answer) = self.executors.answers.remove(&request) {
+                    let _ = answer.send(result);
                 }
             }
+            Effect::Tell(stream, event) => {
+                if let Some(events) = self.executors.streams.get(&stream)
+                    && events.try_send(*event).is_err()
+                {
+                    // It has gone, or reads too slowly; it hears what it missed when it subscribes again.
+                    self.executors.streams.remove(&stream);
+                }
+            }
+            Effect::CloseExecutor(stream) => drop(self.executors.streams.remove(&stream)),
+            Effect::Send(session, message) => self.send(session, message),
             Effect::Close(session) => {
                 if self.stream.as_ref().is_some_and(|stream| stream.session == session) {
                     self.stream = None;
@@ -247,13 +304,14 @@ impl Driver {
     /// Begins a launch, whose program is started when the gate opens.
     fn launch(&mut self, order: Box<LaunchOrder>, gate: oneshot::Receiver<()>) {
         let framework = order.framework.id.as_ref().map_or("", |id| &id.value);
-        let container = order.container.clone();
-        if let Ok(path) = self
-            .launcher
-            .layout
-            .sandbox(framework, &order.task.task_id.value, container.as_str())
+        let layout = &self.launcher.layout;
+        if let Ok(path) = launcher::sandbox_path(layout, framework, &order.task, &order.container) {
+            self.sandboxes.insert(order.container.clone(), path);
+        }
+        if let (Some(pod), Some(executor)) = (order.container.pod(), &order.executor)
+            && let Ok(path) = layout.sandbox(framework, executor.info.executor_id.as_str(), pod.as_str())
         {
-            self.sandboxes.insert(container, path);
+            self.sandboxes.insert(pod, path);
         }
         self.launcher.clone().launch(order, gate, self.events.clone());
     }
@@ -273,9 +331,46 @@ impl Driver {
         });
     }
 
-    fn let_go(&mut self, container: ContainerId) {
-        let sandbox = self.sandboxes.remove(&container);
-        self.releases.push(container, sandbox);
+    fn send(&mut self, session: u64, message: AgentMessage) {
+        let Some(stream) = self.stream.as_ref().filter(|stream| stream.session == session) else {
+            return;
+        };
+        let once = matches!(message.body, Some(agent_message::Body::ExecutorExited(_)));
+        if stream.outbound.try_send(message).is_err() {
+            tracing::debug!("the master reads too slowly: a message is dropped");
+            if once {
+                // Said by the next Register.
+                self.stream = None;
+            }
+        }
+    }
+
+    /// Numbers a call and lets the core see it. The end of a stream is an input too.
+    fn executor_call(
+        &mut self,
+        token: String,
+        call: v1::executor::Call,
+        answer: oneshot::Sender<Result<(), Refusal>>,
+        events: Option<mpsc::Sender<v1::executor::Event>>,
+    ) {
+        self.executors.numbers += 1;
+        let number = self.executors.numbers;
+        self.executors.answers.insert(number, answer);
+        let stream = events.map(|events| {
+            let (watched, inbox) = (events.clone(), self.events.clone());
+            self.executors.streams.insert(number, events);
+            tokio::spawn(async move {
+                watched.closed().await;
+                let _ = inbox.send(Event::Input(Input::ExecutorDetached(number))).await;
+            });
+            number
+        });
+        self.step(Input::Executor(ExecutorCall {
+            request: number,
+            stream,
+            token,
+            call,
+        }));
     }
 }
 
@@ -319,5 +414,9 @@ impl Ids for RandomIds {
 
     fn container(&mut self) -> String {
         uuid::Uuid::new_v4().to_string()
+    }
+
+    fn token(&mut self) -> String {
+        format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
     }
 }

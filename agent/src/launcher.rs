@@ -1,22 +1,36 @@
 //! Carries out the launch of one task (user, sandbox, artifacts, container) and lets go of those that ended.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as threads};
+use std::time::Duration;
 
 use proffer_proto::v1;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use crate::checkpoint::layout::Layout;
+use crate::checkpoint::layout::{BadId, Layout};
 use crate::config::Config;
-use crate::containerizer::{ContainerId, ContainerSpec, Containerizer};
-use crate::core::{FailureKind, Input, LaunchFailure, LaunchOrder};
+use crate::containerizer::User;
+use crate::containerizer::{self, ContainerId, ContainerSpec, Containerizer, Resources};
+use crate::core::{ExecutorOrder, FailureKind, Input, LaunchFailure, LaunchOrder, Part, ResizeOrder, Start};
 use crate::disk::Disk;
 use crate::driver::Event;
 use crate::fetcher::{self, Fetcher};
 use crate::sandbox::{self, files, keep};
 use crate::{confinement, faults, spec, users};
+
+/// Where executors reach the agent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Endpoint {
+    /// `ip:port`.
+    pub(crate) address: String,
+    /// The unix socket, where there is one.
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// How long an executor waits at most before it subscribes again.
+const SUBSCRIPTION_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// What every launch needs.
 #[derive(Debug)]
@@ -25,6 +39,8 @@ pub(crate) struct Launcher {
     pub(crate) layout: Layout,
     pub(crate) containerizer: Containerizer,
     pub(crate) disk: Disk,
+    /// What executors are told.
+    pub(crate) endpoint: Endpoint,
     /// Bounds the launches that run at once: more than a few a processor only slow each other down.
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) fetcher: Fetcher,
@@ -160,7 +176,15 @@ impl Launcher {
     }
 
     fn prepare(&self, order: &LaunchOrder) -> Result<ContainerSpec, LaunchFailure> {
-        let spec = self.describe(&order.container, &order.framework, &order.task)?;
+        let spec = self.describe_order(order)?;
+        if let Some(executor) = order.executor.as_ref().filter(|executor| executor.start == Start::Task) {
+            // Devices are given to the containers in it.
+            let sum = Resources {
+                devices: BTreeMap::new(),
+                ..self.sum(&executor.size.parts).map_err(invalid)?
+            };
+            self.hold_pod(executor, &sum, spec.pod_sandbox.as_deref(), &spec.user)?;
+        }
         sandbox::make(&spec.sandbox, &spec.user, &self.disk, spec.resources.disk_bytes)
             .map_err(|error| failed(error.to_string()))?;
         Ok(spec)
@@ -176,12 +200,41 @@ impl Launcher {
         look(&self.layout)
     }
 
-    /// What the container of a task is made from; nothing is made.
+    fn describe_order(&self, order: &LaunchOrder) -> Result<ContainerSpec, LaunchFailure> {
+        let (container, framework, task) = (&order.container, &order.framework, &order.task);
+        match &order.executor {
+            Some(ExecutorOrder {
+                info,
+                start: Start::Executor(token),
+                size,
+            }) => {
+                let sum = self.sum(&size.parts).map_err(invalid)?;
+                let more = self.executor_variables(info, token);
+                self.describe_as(container, framework, task, Some((&sum, &more)))
+            }
+            _ => self.describe(container, framework, task, None),
+        }
+    }
+
+    /// What the container of a task, or of an executor with these parts, is made from; nothing is made.
     pub(crate) fn describe(
         &self,
         container: &ContainerId,
         framework: &v1::FrameworkInfo,
         task: &v1::TaskInfo,
+        parts: Option<&[Part]>,
+    ) -> Result<ContainerSpec, LaunchFailure> {
+        let sum = parts.map(|parts| self.sum(parts)).transpose().map_err(invalid)?;
+        self.describe_as(container, framework, task, sum.as_ref().map(|sum| (sum, &[][..])))
+    }
+
+    /// The same, where `executor` is what a custom executor may use and is told.
+    fn describe_as(
+        &self,
+        container: &ContainerId,
+        framework: &v1::FrameworkInfo,
+        task: &v1::TaskInfo,
+        executor: Option<(&Resources, &[(&'static str, String)])>,
     ) -> Result<ContainerSpec, LaunchFailure> {
         let config = &self.config;
         let named = task.command.as_ref().and_then(|command| command.user.as_deref());
@@ -197,7 +250,7 @@ impl Launcher {
         }
         let confinement = confinement::of(task, &config.policy)?;
         let framework = framework.id.clone().unwrap_or_default().value;
-        let path = self.layout.sandbox(&framework, &task.task_id.value, container.as_str());
+        let path = sandbox_path(&self.layout, &framework, task, container);
         let path = path.map_err(|error| invalid(error.to_string()))?;
         let host = spec::Host {
             hostname: &config.hostname,
@@ -207,15 +260,134 @@ impl Launcher {
             root_allowed: config.allow_root_tasks,
             confinement: &confinement,
             devices: &config.policy.devices,
+            executor_id: task.executor.as_ref().map(|executor| executor.executor_id.as_str()),
+            size: executor.map(|(size, _)| size),
+            more: executor.map_or(&[], |(_, variables)| variables),
         };
-        spec::container(container, &framework, task, host).map_err(invalid)
+        let mut spec = spec::container(container, &framework, task, host).map_err(invalid)?;
+        if let (Some(pod), Some(executor)) = (container.pod(), &task.executor) {
+            let executor = executor.executor_id.as_str();
+            spec.pod_sandbox = self.layout.sandbox(&framework, executor, pod.as_str()).ok();
+        }
+        Ok(spec)
     }
+
+    /// What an executor and its tasks may use together.
+    fn sum(&self, parts: &[Part]) -> Result<Resources, String> {
+        spec::sum(parts, self.config.pids_max, &self.config.policy.devices)
+    }
+
+    /// Makes the pod of a task, or lets it hold the task too.
+    fn hold_pod(
+        &self,
+        executor: &ExecutorOrder,
+        sum: &Resources,
+        sandbox: Option<&Path>,
+        user: &User,
+    ) -> Result<(), LaunchFailure> {
+        let pod = &executor.size.container;
+        if let Some(sandbox) = sandbox {
+            sandbox::make_pod(sandbox, user).map_err(|error| failed(error.to_string()))?;
+        }
+        let held = self.containerizer.hold_pod_blocking(pod, sum);
+        held.map_err(|error| failed(format!("the pod cannot be made: {}", with_causes(&error))))
+    }
+
+    /// What the Mesos executor API tells executors by their environment.
+    fn executor_variables(&self, info: &v1::ExecutorInfo, token: &str) -> Vec<(&'static str, String)> {
+        let timeouts = &self.config.executors;
+        let grace = info.shutdown_grace_period.map_or(timeouts.shutdown_grace, |grace| {
+            Duration::from_nanos(u64::try_from(grace.nanoseconds).unwrap_or(0))
+        });
+        let mut variables = vec![
+            ("MESOS_AGENT_ENDPOINT", self.endpoint.address.clone()),
+            ("MESOS_CHECKPOINT", "1".into()),
+            ("MESOS_RECOVERY_TIMEOUT", duration(timeouts.recovery)),
+            ("MESOS_SUBSCRIPTION_BACKOFF_MAX", duration(SUBSCRIPTION_BACKOFF_MAX)),
+            ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", duration(grace)),
+            ("MESOS_EXECUTOR_AUTHENTICATION_TOKEN", token.into()),
+        ];
+        if let Some(socket) = &self.endpoint.socket {
+            variables.push(("MESOS_DOMAIN_SOCKET", socket.display().to_string()));
+        }
+        variables
+    }
+}
+
+/// The sandbox of a container, which is within that of its pod where it has one.
+pub(crate) fn sandbox_path(
+    layout: &Layout,
+    framework: &str,
+    task: &v1::TaskInfo,
+    container: &ContainerId,
+) -> Result<PathBuf, BadId> {
+    let id = task.task_id.as_str();
+    match (container.pod(), &task.executor) {
+        (Some(pod), Some(executor)) => layout.task_in_pod(framework, executor.executor_id.as_str(), pod.as_str(), id),
+        _ => layout.sandbox(framework, id, container.as_str()),
+    }
+}
+
+/// As Mesos writes durations.
+fn duration(span: Duration) -> String {
+    format!("{}ms", span.as_millis())
+}
+
+/// Changes what executors' containers may use, one after the other on a thread of its own.
+#[derive(Debug)]
+pub(crate) struct Resizes(threads::Sender<ResizeOrder>);
+
+impl Resizes {
+    /// Starts the thread, which ends with the sender.
+    pub(crate) fn start(launcher: Arc<Launcher>) -> Self {
+        let (orders, incoming) = threads::channel::<ResizeOrder>();
+        tokio::task::spawn_blocking(move || {
+            for order in incoming {
+                let sum = launcher.sum(&order.parts);
+                let result = sum.map(|sum| launcher.containerizer.update_blocking(&order.container, &sum));
+                match result {
+                    Ok(Ok(()) | Err(containerizer::Error::UnknownContainer(_))) => {}
+                    Ok(Err(error)) => {
+                        let error = with_causes(&error);
+                        tracing::warn!(container_id = %order.container, error, "an executor's limits cannot be changed");
+                    }
+                    Err(error) => {
+                        tracing::warn!(container_id = %order.container, error, "an executor's resources make no sense");
+                    }
+                }
+            }
+        });
+        Self(orders)
+    }
+
+    /// Adds one.
+    pub(crate) fn push(&self, order: ResizeOrder) {
+        let _ = self.0.send(order);
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// What is let go of.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    Container(ContainerId),
+    /// After the containers in it.
+    Pod(ContainerId),
 }
 
 /// Lets go of containers that ended, one at a time on a thread of its own: nobody waits for it.
 #[derive(Debug)]
 pub(crate) struct Releases {
-    ended: threads::Sender<(ContainerId, Option<PathBuf>)>,
+    ended: threads::Sender<(Ended, Option<PathBuf>)>,
     /// Closed when the thread has ended.
     done: oneshot::Receiver<()>,
 }
@@ -227,16 +399,16 @@ impl Releases {
         let (end, done) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let _end: oneshot::Sender<()> = end;
-            for (container, sandbox) in incoming {
-                release(&launcher, &container, sandbox);
+            for (ended, sandbox) in incoming {
+                release(&launcher, &ended, sandbox);
             }
         });
         Self { ended, done }
     }
 
-    /// Adds a container, with the sandbox whose age counts from now.
-    pub(crate) fn push(&self, container: ContainerId, sandbox: Option<PathBuf>) {
-        let _ = self.ended.send((container, sandbox));
+    /// Adds one, with the sandbox whose age counts from now.
+    pub(crate) fn push(&self, ended: Ended, sandbox: Option<PathBuf>) {
+        let _ = self.ended.send((ended, sandbox));
     }
 
     /// Returns when all are let go.
@@ -246,8 +418,12 @@ impl Releases {
     }
 }
 
-fn release(launcher: &Launcher, container: &ContainerId, sandbox: Option<PathBuf>) {
-    if let Err(error) = launcher.containerizer.forget_blocking(container) {
+fn release(launcher: &Launcher, ended: &Ended, sandbox: Option<PathBuf>) {
+    let (container, result) = match ended {
+        Ended::Container(container) => (container, launcher.containerizer.forget_blocking(container)),
+        Ended::Pod(pod) => (pod, launcher.containerizer.forget_pod_blocking(pod)),
+    };
+    if let Err(error) = result {
         tracing::warn!(container_id = %container, %error, "the container's traces cannot be removed");
     }
     if let Some(sandbox) = sandbox {

@@ -13,6 +13,7 @@ pub mod containerizer;
 pub mod core;
 pub mod disk;
 mod driver;
+mod executor_api;
 pub mod faults;
 mod fetcher;
 pub mod isolators;

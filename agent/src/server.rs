@@ -4,6 +4,8 @@ mod containers;
 mod downloads;
 mod streams;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -16,7 +18,9 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-use crate::core::{Core, Task, TaskName};
+use crate::checkpoint::layout::{BadId, Layout};
+use crate::containerizer::ContainerId;
+use crate::core::{Core, Executor, ExecutorName, Task, TaskName};
 use crate::driver::Event;
 use crate::fetcher;
 use crate::launcher::Launcher;
@@ -44,6 +48,7 @@ pub(crate) fn router(api: Api) -> axum::Router {
     let grpc = tonic::service::Routes::new(AgentOperatorServer::new(api.clone()));
     let router = grpc
         .into_axum_router()
+        .merge(crate::executor_api::router(api.events.clone()))
         .route("/health", axum::routing::get(|| async { "OK" }))
         .route("/api/v1", axum::routing::post(over_http).with_state(api.clone()));
     downloads::routes(router, &api)
@@ -179,11 +184,12 @@ impl Api {
             }
             Type::GetTasks => answer.get_tasks = Some(self.inspect(tasks).await?),
             Type::GetFrameworks => answer.get_frameworks = Some(self.inspect(frameworks).await?),
-            Type::GetExecutors => answer.get_executors = Some(response::GetExecutors::default()),
+            Type::GetExecutors => answer.get_executors = Some(self.inspect(executors).await?),
             Type::GetOperations => answer.get_operations = Some(response::GetOperations::default()),
             Type::GetState => {
-                let (tasks, frameworks) = self.inspect(|core| (tasks(core), frameworks(core))).await?;
-                let get_executors = Some(response::GetExecutors::default());
+                let look = |core: &Core| (tasks(core), frameworks(core), executors(core));
+                let (tasks, frameworks, executors) = self.inspect(look).await?;
+                let get_executors = Some(executors);
                 let state = response::GetState {
                     get_tasks: Some(tasks),
                     get_executors,
@@ -234,20 +240,24 @@ impl Api {
 
     async fn containers(&self) -> Result<response::GetContainers, Status> {
         let running = self.inspect(|core| {
-            let alive = core.tasks().filter(|(_, task)| task.is_alive());
-            alive
-                .map(|(name, task)| (name.clone(), task.clone()))
-                .collect::<Vec<_>>()
+            let alive = core.tasks().filter(|(_, task)| task.is_alive() && !task.is_entrusted());
+            let tasks = alive.map(|(name, task)| Listed::task(name, task));
+            let custom = core.executors().filter(|(_, executor)| !executor.is_pod());
+            let executors = custom.map(|(name, executor)| Listed::executor(name, executor));
+            tasks.chain(executors).collect::<Vec<_>>()
         });
         let (running, launcher) = (running.await?, Arc::clone(&self.launcher));
         let containers = blocking(move || {
-            let show = |(name, task): &(TaskName, Task)| {
-                let usage = launcher.containerizer.usage(&task.container).unwrap_or_default();
-                let sandbox = launcher
-                    .layout
-                    .sandbox(&name.framework, &name.task, task.container.as_str());
+            let show = |listed: &Listed| {
+                let usage = launcher.containerizer.usage(&listed.container).unwrap_or_default();
+                let sandbox = listed.sandbox(&launcher.layout);
                 let disk_used_bytes = sandbox.ok().and_then(|path| launcher.disk.used(&path).ok()?);
-                container(name, task, statistics::of(&task.info, &usage, disk_used_bytes))
+                listed.to_wire(statistics::of(
+                    &listed.resources,
+                    &listed.limits,
+                    &usage,
+                    disk_used_bytes,
+                ))
             };
             running.iter().map(show).collect()
         });
@@ -303,12 +313,23 @@ fn tasks(core: &Core) -> response::GetTasks {
     for (name, task) in core.tasks() {
         let list = match (task.is_alive(), task.pid()) {
             (true, Some(_)) => &mut answer.launched_tasks,
+            (true, None) if task.latest != v1::TaskState::TaskStaging => &mut answer.launched_tasks,
             (true, None) => &mut answer.queued_tasks,
             (false, _) => &mut answer.terminated_tasks,
         };
         list.push(task.wire(name, None));
     }
     answer
+}
+
+fn executors(core: &Core) -> response::GetExecutors {
+    let of = |executor: &Executor| response::get_executors::Executor {
+        executor_info: executor.info.clone(),
+    };
+    response::GetExecutors {
+        executors: core.executors().map(|(_, executor)| of(executor)).collect(),
+        completed_executors: Vec::new(),
+    }
 }
 
 fn frameworks(core: &Core) -> response::GetFrameworks {
@@ -355,25 +376,66 @@ fn fetcher_metrics(figures: fetcher::Figures) -> Vec<v1::Metric> {
     .to_vec()
 }
 
-fn container(name: &TaskName, task: &Task, statistics: v1::ResourceStatistics) -> response::get_containers::Container {
-    let id = v1::ContainerId {
-        value: task.container.0.clone(),
-        parent: None,
-    };
-    response::get_containers::Container {
-        framework_id: Some(v1::FrameworkId {
-            value: name.framework.clone(),
-        }),
-        executor_id: Some(v1::ExecutorId {
-            value: name.task.clone(),
-        }),
-        executor_name: Some(task.info.name.clone()),
-        container_id: id.clone(),
-        container_status: Some(v1::ContainerStatus {
-            container_id: Some(id),
-            executor_pid: task.pid(),
-            ..Default::default()
-        }),
-        resource_statistics: Some(statistics),
+/// A container as GET_CONTAINERS lists it.
+struct Listed {
+    container: ContainerId,
+    framework: String,
+    executor: String,
+    /// None for an executor.
+    task: Option<String>,
+    name: String,
+    pid: Option<u32>,
+    resources: Vec<v1::Resource>,
+    limits: BTreeMap<String, v1::value::Scalar>,
+}
+
+impl Listed {
+    fn task(name: &TaskName, task: &Task) -> Self {
+        Self {
+            container: task.container.clone(),
+            framework: name.framework.clone(),
+            executor: task.executor.clone().unwrap_or_else(|| name.task.clone()),
+            task: Some(name.task.clone()),
+            name: task.info.name.clone(),
+            pid: task.pid(),
+            resources: task.info.resources.clone(),
+            limits: task.info.limits.clone(),
+        }
+    }
+
+    fn executor(name: &ExecutorName, executor: &Executor) -> Self {
+        Self {
+            container: executor.container.clone(),
+            framework: name.framework.clone(),
+            executor: name.executor.clone(),
+            task: None,
+            name: executor.info.name.clone().unwrap_or_else(|| name.executor.clone()),
+            pid: executor.pid(),
+            resources: executor.info.resources.clone(),
+            limits: BTreeMap::new(),
+        }
+    }
+
+    fn sandbox(&self, layout: &Layout) -> Result<PathBuf, BadId> {
+        match (self.container.pod(), &self.task) {
+            (Some(pod), Some(task)) => layout.task_in_pod(&self.framework, &self.executor, pod.as_str(), task),
+            _ => layout.sandbox(&self.framework, &self.executor, self.container.as_str()),
+        }
+    }
+
+    fn to_wire(&self, statistics: v1::ResourceStatistics) -> response::get_containers::Container {
+        let id = self.container.to_wire();
+        response::get_containers::Container {
+            framework_id: Some(v1::FrameworkId::from(self.framework.as_str())),
+            executor_id: Some(v1::ExecutorId::from(self.executor.as_str())),
+            executor_name: Some(self.name.clone()),
+            container_id: id.clone(),
+            container_status: Some(v1::ContainerStatus {
+                container_id: Some(id),
+                executor_pid: self.pid,
+                ..Default::default()
+            }),
+            resource_statistics: Some(statistics),
+        }
     }
 }

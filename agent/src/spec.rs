@@ -1,5 +1,6 @@
 //! Turns a task into what its container is made from. Pure: what the host says is an argument.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -8,10 +9,14 @@ use proffer_proto::v1;
 use crate::containerizer::{
     Confinement, ContainerId, ContainerInput, ContainerSpec, DeviceUnit, Limit, Resources, User, WindowSize,
 };
+use crate::core::Part;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How many allocated ports get an environment variable of their own.
 const PORT_VARIABLES_MAX: usize = 64;
+/// What an executor has at least while its tasks and itself ask for less.
+const EXECUTOR_MEMORY_BYTES_MIN: u64 = 32 << 20;
+const EXECUTOR_CPUS_THOUSANDTHS_MIN: u64 = 10;
 
 /// What the host adds to the description of a task.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +35,12 @@ pub(crate) struct Host<'a> {
     pub confinement: &'a Confinement,
     /// The devices that the agent hands out.
     pub devices: &'a [DeviceUnit],
+    /// The executor, where it is not the task itself.
+    pub executor_id: Option<&'a str>,
+    /// What an executor's container has to hold, where it is not the task's resources.
+    pub size: Option<&'a Resources>,
+    /// What an executor learns beside; empty for a task.
+    pub more: &'a [(&'static str, String)],
 }
 
 /// What the container is made from.
@@ -42,12 +53,16 @@ pub(crate) fn container(
     task: &v1::TaskInfo,
     host: Host<'_>,
 ) -> Result<ContainerSpec, String> {
-    let resources = resources(task, host.devices)?;
+    let resources = match host.size {
+        Some(size) => size.clone(),
+        None => resources(task, host.devices)?,
+    };
     let command = task.command.clone().unwrap_or_default();
     Ok(ContainerSpec {
         id: id.clone(),
         argv: argv(&command),
         environment: environment(id, framework_id, task, host, &resources.ports),
+        pod_sandbox: None,
         user: host.user.clone(),
         root_allowed: host.root_allowed,
         sandbox: host.sandbox.to_owned(),
@@ -108,12 +123,19 @@ fn environment(
         ("MESOS_DIRECTORY", &sandbox),
         ("MESOS_AGENT_ID", &task.agent_id.value),
         ("MESOS_FRAMEWORK_ID", framework_id),
-        ("MESOS_EXECUTOR_ID", &task.task_id.value),
-        ("MESOS_TASK_ID", &task.task_id.value),
+        ("MESOS_EXECUTOR_ID", host.executor_id.unwrap_or(&task.task_id.value)),
         ("MESOS_CONTAINER_ID", id.as_str()),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec();
+    if host.more.is_empty() {
+        variables.push(("MESOS_TASK_ID".into(), task.task_id.value.clone()));
+    }
+    variables.extend(
+        host.more
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone())),
+    );
     let numbers: Vec<String> = ports
         .iter()
         .cloned()
@@ -146,8 +168,52 @@ pub(crate) fn override_variables(variables: &mut Vec<(String, String)>, command:
 }
 
 fn resources(task: &v1::TaskInfo, devices: &[DeviceUnit]) -> Result<Resources, String> {
+    let resources = requested(&task.resources, devices)?;
+    if resources.memory_bytes == 0 {
+        return Err("resources: `mem` must be more than 0: no program runs without memory".into());
+    }
+    limited(resources, &task.limits)
+}
+
+/// What an executor and its tasks may use together. One that cannot be limited makes the sum unlimited.
+///
+/// # Errors
+/// A resource that makes no sense, named.
+pub(crate) fn sum(parts: &[Part], pids_max: u64, devices: &[DeviceUnit]) -> Result<Resources, String> {
+    let mut sum = Resources::default();
+    let mut limits = (Some(0), Some(0));
+    for part in parts {
+        let own = limited(requested(&part.resources, devices)?, &part.limits)?;
+        sum.cpus_thousandths += own.cpus_thousandths;
+        sum.memory_bytes += own.memory_bytes;
+        sum.ports.extend(own.ports);
+        for (name, count) in own.devices {
+            *sum.devices.entry(name).or_default() += count;
+        }
+        limits.0 = add(limits.0, own.cpus_limit, own.cpus_thousandths);
+        limits.1 = add(limits.1, own.memory_limit, own.memory_bytes);
+    }
+    sum.memory_bytes = sum.memory_bytes.max(EXECUTOR_MEMORY_BYTES_MIN);
+    sum.cpus_thousandths = sum.cpus_thousandths.max(EXECUTOR_CPUS_THOUSANDTHS_MIN);
+    let limit = |limit: Option<u64>, least| limit.map_or(Limit::Unlimited, |limit| Limit::At(limit.max(least)));
+    sum.cpus_limit = limit(limits.0, EXECUTOR_CPUS_THOUSANDTHS_MIN);
+    sum.memory_limit = limit(limits.1, EXECUTOR_MEMORY_BYTES_MIN);
+    sum.pids_max = Some(pids_max.saturating_mul(parts.len() as u64));
+    sum.ports.sort_unstable_by_key(|ports| *ports.start());
+    Ok(sum)
+}
+
+fn add(sum: Option<u64>, limit: Limit, requested: u64) -> Option<u64> {
+    match limit {
+        Limit::Requested => sum.map(|sum| sum + requested),
+        Limit::At(limit) => sum.map(|sum| sum + limit),
+        Limit::Unlimited => None,
+    }
+}
+
+fn requested(list: &[v1::Resource], devices: &[DeviceUnit]) -> Result<Resources, String> {
     let mut resources = Resources::default();
-    for resource in &task.resources {
+    for resource in list {
         let scalar = resource.scalar.as_ref().map_or(0.0, |scalar| scalar.value);
         match resource.name.as_str() {
             "cpus" => resources.cpus_thousandths += thousandths("cpus", scalar)?,
@@ -165,12 +231,13 @@ fn resources(task: &v1::TaskInfo, devices: &[DeviceUnit]) -> Result<Resources, S
             _ => {}
         }
     }
-    resources.disk_bytes = disk_bytes(task)?;
+    resources.disk_bytes = disk_bytes(list)?;
     resources.ports.sort_unstable_by_key(|ports| *ports.start());
-    if resources.memory_bytes == 0 {
-        return Err("resources: `mem` must be more than 0: no program runs without memory".into());
-    }
-    for (name, limit) in &task.limits {
+    Ok(resources)
+}
+
+fn limited(mut resources: Resources, limits: &BTreeMap<String, v1::value::Scalar>) -> Result<Resources, String> {
+    for (name, limit) in limits {
         let value = limit.value;
         match name.as_str() {
             "cpus" if value == f64::INFINITY => resources.cpus_limit = Limit::Unlimited,
@@ -187,9 +254,10 @@ fn resources(task: &v1::TaskInfo, devices: &[DeviceUnit]) -> Result<Resources, S
 ///
 /// # Errors
 /// An amount that makes no sense.
-pub(crate) fn disk_bytes(task: &v1::TaskInfo) -> Result<Option<u64>, String> {
-    let own = task.resources.iter();
-    let own = own.filter(|resource| resource.name == "disk" && resource.disk.is_none());
+pub(crate) fn disk_bytes(resources: &[v1::Resource]) -> Result<Option<u64>, String> {
+    let own = resources
+        .iter()
+        .filter(|resource| resource.name == "disk" && resource.disk.is_none());
     let mut total: Option<u64> = None;
     for resource in own {
         let bytes = bytes("disk", resource.scalar.as_ref().map_or(0.0, |scalar| scalar.value))?;
@@ -224,8 +292,6 @@ fn in_range(field: &str, value: f64) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proffer_proto::v1::value::{Range, Ranges, Scalar, Type};
 
     use super::*;
@@ -247,6 +313,9 @@ mod tests {
                 resource: "gpus".into(),
                 nodes: vec![],
             }],
+            executor_id: None,
+            size: None,
+            more: &[],
         };
         container(&ContainerId("c".into()), "f", task, host)
     }
@@ -323,6 +392,25 @@ mod tests {
             BTreeMap::from([("gpus".to_owned(), 2)])
         );
         assert!(spec(&task(0.5)).unwrap_err().starts_with("gpus: 0.5 is not a whole"));
+    }
+
+    #[test]
+    fn an_executor_holds_the_sum_of_its_parts() {
+        let part = |cpus, mem, limits| Part {
+            resources: vec![scalar("cpus", cpus), scalar("mem", mem)],
+            limits,
+        };
+        let limits = BTreeMap::from([("cpus".to_owned(), Scalar { value: 2.0 })]);
+        let parts = [part(0.5, 32.0, BTreeMap::new()), part(1.0, 64.0, limits)];
+        let both = sum(&parts, 100, &[]).unwrap();
+        assert_eq!((both.cpus_thousandths, both.cpus_limit), (1500, Limit::At(2500)));
+        assert_eq!((both.memory_bytes, both.memory_limit), (96 << 20, Limit::At(96 << 20)));
+        assert_eq!(both.pids_max, Some(200));
+        let unlimited = BTreeMap::from([("mem".to_owned(), Scalar { value: f64::INFINITY })]);
+        let both = sum(&[parts[0].clone(), part(0.1, 1.0, unlimited)], 1, &[]).unwrap();
+        assert_eq!((both.memory_limit, both.cpus_limit), (Limit::Unlimited, Limit::At(600)));
+        let nothing = sum(&[Part::default()], 1, &[]).unwrap();
+        assert_eq!(nothing.memory_limit, Limit::At(EXECUTOR_MEMORY_BYTES_MIN));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Shows what a container uses by the names of the v1 API.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use proffer_proto::v1;
@@ -8,16 +9,21 @@ use proffer_proto::v1::pressure_statistics::Pressure as WirePressure;
 
 use crate::containerizer::{Pressure, Usage};
 
-/// The figures of a task, now.
-pub(crate) fn of(task: &v1::TaskInfo, usage: &Usage, disk_used_bytes: Option<u64>) -> v1::ResourceStatistics {
+/// The figures of a container that asked for `resources`, with these limits, now.
+pub(crate) fn of(
+    resources: &[v1::Resource],
+    limits: &BTreeMap<String, v1::value::Scalar>,
+    usage: &Usage,
+    disk_used_bytes: Option<u64>,
+) -> v1::ResourceStatistics {
     let seconds = |micros: Option<u64>| micros.map(|micros| micros as f64 / 1e6);
     let small = |count: Option<u64>| count.and_then(|count| u32::try_from(count).ok());
     let request = |name: &str| {
-        let own = task.resources.iter().filter(|resource| resource.name == name);
+        let own = resources.iter().filter(|resource| resource.name == name);
         let amounts = own.filter_map(|resource| resource.scalar.as_ref());
         amounts.map(|scalar| scalar.value).reduce(|sum, value| sum + value)
     };
-    let limit = |name: &str| task.limits.get(name).map(|limit| limit.value).or_else(|| request(name));
+    let limit = |name: &str| limits.get(name).map(|limit| limit.value).or_else(|| request(name));
     v1::ResourceStatistics {
         timestamp: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64(),
         processes: small(usage.processes),
@@ -44,7 +50,7 @@ pub(crate) fn of(task: &v1::TaskInfo, usage: &Usage, disk_used_bytes: Option<u64
         net_rx_packets: usage.network_received_packets,
         net_tx_bytes: usage.network_sent_bytes,
         net_tx_packets: usage.network_sent_packets,
-        disk_limit_bytes: crate::spec::disk_bytes(task).ok().flatten(),
+        disk_limit_bytes: crate::spec::disk_bytes(resources).ok().flatten(),
         disk_used_bytes,
         blkio_statistics: disks(usage),
         pressure: pressure(usage),
@@ -100,7 +106,7 @@ mod tests {
 
     #[test]
     fn figures_that_the_host_lacks_are_left_out() {
-        let statistics = of(&v1::TaskInfo::default(), &Usage::default(), None);
+        let statistics = of(&[], &BTreeMap::new(), &Usage::default(), None);
         assert_eq!(statistics.pressure, None);
         assert_eq!(statistics.blkio_statistics, None);
         let usage = Usage {
@@ -113,11 +119,8 @@ mod tests {
             }),
             ..Usage::default()
         };
-        let task = v1::TaskInfo {
-            limits: [("cpus".to_owned(), v1::value::Scalar { value: 2.5 })].into(),
-            ..Default::default()
-        };
-        let statistics = of(&task, &usage, None);
+        let limits = [("cpus".to_owned(), v1::value::Scalar { value: 2.5 })].into();
+        let statistics = of(&[], &limits, &usage, None);
         assert_eq!(statistics.cpus_limit, Some(2.5));
         let cpu = statistics.pressure.unwrap().cpu.unwrap();
         assert_eq!(cpu.some_total_secs, Some(1.5));

@@ -139,6 +139,9 @@ enum Command {
     /// Run the example web service.
     #[command(hide = true)]
     ExampleWeb(proffer_examples::web::Args),
+    /// Run the example framework with a custom executor.
+    #[command(hide = true)]
+    ExamplePrimes(proffer_examples::primes::Args),
 }
 
 /// Runs the command that the arguments name.
@@ -150,6 +153,7 @@ pub fn main() -> ExitCode {
         Command::Services(args) => program(proffer_services::main_with(args)),
         Command::StreamWorker(args) => proffer_streaming::worker::run(args),
         Command::ExampleWeb(args) => program(proffer_examples::web::main_with(args)),
+        Command::ExamplePrimes(args) => program(proffer_examples::primes::main_with(args)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "proffer", &mut std::io::stdout());
             ExitCode::SUCCESS

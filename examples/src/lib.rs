@@ -1,5 +1,6 @@
-//! Complete small programs: a web service and frameworks on the SDK.
+//! Complete small programs: a web service, frameworks and an executor on the SDK.
 
 pub mod load;
+pub mod primes;
 pub mod sleeper;
 pub mod web;

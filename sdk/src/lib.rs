@@ -9,7 +9,8 @@
 //!   the offers that the scheduler does not use.
 //!
 //! [`offers::Matcher`] places [`Task`]s on offers; [`State`] keeps a framework's facts at the masters; [`operator`] has the clients
-//! of the operator APIs; a framework is tested without a cluster by [`testing::FakeMaster`].
+//! of the operator APIs; a framework is tested without a cluster by [`testing::FakeMaster`]. A framework whose tasks are not just
+//! commands brings an [`executor`] along.
 //!
 //! # A complete framework
 //!
@@ -82,6 +83,7 @@ mod backoff;
 mod calls;
 mod connection;
 mod driver;
+pub mod executor;
 mod finder;
 mod framework;
 mod group;

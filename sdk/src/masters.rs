@@ -141,7 +141,7 @@ pub(crate) async fn channel(address: &str, timeout: Duration) -> Result<Channel,
 }
 
 /// The innermost cause: the outer ones say only that the transport failed.
-fn cause_of(error: &dyn std::error::Error) -> String {
+pub(crate) fn cause_of(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), cause_of)
 }
 

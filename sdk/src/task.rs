@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use proffer_proto::v1::{
-    CommandInfo, DiscoveryInfo, DurationInfo, Environment, HealthCheck, KillPolicy, Label, Labels, Port, Ports, TaskId,
-    TaskInfo, command_info, discovery_info, environment, value,
+    CommandInfo, DiscoveryInfo, DurationInfo, Environment, ExecutorInfo, HealthCheck, KillPolicy, Label, Labels, Port,
+    Ports, TaskId, TaskInfo, command_info, discovery_info, environment, value,
 };
 
 use crate::offers::{Constraint, Placement, Strategy, TaskShape};
@@ -72,6 +72,31 @@ impl Task {
                 ..Default::default()
             },
         )
+    }
+
+    /// A task that a custom executor runs: the [`Executor`](crate::executor::Executor) gets the data, and tells what becomes of it.
+    ///
+    /// ```
+    /// use proffer_sdk::Task;
+    /// use proffer_sdk::proto::v1::{CommandInfo, ExecutorInfo, executor_info};
+    ///
+    /// let executor = ExecutorInfo {
+    ///     r#type: Some(executor_info::Type::Custom.into()),
+    ///     executor_id: "letters".into(),
+    ///     command: Some(CommandInfo { value: Some("exec /opt/letters".into()), ..Default::default() }),
+    ///     ..Default::default()
+    /// };
+    /// let task = Task::on_executor("count", executor, "some text").cpus(0.1).mem(32.0);
+    /// ```
+    pub fn on_executor(name: impl Into<String>, executor: ExecutorInfo, data: impl Into<Vec<u8>>) -> Self {
+        let name = name.into();
+        Task::from(TaskInfo {
+            task_id: fresh_id(&name),
+            name,
+            executor: Some(executor),
+            data: Some(data.into()),
+            ..Default::default()
+        })
     }
 
     fn new(name: String, command: CommandInfo) -> Self {

@@ -1,10 +1,13 @@
-//! Tests frameworks without a cluster: a master that does what a test tells it, and offers out of nothing.
+//! Tests frameworks and executors without a cluster: a master and an agent that do what a test tells them, and offers out of
+//! nothing.
 
+mod fake_agent;
 mod fake_master;
 mod fake_state;
 
 use std::ops::RangeInclusive;
 
+pub use fake_agent::FakeAgent;
 pub use fake_master::FakeMaster;
 use proffer_proto::v1::{
     AgentId, FrameworkId, Offer, OfferId, Resource, TaskId, TaskState, TaskStatus, resource, value,

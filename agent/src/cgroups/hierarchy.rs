@@ -11,6 +11,8 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use super::Error;
 use crate::containerizer::ContainerId;
 
+/// What the names of programs begin with that entered a container: they end with it.
+const ENTERED_PREFIX: &str = "enter-";
 /// How long a directory may stay busy after its last process has ended.
 const REMOVE_WAIT: Duration = Duration::from_secs(5);
 
@@ -32,6 +34,8 @@ pub struct Hierarchy {
     mount: PathBuf,
     /// Our own directory, below which every container has one.
     root: PathBuf,
+    /// What is handed down to containers, and from pods to theirs.
+    controllers: Vec<String>,
     directory: OwnedFd,
 }
 
@@ -64,32 +68,46 @@ impl Hierarchy {
             version,
             mount: mount.to_path_buf(),
             root: path,
+            controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
             directory,
         })
     }
 
     /// The path of a file of a container's, for the launcher.
     pub fn path(&self, container: &ContainerId, file: &str) -> String {
-        format!("{}/{container}/{file}", self.root.display())
+        format!("{}/{}/{file}", self.root.display(), container.cgroup())
     }
 
     /// Creates the container's directory; one that exists is an error.
     pub fn create(&self, container: &ContainerId) -> Result<(), Error> {
-        rustix::fs::mkdirat(&self.directory, container.as_str(), Mode::from_raw_mode(0o755))
+        rustix::fs::mkdirat(&self.directory, container.cgroup(), Mode::from_raw_mode(0o755))
             .map_err(|errno| self.error("create".into(), container, "", errno.into()))
+    }
+
+    /// Creates the directory of a pod, for the containers in it; one that exists is no error.
+    pub fn create_pod(&self, pod: &ContainerId) -> Result<(), Error> {
+        match rustix::fs::mkdirat(&self.directory, pod.cgroup(), Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(errno) => return Err(self.error("create".into(), pod, "", errno.into())),
+        }
+        let request: Vec<String> = self.controllers.iter().map(|name| format!("+{name}")).collect();
+        match request.is_empty() {
+            true => Ok(()),
+            false => self.write(pod, "cgroup.subtree_control", &request.join(" ")),
+        }
     }
 
     /// Opens the container's directory.
     pub fn open_container(&self, container: &ContainerId) -> Result<OwnedFd, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.directory, container.as_str(), flags, Mode::empty())
+        rustix::fs::openat(&self.directory, container.cgroup(), flags, Mode::empty())
             .map_err(|errno| self.error("open".into(), container, "", errno.into()))
     }
 
     /// Writes one value.
     pub fn write(&self, container: &ContainerId, file: &str, value: &str) -> Result<(), Error> {
         let write = || -> io::Result<()> {
-            let name = format!("{container}/{file}");
+            let name = format!("{}/{file}", container.cgroup());
             let flags = OFlags::WRONLY | OFlags::CLOEXEC;
             let opened = rustix::fs::openat(&self.directory, name, flags, Mode::empty())?;
             std::fs::File::from(opened).write_all(value.as_bytes())
@@ -100,7 +118,7 @@ impl Hierarchy {
     /// Reads a small file.
     pub fn read(&self, container: &ContainerId, file: &str) -> Result<String, Error> {
         let read = || -> io::Result<String> {
-            let name = format!("{container}/{file}");
+            let name = format!("{}/{file}", container.cgroup());
             let opened = rustix::fs::openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
             let mut text = String::with_capacity(1024);
             std::fs::File::from(opened).read_to_string(&mut text)?;
@@ -111,7 +129,7 @@ impl Hierarchy {
 
     /// Whether a container's file exists.
     pub fn has(&self, container: &ContainerId, file: &str) -> bool {
-        let name = format!("{container}/{file}");
+        let name = format!("{}/{file}", container.cgroup());
         rustix::fs::accessat(&self.directory, name, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
     }
 
@@ -130,27 +148,22 @@ impl Hierarchy {
             .collect())
     }
 
-    /// The containers that have a directory.
+    /// The containers that have a directory, pods and those in them.
     pub fn containers(&self) -> Result<Vec<ContainerId>, Error> {
-        let failed = |source| Error::File {
-            verb: "list".into(),
-            path: self.root.display().to_string(),
-            source,
-        };
+        let list = |path: &Path| directories(path).map_err(file_error("list".into(), path));
         let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.root).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let is_directory = entry.file_type().map_err(failed)?.is_dir();
-            if let (true, Ok(name)) = (is_directory, entry.file_name().into_string()) {
-                found.push(ContainerId(name));
-            }
+        for name in list(&self.root)? {
+            let nested = list(&self.root.join(&name)).unwrap_or_default();
+            let nested = nested.into_iter().filter(|own| !own.starts_with(ENTERED_PREFIX));
+            found.extend(nested.map(|own| ContainerId(format!("{name}.{own}"))));
+            found.push(ContainerId(name));
         }
         Ok(found)
     }
 
     /// Removes the container's directory with all below it, once its processes have ended; one that is not there is no error.
     pub fn remove(&self, container: &ContainerId) -> Result<(), Error> {
-        remove_tree(&self.root.join(container.as_str()), Instant::now() + REMOVE_WAIT)
+        remove_tree(&self.root.join(container.cgroup()), Instant::now() + REMOVE_WAIT)
     }
 
     /// Our own directory.
@@ -177,6 +190,17 @@ impl Drop for Hierarchy {
             path = parent;
         }
     }
+}
+
+fn directories(path: &Path) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if let (true, Ok(name)) = (entry.file_type()?.is_dir(), entry.file_name().into_string()) {
+            found.push(name);
+        }
+    }
+    Ok(found)
 }
 
 fn file_error(verb: String, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {

@@ -181,6 +181,11 @@ impl Cgroups {
         self.gauges.read(container, usage)
     }
 
+    /// Creates the directories of a pod, for the containers in it; those that exist are no error.
+    pub fn create_pod(&self, pod: &ContainerId) -> Result<(), Error> {
+        self.all.iter().try_for_each(|hierarchy| hierarchy.create_pod(pod))
+    }
+
     /// Removes the container's directories once its processes have ended.
     pub fn remove(&self, container: &ContainerId) -> Result<(), Error> {
         self.gauges.forget(container);

@@ -4,7 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proffer_proto::v1;
 
-use super::record::{Agent, Boot, Cause, Checked, Ending, Fact, Launch, Record, TaskName, Update};
+use super::record::{
+    Agent, Boot, Cause, Checked, Ending, ExecutorEnding, ExecutorLaunch, ExecutorName, Fact, Launch, Record, TaskName,
+    Update,
+};
+
+/// How many acknowledged updates of an executor's task are remembered.
+pub const SEEN_MAX: usize = 64;
 
 /// The state of an agent on disk.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,6 +23,17 @@ pub struct Image {
     pub frameworks: BTreeMap<String, v1::FrameworkInfo>,
     /// The tasks that are not forgotten.
     pub tasks: BTreeMap<TaskName, TaskImage>,
+    /// The executors that have not ended.
+    pub executors: BTreeMap<ExecutorName, ExecutorImage>,
+}
+
+/// The state of an executor on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExecutorImage {
+    /// The executor and its container.
+    pub launch: ExecutorLaunch,
+    /// Set when it is being ended: when by force, and why.
+    pub ending: Option<(u64, Cause)>,
 }
 
 /// The state of a task on disk.
@@ -81,6 +98,9 @@ impl Image {
                     && let Some(status) = task.updates.pop_front()
                 {
                     task.launch.acknowledged = Some(status.state);
+                    if let (Some(_), Some(uuid)) = (&task.launch.executor, status.uuid) {
+                        remember(&mut task.launch.seen, uuid);
+                    }
                 }
             }
             Some(Fact::Ending(ending)) => {
@@ -100,7 +120,27 @@ impl Image {
                     task.checked = Some(checked);
                 }
             }
-            Some(Fact::Forgotten(name)) => self.forget(&name),
+            Some(Fact::Forgotten(name)) => {
+                self.tasks.remove(&name);
+                self.forget_framework(&name.framework);
+            }
+            Some(Fact::Executor(launch)) => {
+                let name = ExecutorName {
+                    framework: launch.framework.clone(),
+                    executor: launch.info.executor_id.value.clone(),
+                };
+                self.executors.insert(name, ExecutorImage { launch, ending: None });
+            }
+            Some(Fact::ExecutorEnding(ending)) => {
+                let cause = ending.cause();
+                if let Some(executor) = self.executors.get_mut(&ending.executor) {
+                    executor.ending = Some((ending.force_at, cause));
+                }
+            }
+            Some(Fact::ExecutorForgotten(name)) => {
+                self.executors.remove(&name);
+                self.forget_framework(&name.framework);
+            }
             None => {}
         }
     }
@@ -110,6 +150,16 @@ impl Image {
         let mut facts = vec![Fact::Agent(self.agent.clone())];
         facts.extend(self.boot.clone().map(|id| Fact::Boot(Boot { id })));
         facts.extend(self.frameworks.values().cloned().map(Fact::Framework));
+        for (name, executor) in &self.executors {
+            facts.push(Fact::Executor(executor.launch.clone()));
+            facts.extend(executor.ending.map(|(force_at, cause)| {
+                Fact::ExecutorEnding(ExecutorEnding {
+                    executor: name.clone(),
+                    force_at,
+                    cause: cause.into(),
+                })
+            }));
+        }
         for (name, task) in &self.tasks {
             facts.push(Fact::Launch(task.launch.clone()));
             for status in &task.updates {
@@ -133,17 +183,39 @@ impl Image {
         facts.into_iter().map(Record::from).collect()
     }
 
-    fn forget(&mut self, name: &TaskName) {
-        self.tasks.remove(name);
-        let first = TaskName {
-            framework: name.framework.clone(),
-            task: String::new(),
-        };
-        let next = self.tasks.range(first..).next();
-        if next.is_none_or(|(task, _)| task.framework != name.framework) {
-            self.frameworks.remove(&name.framework);
+    /// Forgets a framework of which nothing is left.
+    fn forget_framework(&mut self, framework: &str) {
+        let (task, executor) = firsts(framework);
+        let task = self.tasks.range(task..).next();
+        let executor = self.executors.range(executor..).next();
+        if task.is_none_or(|(name, _)| name.framework != framework)
+            && executor.is_none_or(|(name, _)| name.framework != framework)
+        {
+            self.frameworks.remove(framework);
         }
     }
+}
+
+/// What no task and no executor of the framework comes before.
+pub(crate) fn firsts(framework: &str) -> (TaskName, ExecutorName) {
+    let framework = framework.to_owned();
+    let task = TaskName {
+        framework: framework.clone(),
+        task: String::new(),
+    };
+    let executor = ExecutorName {
+        framework,
+        executor: String::new(),
+    };
+    (task, executor)
+}
+
+/// Adds the latest, and drops the oldest of more than [`SEEN_MAX`].
+pub(crate) fn remember(seen: &mut Vec<Vec<u8>>, uuid: Vec<u8>) {
+    if seen.len() >= SEEN_MAX {
+        seen.remove(0);
+    }
+    seen.push(uuid);
 }
 
 impl TaskImage {
@@ -218,7 +290,35 @@ mod tests {
             image.tasks[&name].launch.acknowledged,
             Some(v1::TaskState::TaskRunning.into())
         );
+        let executor = ExecutorName {
+            framework: "f".into(),
+            executor: "e".into(),
+        };
+        let facts = [
+            Fact::Executor(ExecutorLaunch {
+                framework: "f".into(),
+                info: v1::ExecutorInfo {
+                    executor_id: "e".into(),
+                    ..Default::default()
+                },
+                container: "c".into(),
+                token: "secret".into(),
+            }),
+            Fact::ExecutorEnding(ExecutorEnding {
+                executor: executor.clone(),
+                force_at: 8,
+                cause: Cause::NotSubscribed.into(),
+            }),
+        ];
+        for fact in facts {
+            image.apply(fact.into());
+            let mut again = Image::default();
+            image.records().into_iter().for_each(|record| again.apply(record));
+            assert_eq!(image, again);
+        }
         image.apply(Fact::Forgotten(name).into());
+        assert!(image.tasks.is_empty() && !image.frameworks.is_empty());
+        image.apply(Fact::ExecutorForgotten(executor).into());
         assert!(image.tasks.is_empty() && image.frameworks.is_empty());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <work dir>                                  root:root 0755
+//! ├── executors.sock                          where executors reach the agent; their tokens say who they are
 //! ├── lock                                    locked by the running agent
 //! ├── journal                                 what must survive the agent: see `journal`
 //! ├── journal.new                             a compaction under way; removed at start
@@ -10,10 +11,15 @@
 //! ├── fetched                                 0700, downloads that are kept for other tasks: see `fetcher::cache`
 //! └── sandboxes                               root:root 0755
 //!     └── <framework id>
-//!         └── <task id>
-//!             └── <container id>              the sandbox, owned by the task's user, 0750
-//!                 ├── stdout
-//!                 └── stderr
+//!         ├── <task id, or that of a custom executor>
+//!         │   └── <container id>              the sandbox, owned by the task's user, 0750
+//!         │       ├── stdout
+//!         │       └── stderr
+//!         └── <id of a default executor>
+//!             └── <pod id>                    root:<group of a task's user> 0750
+//!                 ├── .tmp                    the /tmp of all tasks of the pod
+//!                 └── tasks                   root:root 0755
+//!                     └── <task id>           the sandbox of one of them, as above
 //! <runtime dir>                               the containerizer's; does not survive a reboot
 //! ```
 //!
@@ -21,6 +27,8 @@
 
 use std::path::{Path, PathBuf};
 
+/// The directory of a pod's sandbox in which those of its tasks are.
+pub const TASKS: &str = "tasks";
 /// Longest name of a directory entry on Linux, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -47,6 +55,11 @@ impl Layout {
     /// The root of the tree.
     pub fn work_dir(&self) -> &Path {
         &self.work
+    }
+
+    /// The socket of the executor API.
+    pub fn executors_socket(&self) -> PathBuf {
+        self.work.join("executors.sock")
     }
 
     /// The file that the running agent keeps locked.
@@ -92,6 +105,15 @@ impl Layout {
         let framework = component("framework_id", framework)?;
         let task = component("task_id", task)?;
         Ok(self.sandboxes().join(framework).join(task))
+    }
+
+    /// The sandbox of one task in a pod, whose own sandbox is that of an executor.
+    ///
+    /// # Errors
+    /// An id that cannot name a directory.
+    pub fn task_in_pod(&self, framework: &str, executor: &str, pod: &str, task: &str) -> Result<PathBuf, BadId> {
+        let tasks = self.sandbox(framework, executor, pod)?.join(TASKS);
+        Ok(tasks.join(component("task_id", task)?))
     }
 
     /// The sandbox of one container.

@@ -4,6 +4,9 @@
 //! durable together: hundreds of launches a second share a few dozen flushes. What need only outlive the agent, because the
 //! machine's end makes it void, is written at once by whoever brings it, where the thread is not before it, and flushed with
 //! the next batch that must be durable, or soon after: to wake a thread for a write into memory would cost more than the write.
+//!
+//! While the disk is full the thread waits for room, and all that needs something of the journal waits for it: no task is started
+//! and no update sent, nothing is lost, and whoever waits goes on by himself.
 
 pub mod image;
 pub mod journal;
@@ -27,6 +30,10 @@ use record::Record;
 
 /// How long what is written may wait for its flush.
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
+/// How often a full disk is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(500);
+/// How often that is said.
+const FULL_SAID_EVERY: u32 = 20;
 
 /// Failures of opening the checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -184,7 +191,7 @@ impl Checkpoint {
 
     /// Writes what need not be durable, and says whether it could; gives it back where it would have to wait: for batches
     /// before it, for the journal, or for space.
-    fn write_now(&mut self, batch: Batch) -> Result<bool, Batch> {
+    fn write_now(&mut self, mut batch: Batch) -> Result<bool, Batch> {
         if self.has_failed {
             return Ok(false);
         }
@@ -199,11 +206,15 @@ impl Checkpoint {
         if !journal.has_room(&batch.records) {
             return Err(batch);
         }
-        if let Err(error) = journal.append(batch.records) {
-            // Whoever waits for tickets stops then.
-            let _ = self.durable.send(Err(error));
-            self.has_failed = true;
-            return Ok(false);
+        match journal.append(&mut batch.records) {
+            Ok(()) => {}
+            Err(error) if error.is_full() => return Err(batch),
+            Err(error) => {
+                // Whoever waits for tickets stops then.
+                let _ = self.durable.send(Err(error));
+                self.has_failed = true;
+                return Ok(false);
+            }
         }
         for gate in batch.gates {
             let _ = gate.send(());
@@ -223,6 +234,33 @@ impl Shared {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Appends records, however long it takes until there is room for them.
+    fn append(&self, mut records: Vec<Record>) -> Result<(), journal::Error> {
+        let mut tries = 0;
+        loop {
+            let appended = self.journal().append(&mut records);
+            match appended {
+                Err(error) if error.is_full() => {
+                    if tries % FULL_SAID_EVERY == 0 {
+                        let error = full(&error);
+                        tracing::error!(
+                            error,
+                            "the disk is full: no task is started and no update sent until there is room"
+                        );
+                    }
+                }
+                appended => {
+                    if tries > 0 && appended.is_ok() {
+                        tracing::warn!("the disk has room again: what waited goes on");
+                    }
+                    return appended;
+                }
+            }
+            tries += 1;
+            std::thread::sleep(FULL_RETRY);
+        }
+    }
+
     /// Makes all that was appended durable. While the disk is at it others may append.
     fn sync(&self) -> Result<(), journal::Error> {
         let unsynced = self.journal().unsynced();
@@ -232,6 +270,11 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+fn full(error: &journal::Error) -> String {
+    let cause = std::error::Error::source(error);
+    cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 /// Lets ext4 place each directory in it where the disk is least used, as it does below the root: sandboxes of different frameworks
@@ -258,7 +301,7 @@ fn write(shared: &Shared, batches: &mpsc::Receiver<Batch>, durable: &Tickets) {
                 waiting.push((batch.ticket, batch.gates));
             }
         }
-        let mut result = shared.journal().append(records);
+        let mut result = shared.append(records);
         shared.queued.fetch_sub(count, Ordering::Release);
         if result.is_ok() && need == Need::Durable {
             result = shared.sync();

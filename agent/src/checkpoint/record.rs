@@ -8,7 +8,7 @@ use proffer_proto::v1;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Record {
     /// The fact; unset in a record of a newer version.
-    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 20")]
+    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20")]
     pub fact: Option<Fact>,
 }
 
@@ -46,6 +46,15 @@ pub enum Fact {
     /// What the checks of a running task say.
     #[prost(message, tag = "20")]
     Checked(Checked),
+    /// An executor was accepted; its container may be started from now on.
+    #[prost(message, tag = "10")]
+    Executor(ExecutorLaunch),
+    /// The executor is being ended.
+    #[prost(message, tag = "11")]
+    ExecutorEnding(ExecutorEnding),
+    /// The executor has ended.
+    #[prost(message, tag = "12")]
+    ExecutorForgotten(ExecutorName),
 }
 
 /// The agent's identity.
@@ -96,6 +105,57 @@ pub struct Launch {
     /// The last state whose update was acknowledged, if one was: set by compaction, which drops such updates.
     #[prost(enumeration = "v1::TaskState", optional, tag = "5")]
     pub acknowledged: Option<i32>,
+    /// The executor that runs it, where it is no command of its own. The container is then that of the executor, or one in its pod.
+    #[prost(string, optional, tag = "6")]
+    pub executor: Option<String>,
+    /// The first task of its group.
+    #[prost(string, optional, tag = "7")]
+    pub group: Option<String>,
+    /// The latest updates of its executor that were acknowledged: it may not know that, and send them again.
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    pub seen: Vec<Vec<u8>>,
+}
+
+/// Names an executor.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Message)]
+pub struct ExecutorName {
+    /// The framework's id.
+    #[prost(string, required, tag = "1")]
+    pub framework: String,
+    /// The executor's id.
+    #[prost(string, required, tag = "2")]
+    pub executor: String,
+}
+
+/// An executor and its container.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ExecutorLaunch {
+    /// The framework's id.
+    #[prost(string, required, tag = "1")]
+    pub framework: String,
+    /// The executor as the framework described it.
+    #[prost(message, required, tag = "2")]
+    pub info: v1::ExecutorInfo,
+    /// The container's id.
+    #[prost(string, required, tag = "3")]
+    pub container: String,
+    /// The secret by which the executor shows that it is the one.
+    #[prost(string, required, tag = "4")]
+    pub token: String,
+}
+
+/// Why and until when an executor is being ended.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ExecutorEnding {
+    /// The executor.
+    #[prost(message, required, tag = "1")]
+    pub executor: ExecutorName,
+    /// When its processes are killed, nanoseconds since the Unix epoch.
+    #[prost(uint64, required, tag = "2")]
+    pub force_at: u64,
+    /// Why.
+    #[prost(enumeration = "Cause", required, tag = "3")]
+    pub cause: i32,
 }
 
 /// An update in the queue of its task.
@@ -156,6 +216,14 @@ pub enum Cause {
     Drained = 4,
     /// Its health check failed too many times in a row.
     Unhealthy = 20,
+    /// Another task of its group failed or was killed.
+    GroupEnded = 8,
+    /// The framework shut its executor down.
+    ExecutorShutDown = 5,
+    /// Its executor did not subscribe after it was started.
+    NotSubscribed = 6,
+    /// Its executor did not subscribe again.
+    NotSubscribedAgain = 7,
     /// It held more than its disk.
     Disk = 40,
 }

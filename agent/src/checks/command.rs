@@ -14,7 +14,7 @@ use crate::launcher::Launcher;
 use crate::spec;
 
 pub(super) async fn ask(launcher: &Launcher, order: &CheckOrder, command: &v1::CommandInfo) -> Result {
-    let described = launcher.describe(&order.container, &order.framework, &order.task);
+    let described = launcher.describe(&order.container, &order.framework, &order.task, None);
     let mut container = described.map_err(|failure| failure.message)?;
     container.argv = spec::argv(command);
     spec::override_variables(&mut container.environment, command);

@@ -16,6 +16,7 @@ use proffer_proto::v1;
 use proffer_proto::v1::capability_info::Capability;
 
 use crate::containerizer::{CAPABILITY_ENUM_BASE, DeviceUnit, ISOLATORS, LogLimits, Policy};
+use crate::core::Timeouts;
 use crate::disk::{BACK_ENDS, Choice};
 
 pub use fetch::{Fetch, FetchArgs};
@@ -119,6 +120,30 @@ pub struct Args {
         value_name = "SECONDS"
     )]
     pub kill_grace: f64,
+    /// How long an executor may take to subscribe after it was started, in seconds.
+    #[arg(
+        long,
+        env = "PROFFER_AGENT_EXECUTOR_REGISTRATION_TIMEOUT",
+        default_value_t = 60.0,
+        value_name = "SECONDS"
+    )]
+    pub executor_registration_timeout: f64,
+    /// How long an executor may take to subscribe again after the agent was restarted, in seconds.
+    #[arg(
+        long,
+        env = "PROFFER_AGENT_EXECUTOR_REREGISTRATION_TIMEOUT",
+        default_value_t = 15.0,
+        value_name = "SECONDS"
+    )]
+    pub executor_reregistration_timeout: f64,
+    /// How long executors try to reach an agent that is away before they give up, in seconds.
+    #[arg(
+        long,
+        env = "PROFFER_AGENT_RECOVERY_TIMEOUT",
+        default_value_t = 900.0,
+        value_name = "SECONDS"
+    )]
+    pub recovery_timeout: f64,
     /// How long the sandbox of a task that ended is kept, in seconds.
     #[arg(
         long,
@@ -204,6 +229,8 @@ pub struct Config {
     pub default_user: Option<String>,
     /// See [`Args::kill_grace`].
     pub kill_grace: Duration,
+    /// How long executors may take.
+    pub executors: Timeouts,
     /// See [`Args::gc_delay`].
     pub gc_delay: Duration,
     /// See [`Args::gc_headroom`].
@@ -302,6 +329,12 @@ impl Config {
             policy,
             default_user: args.default_user,
             kill_grace: seconds("kill-grace", args.kill_grace)?,
+            executors: Timeouts {
+                registration: seconds("executor-registration-timeout", args.executor_registration_timeout)?,
+                reregistration: seconds("executor-reregistration-timeout", args.executor_reregistration_timeout)?,
+                recovery: seconds("recovery-timeout", args.recovery_timeout)?,
+                shutdown_grace: seconds("kill-grace", args.kill_grace)?,
+            },
             gc_delay: seconds("gc-delay", args.gc_delay)?,
             gc_headroom: share("gc-headroom", args.gc_headroom)?,
             logs: log_limits(args.max_log_bytes, args.log_files)?,
@@ -336,6 +369,15 @@ impl Config {
             ("io-max", self.policy.io_max.len().to_string()),
             ("default-user", self.default_user.clone().unwrap_or_default()),
             ("kill-grace", self.kill_grace.as_secs_f64().to_string()),
+            (
+                "executor-registration-timeout",
+                self.executors.registration.as_secs_f64().to_string(),
+            ),
+            (
+                "executor-reregistration-timeout",
+                self.executors.reregistration.as_secs_f64().to_string(),
+            ),
+            ("recovery-timeout", self.executors.recovery.as_secs_f64().to_string()),
             ("gc-delay", self.gc_delay.as_secs_f64().to_string()),
             ("gc-headroom", self.gc_headroom.to_string()),
             ("max-log-bytes", self.logs.bytes_max.to_string()),

@@ -165,6 +165,8 @@ struct Inner {
     cgroups: Arc<Cgroups>,
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
     logs: LogLimits,
+    /// What the pods were last set to hold.
+    pods: Mutex<HashMap<ContainerId, Resources>>,
 }
 
 impl Containerizer {
@@ -212,6 +214,7 @@ impl Containerizer {
             cgroups,
             containers: Mutex::default(),
             logs: config.logs,
+            pods: Mutex::default(),
         };
         Ok((Containerizer { inner: Arc::new(inner) }, notes))
     }
@@ -318,16 +321,33 @@ impl Containerizer {
 
     /// Changes what a running container may use.
     pub async fn update(&self, id: &ContainerId, resources: &Resources) -> Result<(), Error> {
+        let (id, resources, this) = (id.clone(), resources.clone(), self.clone());
+        self.blocking(move |_| this.update_blocking(&id, &resources)).await
+    }
+
+    /// The same for callers that may block.
+    pub fn update_blocking(&self, id: &ContainerId, resources: &Resources) -> Result<(), Error> {
         let container = self.inner.container(id)?;
-        let resources = resources.clone();
-        self.blocking(move |inner| {
-            let _one_at_a_time = container.updating.lock().unwrap_or_else(PoisonError::into_inner);
-            for isolator in &inner.isolators {
-                isolator.update(&container.id, &resources).map_err(isolator_error)?;
-            }
-            Ok(())
-        })
-        .await
+        let _one_at_a_time = container.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.set_limits(&container.id, resources)
+    }
+
+    /// Makes a pod, or changes what all containers in it may use together. They are launched with ids within it.
+    pub fn hold_pod_blocking(&self, pod: &ContainerId, resources: &Resources) -> Result<(), Error> {
+        let mut pods = self.inner.pods();
+        if pods.get(pod) == Some(resources) {
+            return Ok(());
+        }
+        self.inner.cgroups.create_pod(pod).map_err(cgroup_error)?;
+        self.inner.set_limits(pod, resources)?;
+        pods.insert(pod.clone(), resources.clone());
+        Ok(())
+    }
+
+    /// Removes a pod whose containers were forgotten. An unknown pod is not an error.
+    pub fn forget_pod_blocking(&self, pod: &ContainerId) -> Result<(), Error> {
+        self.inner.pods().remove(pod);
+        self.inner.remove_cgroups(pod)
     }
 
     /// What a container uses now; a few reads of files that are kept open.
@@ -368,6 +388,17 @@ impl Containerizer {
         Ok(())
     }
 
+    /// Whether a container has not been forgotten.
+    pub fn knows(&self, id: &ContainerId) -> bool {
+        self.inner.containers().contains_key(id)
+    }
+
+    /// Whether a container, or one of a pod's, has not been forgotten.
+    pub fn holds(&self, id: &ContainerId) -> bool {
+        let containers = self.inner.containers();
+        containers.keys().any(|own| own == id || own.pod().as_ref() == Some(id))
+    }
+
     /// The containers that have not been forgotten.
     pub fn containers(&self) -> Vec<ContainerId> {
         self.inner.containers().keys().cloned().collect()
@@ -385,6 +416,17 @@ impl Containerizer {
 }
 
 impl Inner {
+    fn pods(&self) -> MutexGuard<'_, HashMap<ContainerId, Resources>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_limits(&self, id: &ContainerId, resources: &Resources) -> Result<(), Error> {
+        for isolator in &self.isolators {
+            isolator.update(id, resources).map_err(isolator_error)?;
+        }
+        Ok(())
+    }
+
     fn containers(&self) -> MutexGuard<'_, HashMap<ContainerId, Arc<Container>>> {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }

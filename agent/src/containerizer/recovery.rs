@@ -16,7 +16,9 @@ pub(super) fn recover(inner: &Inner, known: &[ContainerId]) -> Result<Vec<(Conta
     found.extend(inner.isolators.iter().flat_map(|isolator| isolator.containers()));
     found.sort();
     found.dedup();
-    for orphan in found.iter().filter(|id| !known.contains(id)) {
+    let holds_known = |pod: &ContainerId| known.iter().any(|id| id.pod().as_ref() == Some(pod));
+    // Those in pods before the pods.
+    for orphan in found.iter().rev().filter(|id| !known.contains(id) && !holds_known(id)) {
         tracing::warn!(container_id = %orphan, "a container that nobody knows is destroyed");
         destroy(inner, orphan)?;
     }

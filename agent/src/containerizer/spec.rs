@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use proffer_proto::v1::capability_info::Capability;
 use serde::{Deserialize, Serialize};
 
-/// The name of a container: 1 to 128 characters of `[A-Za-z0-9._-]`, not starting with `.`; it names directories and
-/// cgroups.
+/// The name of a container: 1 to 128 characters of `[A-Za-z0-9._-]`, with no dot at an end or beside another; it names directories
+/// and cgroups. One with a dot is nested: `pod.task` is in the pod `pod`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContainerId(pub String);
@@ -21,12 +21,33 @@ impl ContainerId {
     /// Whether the name is safe to be used as one component of a path.
     pub fn is_valid(&self) -> bool {
         let name = self.0.as_bytes();
-        !name.is_empty()
-            && name.len() <= Self::LENGTH_MAX
-            && name[0] != b'.'
+        name.len() <= Self::LENGTH_MAX
+            && name.split(|byte| *byte == b'.').all(|part| !part.is_empty())
             && name
                 .iter()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    }
+
+    /// The pod that the container is nested in: what is before the last dot.
+    pub fn pod(&self) -> Option<ContainerId> {
+        self.0.rsplit_once('.').map(|(pod, _)| ContainerId(pod.to_owned()))
+    }
+
+    /// Its cgroup below our own: that of one in a pod is within the pod's.
+    pub(crate) fn cgroup(&self) -> String {
+        self.0.replace('.', "/")
+    }
+
+    /// As the v1 API writes it.
+    pub fn to_wire(&self) -> proffer_proto::v1::ContainerId {
+        let (pod, own) = match self.0.rsplit_once('.') {
+            Some((pod, own)) => (Some(pod), own),
+            None => (None, self.as_str()),
+        };
+        proffer_proto::v1::ContainerId {
+            value: own.to_owned(),
+            parent: pod.map(|pod| Box::new(pod.into())),
+        }
     }
 
     /// The name as text.
@@ -124,13 +145,15 @@ pub struct ContainerSpec {
     pub root_allowed: bool,
     /// The working directory, absolute; exists and is owned by the user. `stdout` and `stderr` are appended to in it.
     pub sandbox: PathBuf,
-    /// What it may use.
+    /// What it may use. Of a container in a pod, which limits the sum, the ports are the pod's.
     pub resources: Resources,
     /// What of the usual confinement it asks to be otherwise.
     #[serde(default)]
     pub confinement: Confinement,
     /// Its standard input.
     pub input: ContainerInput,
+    /// The sandbox of its pod, whose `/tmp` is shared; none outside a pod.
+    pub pod_sandbox: Option<PathBuf>,
 }
 
 /// What a container asks for of its privileges, and its resource limits.
@@ -372,7 +395,19 @@ mod tests {
             assert!(ContainerId(good.into()).is_valid(), "{good}");
         }
         let long = "x".repeat(129);
-        for bad in ["", ".", "..", ".a", "a/b", "a\0b", "a b", "ä", long.as_str()] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".a",
+            "a.",
+            "a..b",
+            "a/b",
+            "a\0b",
+            "a b",
+            "ä",
+            long.as_str(),
+        ] {
             assert!(!ContainerId(bad.into()).is_valid(), "{bad:?}");
         }
     }

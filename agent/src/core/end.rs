@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use proffer_proto::link::{Kill, ShutdownExecutor, Unregister, agent_message};
+use proffer_proto::link::{Kill, Unregister, agent_message};
 use proffer_proto::v1;
 use proffer_proto::v1::framework_info::capability::Type as Capability;
 
+use super::executors::{self, Member};
 use super::task::Ending;
 use super::updates::{self, News};
 use super::{Core, Effect, Phase, Session, TaskName, Timestamp, cause_status, send};
 use crate::checkpoint::record::{self, Cause, Fact};
-use crate::containerizer::ContainerId;
 
 /// The framework kills a task, or an operator, or the agent is drained.
 pub(super) fn kill(core: &mut Core, now: Timestamp, kill: Kill, effects: &mut Vec<Effect>) {
@@ -26,27 +26,22 @@ pub(super) fn kill(core: &mut Core, now: Timestamp, kill: Kill, effects: &mut Ve
         );
         return;
     };
+    let member = Member::of(core, &name);
     let policy = kill.kill_policy.or(task.info.kill_policy);
-    let mut grace = grace(policy, core.settings.kill_grace);
-    let mut cause = Cause::Killed;
+    let (mut grace, mut longest) = (grace(policy, core.settings.kill_grace), Duration::MAX);
+    let (mut cause, mut of_others) = (Cause::Killed, Cause::GroupEnded);
     if let Some(drain) = kill.drain {
-        cause = Cause::Drained;
+        (cause, of_others) = (Cause::Drained, Cause::Drained);
         let max = drain
             .max_grace_period
             .map(|max| u64::try_from(max.nanoseconds).unwrap_or(0));
-        grace = grace.min(max.map_or(Duration::MAX, Duration::from_nanos));
+        longest = max.map_or(Duration::MAX, Duration::from_nanos);
+        grace = grace.min(longest);
     }
     end(core, now, &name, cause, grace, effects);
-}
-
-/// The executor of a command task is the task.
-pub(super) fn executor(core: &mut Core, now: Timestamp, shutdown: ShutdownExecutor, effects: &mut Vec<Effect>) {
-    let name = TaskName {
-        framework: shutdown.framework_id.value,
-        task: shutdown.executor_id.value,
-    };
-    let grace = core.settings.kill_grace;
-    end(core, now, &name, Cause::Killed, grace, effects);
+    if let Some(member) = member {
+        executors::end_group(core, now, &member, of_others, longest, effects);
+    }
 }
 
 /// The framework was removed: end its tasks and forget their updates. The master hears when each is really gone.
@@ -60,6 +55,7 @@ pub(super) fn framework_removed(core: &mut Core, now: Timestamp, framework: &str
     for name in names {
         mute(core, now, &name, Cause::FrameworkRemoved, effects);
     }
+    executors::shut_all_down(core, now, Some(framework), Cause::FrameworkRemoved, effects);
 }
 
 /// The agent may never register again under its id: nobody waits for its tasks.
@@ -70,6 +66,7 @@ pub(super) fn gone(core: &mut Core, now: Timestamp, effects: &mut Vec<Effect>) {
     for name in names {
         mute(core, now, &name, Cause::AgentLeaves, effects);
     }
+    executors::shut_all_down(core, now, None, Cause::AgentLeaves, effects);
 }
 
 /// End all tasks, then leave.
@@ -81,12 +78,13 @@ pub(super) fn leave(core: &mut Core, now: Timestamp, effects: &mut Vec<Effect>) 
         let grace = grace(policy, core.settings.kill_grace);
         end(core, now, &name, Cause::AgentLeaves, grace, effects);
     }
+    executors::shut_all_down(core, now, None, Cause::AgentLeaves, effects);
     leave_when_over(core, effects);
 }
 
 /// Leaves the cluster once nothing runs any more.
 pub(super) fn leave_when_over(core: &mut Core, effects: &mut Vec<Effect>) {
-    if !core.leaving || core.tasks.values().any(super::Task::is_alive) {
+    if !core.leaving || !core.executors.is_empty() || core.tasks.values().any(super::Task::is_alive) {
         return;
     }
     if let Session::Registered(session) = core.session {
@@ -120,10 +118,8 @@ pub(super) fn unhealthy(core: &mut Core, now: Timestamp, name: &TaskName, effect
 }
 
 /// The task holds more than its disk: it gets no time to write more.
-pub(super) fn disk_exceeded(core: &mut Core, now: Timestamp, container: &ContainerId, effects: &mut Vec<Effect>) {
-    if let Some(name) = core.containers.get(container).cloned() {
-        end(core, now, &name, Cause::Disk, Duration::ZERO, effects);
-    }
+pub(super) fn disk_exceeded(core: &mut Core, now: Timestamp, name: &TaskName, effects: &mut Vec<Effect>) {
+    end(core, now, name, Cause::Disk, Duration::ZERO, effects);
 }
 
 fn mute(core: &mut Core, now: Timestamp, name: &TaskName, cause: Cause, effects: &mut Vec<Effect>) {
@@ -141,7 +137,14 @@ fn mute(core: &mut Core, now: Timestamp, name: &TaskName, cause: Cause, effects:
 }
 
 /// Asks a task to end, and sees to it that it does. A second request can shorten the grace period, not lengthen it.
-fn end(core: &mut Core, now: Timestamp, name: &TaskName, cause: Cause, grace: Duration, effects: &mut Vec<Effect>) {
+pub(super) fn end(
+    core: &mut Core,
+    now: Timestamp,
+    name: &TaskName,
+    cause: Cause,
+    grace: Duration,
+    effects: &mut Vec<Effect>,
+) {
     let Some(task) = core.tasks.get_mut(name) else { return };
     let force_at = now.after(grace);
     match &mut task.phase {
@@ -177,6 +180,7 @@ fn end(core: &mut Core, now: Timestamp, name: &TaskName, cause: Cause, grace: Du
             });
             effects.push(checkpoint(name, cause, force_at));
         }
+        Phase::Entrusted { .. } => executors::end_task(core, now, name, cause, grace, effects),
         Phase::Ending(_) | Phase::Ended => {}
     }
     core.set_timer(name);
@@ -199,7 +203,7 @@ fn announce(core: &mut Core, now: Timestamp, name: &TaskName, cause: Cause, effe
     }
 }
 
-fn checkpoint(name: &TaskName, cause: Cause, force_at: Timestamp) -> Effect {
+pub(super) fn checkpoint(name: &TaskName, cause: Cause, force_at: Timestamp) -> Effect {
     let ending = record::Ending {
         task: name.clone(),
         force_at: force_at.0,
@@ -208,7 +212,7 @@ fn checkpoint(name: &TaskName, cause: Cause, force_at: Timestamp) -> Effect {
     Effect::Checkpoint(Fact::Ending(ending).into())
 }
 
-fn grace(policy: Option<v1::KillPolicy>, default: Duration) -> Duration {
+pub(super) fn grace(policy: Option<v1::KillPolicy>, default: Duration) -> Duration {
     let asked = policy.and_then(|policy| policy.grace_period);
     asked.map_or(default, |grace| {
         Duration::from_nanos(u64::try_from(grace.nanoseconds).unwrap_or(0))

@@ -5,7 +5,7 @@ use proffer_proto::v1;
 
 use super::task::Task;
 use super::updates::{self, News};
-use super::{Core, Effect, LaunchOrder, Phase, TaskName, Timestamp, checks};
+use super::{Core, Effect, LaunchOrder, Owner, Phase, TaskName, Timestamp, checks, executors};
 use crate::checkpoint::layout;
 use crate::checkpoint::record::{Fact, Launch};
 use crate::containerizer::ContainerId;
@@ -17,10 +17,12 @@ pub(super) fn launch(core: &mut Core, now: Timestamp, launch: link::Launch, effe
         tracing::warn!("a launch whose framework has no id is passed over");
         return;
     };
-    let grouped = launch.executor.is_some() || launch.group();
     if core.frameworks.get(&framework_id) != Some(&launch.framework) {
         core.frameworks.insert(framework_id.clone(), launch.framework.clone());
         effects.push(Effect::Checkpoint(Fact::Framework(launch.framework.clone()).into()));
+    }
+    if launch.executor.is_some() {
+        return executors::launch(core, now, &framework_id, launch, effects);
     }
     for task in launch.tasks {
         let name = TaskName {
@@ -32,7 +34,7 @@ pub(super) fn launch(core: &mut Core, now: Timestamp, launch: link::Launch, effe
             tracing::warn!(framework_id, task_id = name.task, "the task is here already");
             continue;
         }
-        one(core, now, name, task, grouped, &launch.framework, effects);
+        one(core, now, name, task, &launch.framework, effects);
     }
 }
 
@@ -41,7 +43,6 @@ fn one(
     now: Timestamp,
     name: TaskName,
     task: v1::TaskInfo,
-    grouped: bool,
     framework: &v1::FrameworkInfo,
     effects: &mut Vec<Effect>,
 ) {
@@ -50,15 +51,11 @@ fn one(
         task,
         container: core.ids.container(),
         at: now.0,
-        acknowledged: None,
+        ..Launch::default()
     };
     let mut accepted = Task::new(&record);
-    let refusal = match (core.leaving, refuse(&name, &record.task, grouped)) {
-        (true, _) => Some(
-            News::of(v1::TaskState::TaskKilled)
-                .by_agent(v1::task_status::Reason::TaskKilledDuringLaunch)
-                .saying("the agent leaves the cluster"),
-        ),
+    let refusal = match (core.leaving, refuse(&name, &record.task)) {
+        (true, _) => Some(leaving()),
         (false, Some(message)) => Some(
             News::of(v1::TaskState::TaskError)
                 .by_agent(v1::task_status::Reason::TaskInvalid)
@@ -70,13 +67,14 @@ fn one(
         container: accepted.container.clone(),
         framework: framework.clone(),
         task: record.task.clone(),
+        executor: None,
     };
     effects.push(Effect::Checkpoint(Fact::Launch(record).into()));
     if refusal.is_some() {
         accepted.phase = Phase::Ended;
     }
     core.containers
-        .insert(ContainerId(order.container.0.clone()), name.clone());
+        .insert(ContainerId(order.container.0.clone()), Owner::Task(name.clone()));
     core.tasks.insert(name.clone(), accepted);
     match refusal {
         Some(news) => updates::push(core, now, &name, news, effects),
@@ -85,18 +83,23 @@ fn one(
     core.set_timer(&name);
 }
 
+pub(super) fn leaving() -> News {
+    News::of(v1::TaskState::TaskKilled)
+        .by_agent(v1::task_status::Reason::TaskKilledDuringLaunch)
+        .saying("the agent leaves the cluster")
+}
+
+/// Why a task of this name cannot be here.
+pub(super) fn refuse_name(name: &TaskName) -> Option<String> {
+    let framework = layout::component("framework_id", &name.framework);
+    let task = framework.and_then(|_| layout::component("task_id", &name.task));
+    task.err().map(|error| error.to_string())
+}
+
 /// Why a task cannot run here, if it cannot: nothing that a task asks for is left out silently.
-fn refuse(name: &TaskName, task: &v1::TaskInfo, grouped: bool) -> Option<String> {
-    if let Err(error) = layout::component("framework_id", &name.framework) {
-        return Some(error.to_string());
-    }
-    if let Err(error) = layout::component("task_id", &name.task) {
-        return Some(error.to_string());
-    }
-    if grouped || task.executor.is_some() {
-        return Some(
-            "executor: task groups and custom executors are not supported yet; only `command` is accepted".into(),
-        );
+pub(super) fn refuse(name: &TaskName, task: &v1::TaskInfo) -> Option<String> {
+    if let Some(message) = refuse_name(name) {
+        return Some(message);
     }
     if let Some(problem) = checks::refuse(task) {
         return Some(problem);
@@ -110,7 +113,7 @@ fn refuse(name: &TaskName, task: &v1::TaskInfo, grouped: bool) -> Option<String>
     refuse_command(command).or_else(|| task.container.as_ref().and_then(refuse_container))
 }
 
-fn refuse_command(command: &v1::CommandInfo) -> Option<String> {
+pub(super) fn refuse_command(command: &v1::CommandInfo) -> Option<String> {
     let value = command.value.as_deref().unwrap_or_default();
     if command.shell() && value.is_empty() {
         return Some("command.value: must be the shell command when `shell` is true".into());
@@ -148,7 +151,7 @@ fn refuse_command(command: &v1::CommandInfo) -> Option<String> {
     None
 }
 
-fn refuse_container(container: &v1::ContainerInfo) -> Option<String> {
+pub(super) fn refuse_container(container: &v1::ContainerInfo) -> Option<String> {
     if container.r#type() != v1::container_info::Type::Mesos || container.docker.is_some() {
         return Some("container.type: only MESOS is supported".into());
     }

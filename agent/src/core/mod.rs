@@ -7,13 +7,15 @@
 //!
 //! Life of a task (one file each): `launch` accepts or refuses it, `run` follows its container, `end` ends it, `updates`
 //! delivers its states, `register` tells the master, `recover` takes it over from a previous process; `checks` looks after it
-//! while it runs.
+//! while it runs. Tasks of executors, and the groups of tasks that share a pod, are in `executors`.
 //!
 //! `TASK_STARTING` is never sent: nothing happens between acceptance and the running program that a framework could act
 //! on, and every update that is not acknowledged yet delays the next one by a round trip.
 
 pub mod checks;
 mod end;
+pub mod executors;
+pub mod holdings;
 mod launch;
 mod recover;
 mod register;
@@ -27,12 +29,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use proffer_proto::link::{AgentMessage, MasterMessage, agent_message, master_message};
-use proffer_proto::v1;
+use proffer_proto::{link, v1};
 
+use crate::checkpoint::image::firsts;
 use crate::checkpoint::record::{self, Cause, Fact, Record};
 use crate::containerizer::{ContainerId, Exit, Recovered};
 
-pub use crate::checkpoint::record::TaskName;
+pub use crate::checkpoint::record::{ExecutorName, TaskName};
+pub use executors::{Executor, ExecutorCall, Refusal, Timeouts};
 pub use task::{Phase, Task};
 
 /// Nanoseconds since the Unix epoch, by a clock that never goes back while the process lives.
@@ -64,6 +68,8 @@ pub struct Settings {
     pub boot_id: String,
     /// How long a killed task may take to end by itself, unless its kill policy says otherwise.
     pub kill_grace: std::time::Duration,
+    /// How long executors may take.
+    pub executors: Timeouts,
 }
 
 /// Makes the identities that the core hands out.
@@ -72,6 +78,8 @@ pub trait Ids: Send {
     fn update(&mut self) -> [u8; 16];
     /// A new container id.
     fn container(&mut self) -> String;
+    /// A new secret.
+    fn token(&mut self) -> String;
 }
 
 /// Everything that can happen.
@@ -96,6 +104,10 @@ pub enum Input {
     Checked(ContainerId, checks::CheckKind, checks::CheckAnswer),
     /// The task in this container holds more than its disk.
     DiskExceeded(ContainerId),
+    /// An executor called; answered by [`Effect::Answer`].
+    Executor(ExecutorCall),
+    /// The event stream of an executor is over.
+    ExecutorDetached(u64),
     /// The time that `wake` named has come.
     Tick,
     /// End all tasks and leave the cluster.
@@ -123,6 +135,16 @@ pub enum Effect {
     Check(Box<checks::CheckOrder>),
     /// Remove what the containerizer keeps of a container that ended.
     Release(ContainerId),
+    /// The resources of a pod, or of an executor's container, have changed.
+    Resize(Box<ResizeOrder>),
+    /// Remove a pod, whose containers were released before.
+    ReleasePod(ContainerId),
+    /// Answer the call of an executor that has this number.
+    Answer(u64, Result<(), Refusal>),
+    /// Send to the executor whose stream has this number.
+    Tell(u64, Box<v1::executor::Event>),
+    /// Close an executor's stream.
+    CloseExecutor(u64),
     /// Send on the stream of this number, if it is still the current one.
     Send(u64, AgentMessage),
     /// Close the stream of this number.
@@ -140,8 +162,48 @@ pub struct LaunchOrder {
     pub container: ContainerId,
     /// The framework, which names the user.
     pub framework: v1::FrameworkInfo,
-    /// The task.
+    /// The task. Of an executor's own container: its command, with the resources of the executor alone.
     pub task: v1::TaskInfo,
+    /// The executor that is started, or to which the task belongs.
+    pub executor: Option<ExecutorOrder>,
+}
+
+/// What a launch needs to know of an executor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExecutorOrder {
+    /// The executor.
+    pub info: v1::ExecutorInfo,
+    /// What is started.
+    pub start: Start,
+    /// What holds the tasks.
+    pub size: ResizeOrder,
+}
+
+/// What is started of an executor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// A task in its pod.
+    Task,
+    /// The executor itself, which shows this token when it calls.
+    Executor(String),
+}
+
+/// The container of an executor, or its pod, and what it has to hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResizeOrder {
+    /// The container's id.
+    pub container: ContainerId,
+    /// Resources and limits of the executor and of each of its tasks.
+    pub parts: Vec<Part>,
+}
+
+/// What one task, or the executor beside its tasks, may use.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Part {
+    /// The requests.
+    pub resources: Vec<v1::Resource>,
+    /// The limits, where they are others.
+    pub limits: BTreeMap<String, v1::value::Scalar>,
 }
 
 /// Why a container could not be started.
@@ -175,13 +237,23 @@ pub struct Core {
     session: Session,
     frameworks: BTreeMap<String, v1::FrameworkInfo>,
     tasks: BTreeMap<TaskName, Task>,
-    containers: BTreeMap<ContainerId, TaskName>,
-    timers: BTreeSet<(Timestamp, TaskName)>,
+    executors: BTreeMap<ExecutorName, Executor>,
+    containers: BTreeMap<ContainerId, Owner>,
+    timers: BTreeSet<(Timestamp, Owner)>,
+    /// The ends of executors that a master which was told of them in Register has not heard.
+    unsaid: Vec<link::ExecutorExited>,
     checks: checks::Checks,
     /// Whether the machine was rebooted since the previous agent process.
     rebooted: bool,
     /// Set when the process is to stop after its tasks have ended.
     leaving: bool,
+}
+
+/// Whose a container or a timer is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Task(TaskName),
+    Executor(ExecutorName),
 }
 
 /// The stream to the master.
@@ -201,15 +273,33 @@ impl Core {
             Input::Detached(session) => register::detached(self, now, session, effects),
             Input::Cluster(id) => register::cluster(self, id, effects),
             Input::Message(session, message) => self.message(now, session, message, effects),
-            Input::Launched(container, result) => run::launched(self, now, &container, result, effects),
-            Input::Exited(container, exit) => run::exited(self, now, &container, &exit, effects),
-            Input::Found(container, found) => recover::found(self, now, &container, found, effects),
-            Input::DiskExceeded(container) => end::disk_exceeded(self, now, &container, effects),
+            Input::Launched(container, result) => match self.containers.get(&container).cloned() {
+                Some(Owner::Task(name)) => run::launched(self, now, &name, &container, result, effects),
+                Some(Owner::Executor(name)) => executors::launched(self, now, &name, result, effects),
+                None => {}
+            },
+            Input::Exited(container, exit) => match self.containers.get(&container).cloned() {
+                Some(Owner::Task(name)) => run::exited(self, now, &name, &container, &exit, effects),
+                Some(Owner::Executor(name)) => executors::exited(self, now, &name, &exit, effects),
+                None => {}
+            },
+            Input::Found(container, found) => match self.containers.get(&container).cloned() {
+                Some(Owner::Task(name)) => recover::found(self, now, &name, &container, found, effects),
+                Some(Owner::Executor(name)) => executors::found(self, now, &name, found, effects),
+                None => {}
+            },
+            Input::DiskExceeded(container) => {
+                if let Some(Owner::Task(name)) = self.containers.get(&container).cloned() {
+                    end::disk_exceeded(self, now, &name, effects);
+                }
+            }
             Input::Checked(container, kind, answer) => {
-                if let Some(name) = self.containers.get(&container).cloned() {
+                if let Some(Owner::Task(name)) = self.containers.get(&container).cloned() {
                     checks::done(self, now, &name, kind, &answer, effects);
                 }
             }
+            Input::Executor(call) => executors::call(self, now, call, effects),
+            Input::ExecutorDetached(stream) => executors::detached(self, now, stream),
             Input::Tick => self.tick(now, effects),
             Input::Leave => end::leave(self, now, effects),
         }
@@ -260,6 +350,11 @@ impl Core {
         self.tasks.iter()
     }
 
+    /// The executors that have not ended, by name.
+    pub fn executors(&self) -> impl Iterator<Item = (&ExecutorName, &Executor)> {
+        self.executors.iter()
+    }
+
     fn message(&mut self, now: Timestamp, session: u64, message: MasterMessage, effects: &mut Vec<Effect>) {
         let current = match self.session {
             Session::None => return,
@@ -279,7 +374,7 @@ impl Core {
                 end::framework_removed(self, now, &shutdown.framework_id.value, effects);
             }
             Some(Body::UpdateFramework(update)) => register::framework_updated(self, update.framework, effects),
-            Some(Body::ShutdownExecutor(shutdown)) => end::executor(self, now, shutdown, effects),
+            Some(Body::ShutdownExecutor(shutdown)) => executors::shutdown(self, now, shutdown, effects),
             Some(Body::Ping(ping)) => {
                 let pong = proffer_proto::link::Pong {
                     sequence: ping.sequence,
@@ -287,7 +382,7 @@ impl Core {
                 effects.push(send(session, agent_message::Body::Pong(pong)));
             }
             Some(Body::FrameworkMessage(message)) => {
-                tracing::debug!(executor_id = %message.executor_id.value, "message for an executor that is not here");
+                executors::message(self, message, effects);
             }
             None => tracing::debug!("a message of a kind that this version does not know"),
         }
@@ -297,15 +392,20 @@ impl Core {
         while let Some((at, _)) = self.timers.first()
             && *at <= now
         {
-            let Some((_, name)) = self.timers.pop_first() else {
+            let Some((_, owner)) = self.timers.pop_first() else {
                 break;
             };
-            if let Some(task) = self.tasks.get_mut(&name) {
-                task.timer = None;
+            match owner {
+                Owner::Task(name) => {
+                    if let Some(task) = self.tasks.get_mut(&name) {
+                        task.timer = None;
+                    }
+                    end::expire(self, now, &name, effects);
+                    updates::retry(self, now, &name, effects);
+                    self.set_timer(&name);
+                }
+                Owner::Executor(name) => executors::expire(self, now, &name, effects),
             }
-            end::expire(self, now, &name, effects);
-            updates::retry(self, now, &name, effects);
-            self.set_timer(&name);
         }
         checks::tick(self, now, effects);
     }
@@ -316,10 +416,10 @@ impl Core {
         let next = task.next_deadline(matches!(self.session, Session::Registered(_)));
         if next != task.timer {
             if let Some(old) = task.timer.take() {
-                self.timers.remove(&(old, name.clone()));
+                self.timers.remove(&(old, Owner::Task(name.clone())));
             }
             if let Some(new) = next {
-                self.timers.insert((new, name.clone()));
+                self.timers.insert((new, Owner::Task(name.clone())));
             }
             task.timer = next;
         }
@@ -329,23 +429,26 @@ impl Core {
     fn forget(&mut self, name: &TaskName, effects: &mut Vec<Effect>) {
         if let Some(task) = self.tasks.remove(name) {
             if let Some(at) = task.timer {
-                self.timers.remove(&(at, name.clone()));
+                self.timers.remove(&(at, Owner::Task(name.clone())));
             }
-            self.containers.remove(&task.container);
+            if !task.is_entrusted() {
+                self.containers.remove(&task.container);
+            }
             self.checks.forget(name);
             effects.push(Effect::Note(Fact::Forgotten(name.clone()).into()));
         }
-        let first = TaskName {
-            framework: name.framework.clone(),
-            task: String::new(),
-        };
-        if self
-            .tasks
-            .range(first..)
-            .next()
-            .is_none_or(|(next, _)| next.framework != name.framework)
+        self.forget_framework(&name.framework);
+    }
+
+    /// Forgets a framework of which nothing is left.
+    fn forget_framework(&mut self, framework: &str) {
+        let (task, executor) = firsts(framework);
+        let task = self.tasks.range(task..).next();
+        let executor = self.executors.range(executor..).next();
+        if task.is_none_or(|(name, _)| name.framework != framework)
+            && executor.is_none_or(|(name, _)| name.framework != framework)
         {
-            self.frameworks.remove(&name.framework);
+            self.frameworks.remove(framework);
         }
     }
 }
@@ -391,6 +494,22 @@ fn cause_status(cause: Cause) -> (v1::TaskState, Option<v1::task_status::Reason>
             TaskKilled,
             Some(Reason::AgentRemovedByOperator),
             "the agent leaves the cluster",
+        ),
+        Cause::GroupEnded => (TaskKilled, None, "another task of its group failed or was killed"),
+        Cause::ExecutorShutDown => (
+            TaskKilled,
+            Some(Reason::ExecutorTerminated),
+            "its executor was shut down",
+        ),
+        Cause::NotSubscribed => (
+            TaskFailed,
+            Some(Reason::ExecutorRegistrationTimeout),
+            "its executor did not subscribe in time",
+        ),
+        Cause::NotSubscribedAgain => (
+            TaskFailed,
+            Some(Reason::ExecutorReregistrationTimeout),
+            "its executor did not subscribe again in time",
         ),
     }
 }

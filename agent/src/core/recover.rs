@@ -4,14 +4,16 @@
 //! agent never launches on recovery, so that no crash can launch a task twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proffer_proto::v1;
 use proffer_proto::v1::framework_info::capability::Type as Capability;
 use proffer_proto::v1::task_status::Reason;
 
-use super::task::{Ending, Task, is_terminal};
+use super::executors::{self, Executor};
+use super::task::{Ending, Given, Kill, Task, is_terminal};
 use super::updates::{self, News};
-use super::{Core, Effect, Ids, Phase, Session, Settings, TaskName, Timestamp, checks, run};
+use super::{Core, Effect, ExecutorName, Ids, Owner, Phase, Session, Settings, TaskName, Timestamp, checks, run};
 use crate::checkpoint::image::{Image, TaskImage};
 use crate::checkpoint::record::{Boot, Fact};
 use crate::containerizer::{ContainerId, Recovered};
@@ -42,6 +44,15 @@ impl Core {
             .into_iter()
             .map(|(name, task)| (name, restore(task)))
             .collect();
+        let executors: BTreeMap<ExecutorName, Executor> = image
+            .executors
+            .into_iter()
+            .map(|(name, executor)| (name, Executor::restore(executor)))
+            .collect();
+        let own = tasks.iter().filter(|(_, task)| !task.is_entrusted());
+        let own = own.map(|(name, task)| (task.container.clone(), Owner::Task(name.clone())));
+        let theirs = executors.iter();
+        let theirs = theirs.map(|(name, executor)| (executor.container.clone(), Owner::Executor(name.clone())));
         let mut core = Self {
             settings,
             ids,
@@ -49,11 +60,10 @@ impl Core {
             cluster: image.agent.cluster,
             session: Session::None,
             frameworks: image.frameworks,
-            containers: tasks
-                .iter()
-                .map(|(name, task)| (task.container.clone(), name.clone()))
-                .collect(),
+            containers: own.chain(theirs).collect(),
             tasks,
+            executors,
+            unsaid: Vec::new(),
             timers: BTreeSet::new(),
             checks,
             rebooted,
@@ -63,12 +73,13 @@ impl Core {
         for name in ended.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             core.forget(&name, effects);
         }
-        let alive = core
-            .tasks
-            .values()
-            .filter(|task| task.is_alive())
-            .map(|task| task.container.clone())
-            .collect();
+        executors::reunite(&mut core, effects);
+        let tasks = core.tasks.values();
+        let tasks = tasks.filter(|task| task.is_alive() && !task.is_entrusted());
+        let tasks = tasks.map(|task| task.container.clone());
+        let executors = core.executors.values().filter(|executor| !executor.is_pod());
+        let executors = executors.map(|executor| executor.container.clone());
+        let alive = tasks.chain(executors).collect();
         (core, alive)
     }
 }
@@ -77,14 +88,12 @@ impl Core {
 pub(super) fn found(
     core: &mut Core,
     now: Timestamp,
+    name: &TaskName,
     container: &ContainerId,
     found: Recovered,
     effects: &mut Vec<Effect>,
 ) {
-    let Some(name) = core.containers.get(container).cloned() else {
-        return;
-    };
-    let Some(task) = core.tasks.get_mut(&name) else { return };
+    let Some(task) = core.tasks.get_mut(name) else { return };
     let Phase::Recovering { ending } = task.phase else {
         return;
     };
@@ -99,24 +108,24 @@ pub(super) fn found(
                 None => task.phase = Phase::Running { pid },
             }
             let unsaid = task.latest == v1::TaskState::TaskStaging && ending.is_none();
-            checks::resume(core, now, &name);
+            checks::resume(core, now, name);
             if unsaid {
-                updates::push(core, now, &name, News::of(v1::TaskState::TaskRunning), effects);
+                updates::push(core, now, name, News::of(v1::TaskState::TaskRunning), effects);
             }
         }
         Recovered::Exited(exit) => {
             if let Some(ending) = ending {
                 task.phase = Phase::Ending(ending);
             }
-            run::exited(core, now, container, &exit, effects);
+            run::exited(core, now, name, container, &exit, effects);
         }
         Recovered::Unknown => {
             task.phase = Phase::Ended;
-            let news = lost(core, &name, ending);
-            run::over(core, now, &name, container, news, effects);
+            let news = lost(core, name, ending);
+            run::over(core, now, name, container, news, effects);
         }
     }
-    core.set_timer(&name);
+    core.set_timer(name);
 }
 
 fn restore(image: TaskImage) -> Task {
@@ -126,6 +135,17 @@ fn restore(image: TaskImage) -> Task {
     task.muted = image.muted;
     task.phase = if is_terminal(task.latest) {
         Phase::Ended
+    } else if task.is_entrusted() {
+        Phase::Entrusted {
+            given: match task.latest {
+                v1::TaskState::TaskStaging => Given::Maybe,
+                _ => Given::Yes,
+            },
+            killed: image.ending.map(|(_, cause)| Kill {
+                grace: Duration::ZERO,
+                cause,
+            }),
+        }
     } else {
         let ending = image.ending.map(|(at, cause)| Ending {
             pid: 0,
@@ -137,7 +157,7 @@ fn restore(image: TaskImage) -> Task {
     task
 }
 
-fn lost(core: &Core, name: &TaskName, ending: Option<Ending>) -> News {
+pub(super) fn lost(core: &Core, name: &TaskName, ending: Option<Ending>) -> News {
     let ran = core
         .tasks
         .get(name)
@@ -149,12 +169,7 @@ fn lost(core: &Core, name: &TaskName, ending: Option<Ending>) -> News {
             .by_agent(reason)
             .saying(format!("{message} before it ran"));
     }
-    let aware = core.frameworks.get(&name.framework).is_some_and(|framework| {
-        framework
-            .capabilities
-            .iter()
-            .any(|capability| capability.r#type() == Capability::PartitionAware)
-    });
+    let aware = is_partition_aware(core, &name.framework);
     // That a task runs is not flushed before it is said: after a reboot nobody knows of one that had just been started.
     let (state, what) = match ran || core.rebooted {
         true => (v1::TaskState::TaskGone, "its container is not there any more"),
@@ -166,4 +181,12 @@ fn lost(core: &Core, name: &TaskName, ending: Option<Ending>) -> News {
     };
     let state = if aware { state } else { v1::TaskState::TaskLost };
     News::of(state).by_agent(Reason::AgentRestarted).saying(message)
+}
+
+/// Whether the framework knows the states of tasks that nobody runs any more.
+pub(super) fn is_partition_aware(core: &Core, framework: &str) -> bool {
+    core.frameworks.get(framework).is_some_and(|framework| {
+        let mut capabilities = framework.capabilities.iter();
+        capabilities.any(|capability| capability.r#type() == Capability::PartitionAware)
+    })
 }

@@ -13,8 +13,9 @@ const PROTOCOL: u32 = 1;
 /// A stream stands open: say who we are and what runs here.
 pub(super) fn attached(core: &mut Core, now: Timestamp, session: u64, effects: &mut Vec<Effect>) {
     core.session = Session::None;
+    core.unsaid.clear();
     updates::part_with_ended(core, now, effects);
-    let dying = core.tasks.values().any(|task| task.muted);
+    let dying = !core.executors.is_empty() || core.tasks.values().any(|task| task.muted);
     if core.id.is_none() && dying {
         // What the agent was under its former id still ends; only then are the resources free for a new one.
         effects.push(Effect::Close(session));
@@ -36,7 +37,7 @@ pub(super) fn attached(core: &mut Core, now: Timestamp, session: u64, effects: &
             .map(|(name, task)| task.wire(name, user(core, &name.framework, &task.info)))
             .collect(),
         frameworks: core.frameworks.values().cloned().collect(),
-        executors: Vec::new(),
+        executors: core.executors.values().map(|executor| executor.info.clone()).collect(),
         boot_id: Some(core.settings.boot_id.clone()),
     };
     effects.push(send(session, agent_message::Body::Register(register)));
@@ -76,6 +77,9 @@ pub(super) fn registered(
     core.session = Session::Registered(session);
     updates::part_with_ended(core, now, effects);
     updates::send_all(core, now, effects);
+    for exited in std::mem::take(&mut core.unsaid) {
+        effects.push(send(session, agent_message::Body::ExecutorExited(exited)));
+    }
     end::leave_when_over(core, effects);
 }
 

@@ -3,6 +3,7 @@
 use proffer_proto::v1;
 use proffer_proto::v1::task_status::Reason;
 
+use super::executors::{self, Member};
 use super::task::Ending;
 use super::updates::{self, News};
 use super::{Core, Effect, FailureKind, LaunchFailure, Phase, TaskName, Timestamp, cause_status, checks, end};
@@ -13,14 +14,12 @@ use crate::containerizer::{ContainerId, Exit, Oom};
 pub(super) fn launched(
     core: &mut Core,
     now: Timestamp,
+    name: &TaskName,
     container: &ContainerId,
     result: Result<u32, LaunchFailure>,
     effects: &mut Vec<Effect>,
 ) {
-    let Some(name) = core.containers.get(container).cloned() else {
-        return;
-    };
-    let Some(task) = core.tasks.get_mut(&name) else { return };
+    let Some(task) = core.tasks.get_mut(name) else { return };
     let Phase::Launching { cancelled } = task.phase else {
         return;
     };
@@ -28,8 +27,8 @@ pub(super) fn launched(
         (Ok(pid), None) => {
             task.phase = Phase::Running { pid };
             effects.push(Effect::Watch(container.clone()));
-            checks::begin(core, now, &name, effects);
-            updates::push(core, now, &name, News::of(v1::TaskState::TaskRunning), effects);
+            checks::begin(core, now, name, effects);
+            updates::push(core, now, name, News::of(v1::TaskState::TaskRunning), effects);
         }
         (Ok(pid), Some(cause)) => {
             task.phase = Phase::Ending(Ending {
@@ -46,18 +45,22 @@ pub(super) fn launched(
                 Some(cause) => cancelled_news(cause),
                 None => failure_news(failure),
             };
-            over(core, now, &name, container, news, effects);
+            over(core, now, name, container, news, effects);
         }
     }
-    core.set_timer(&name);
+    core.set_timer(name);
 }
 
 /// All processes of a container have ended.
-pub(super) fn exited(core: &mut Core, now: Timestamp, container: &ContainerId, exit: &Exit, effects: &mut Vec<Effect>) {
-    let Some(name) = core.containers.get(container).cloned() else {
-        return;
-    };
-    let Some(task) = core.tasks.get_mut(&name) else { return };
+pub(super) fn exited(
+    core: &mut Core,
+    now: Timestamp,
+    name: &TaskName,
+    container: &ContainerId,
+    exit: &Exit,
+    effects: &mut Vec<Effect>,
+) {
+    let Some(task) = core.tasks.get_mut(name) else { return };
     if task.phase == Phase::Ended {
         return;
     }
@@ -70,7 +73,7 @@ pub(super) fn exited(core: &mut Core, now: Timestamp, container: &ContainerId, e
         _ => exit_news(exit),
     };
     task.phase = Phase::Ended;
-    over(core, now, &name, container, news, effects);
+    over(core, now, name, container, news, effects);
 }
 
 /// Reports the last state and lets go of the container.
@@ -82,13 +85,18 @@ pub(super) fn over(
     news: News,
     effects: &mut Vec<Effect>,
 ) {
+    let member = Member::of(core, name);
+    let well = news.state == v1::TaskState::TaskFinished;
     updates::push(core, now, name, news, effects);
     effects.push(Effect::Release(container.clone()));
     core.set_timer(name);
+    if let Some(member) = member {
+        executors::task_ended(core, now, &member, well, effects);
+    }
     end::leave_when_over(core, effects);
 }
 
-fn cancelled_news(cause: Cause) -> News {
+pub(super) fn cancelled_news(cause: Cause) -> News {
     let (state, reason, message) = cause_status(cause);
     let reason = match cause {
         Cause::Killed => Reason::TaskKilledDuringLaunch,
@@ -99,14 +107,14 @@ fn cancelled_news(cause: Cause) -> News {
         .saying(format!("{message} before it ran"))
 }
 
-fn ended_news(cause: Cause, exit: &Exit) -> News {
+pub(super) fn ended_news(cause: Cause, exit: &Exit) -> News {
     let (state, reason, message) = cause_status(cause);
     let mut news = News::of(state).saying(format!("{message}; {}", describe(exit)));
     news.reason = reason;
     news
 }
 
-fn failure_news(failure: LaunchFailure) -> News {
+pub(super) fn failure_news(failure: LaunchFailure) -> News {
     let (state, reason) = match failure.kind {
         FailureKind::Failed => (v1::TaskState::TaskFailed, Reason::ContainerLaunchFailed),
         FailureKind::Unauthorized => (v1::TaskState::TaskError, Reason::TaskUnauthorized),
@@ -115,7 +123,7 @@ fn failure_news(failure: LaunchFailure) -> News {
     News::of(state).by_agent(reason).saying(failure.message)
 }
 
-fn exit_news(exit: &Exit) -> News {
+pub(super) fn exit_news(exit: &Exit) -> News {
     if exit.code == Some(0) {
         return News::of(v1::TaskState::TaskFinished);
     }

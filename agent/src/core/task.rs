@@ -24,6 +24,12 @@ pub struct Task {
     pub updates: VecDeque<v1::TaskStatus>,
     /// The newest state, acknowledged or not.
     pub latest: v1::TaskState,
+    /// The executor that runs it, where it is no command of its own.
+    pub executor: Option<String>,
+    /// The first task of its group.
+    pub group: Option<String>,
+    /// The latest updates of its executor that were acknowledged.
+    pub(super) seen: Vec<Vec<u8>>,
     /// Whether nobody waits for its updates: none are kept, and it is forgotten when it has ended.
     pub muted: bool,
     pub(super) delivery: Delivery,
@@ -50,8 +56,35 @@ pub enum Phase {
     },
     /// Its program was asked to end.
     Ending(Ending),
-    /// Its container has ended.
+    /// A custom executor runs it, in its own container.
+    Entrusted {
+        /// Whether the executor has it.
+        given: Given,
+        /// Set when it is to end.
+        killed: Option<Kill>,
+    },
+    /// Its container, or the part that an executor plays in its life, has ended.
     Ended,
+}
+
+/// Whether an executor has a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// It waits until the executor subscribes.
+    No,
+    /// A previous agent process may have given it; the executor will say.
+    Maybe,
+    /// The executor has it.
+    Yes,
+}
+
+/// What an executor was asked about the end of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kill {
+    /// How long it may take.
+    pub grace: Duration,
+    /// Why.
+    pub cause: Cause,
 }
 
 /// How a task is being ended.
@@ -81,6 +114,9 @@ impl Task {
             launched_at: Timestamp(launch.at),
             updates: VecDeque::new(),
             latest: v1::TaskState::TaskStaging,
+            executor: launch.executor.clone(),
+            group: launch.group.clone(),
+            seen: launch.seen.clone(),
             muted: false,
             delivery: Delivery::default(),
             timer: None,
@@ -91,8 +127,13 @@ impl Task {
     pub fn pid(&self) -> Option<u32> {
         match self.phase {
             Phase::Running { pid } | Phase::Ending(Ending { pid, .. }) => Some(pid),
-            Phase::Recovering { .. } | Phase::Launching { .. } | Phase::Ended => None,
+            Phase::Recovering { .. } | Phase::Launching { .. } | Phase::Entrusted { .. } | Phase::Ended => None,
         }
+    }
+
+    /// Whether a custom executor runs it; its container is that of the executor then.
+    pub fn is_entrusted(&self) -> bool {
+        self.executor.is_some() && self.container.pod().is_none()
     }
 
     /// Whether its container may still have processes.
@@ -109,6 +150,7 @@ impl Task {
             framework_id: v1::FrameworkId {
                 value: name.framework.clone(),
             },
+            executor_id: self.executor.clone().map(|value| v1::ExecutorId { value }),
             agent_id: self.info.agent_id.clone(),
             // Nobody hears how a muted task fares; what matters is that it still holds its resources.
             state: if self.muted {
@@ -128,7 +170,6 @@ impl Task {
             health_check: self.info.health_check.clone(),
             kill_policy: self.info.kill_policy,
             limits: self.info.limits.clone(),
-            ..v1::Task::default()
         }
     }
 
@@ -146,7 +187,10 @@ impl Task {
         let phase = match self.phase {
             Phase::Running { .. } | Phase::Launching { cancelled: None } => self.completion_deadline(),
             Phase::Ending(ending) => ending.force_at,
-            Phase::Recovering { .. } | Phase::Launching { cancelled: Some(_) } | Phase::Ended => None,
+            Phase::Recovering { .. }
+            | Phase::Launching { cancelled: Some(_) }
+            | Phase::Entrusted { .. }
+            | Phase::Ended => None,
         };
         let retry = self.delivery.retry_at.filter(|_| registered);
         phase.into_iter().chain(retry).min()

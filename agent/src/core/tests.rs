@@ -20,6 +20,8 @@ const AWARE: v1::framework_info::capability::Type = v1::framework_info::capabili
 /// Counts instead of drawing.
 struct Counter(u8, u8);
 
+mod executors;
+
 impl Ids for Counter {
     fn update(&mut self) -> [u8; 16] {
         self.0 += 1;
@@ -29,6 +31,10 @@ impl Ids for Counter {
     fn container(&mut self) -> String {
         self.1 += 1;
         format!("c{}", self.1)
+    }
+
+    fn token(&mut self) -> String {
+        "secret".into()
     }
 }
 
@@ -49,6 +55,7 @@ fn settings() -> Settings {
         },
         boot_id: "boot".into(),
         kill_grace: Duration::from_secs(5),
+        executors: Timeouts::default(),
     }
 }
 
@@ -130,6 +137,9 @@ impl World {
         };
         let container = || ContainerId(arguments[0].into());
         let message = |body| Input::Message(1, MasterMessage { body: Some(body) });
+        if let Some(input) = executors::input(verb, arguments) {
+            return input;
+        }
         let body = match verb {
             "attach" => return Input::Attached(1),
             "detach" => return Input::Detached(1),
@@ -204,6 +214,12 @@ impl World {
             Effect::Destroy(container) => format!("destroy {container}"),
             Effect::Check(order) => format!("check {} {} {}", order.container, kind(order.kind), order.number),
             Effect::Release(container) => format!("release {container}"),
+            Effect::Resize(order) => format!("resize {} to {} parts", order.container, order.parts.len()),
+            Effect::ReleasePod(pod) => format!("release pod {pod}"),
+            Effect::Answer(_, Ok(())) => "answer".into(),
+            Effect::Answer(_, Err(refusal)) => format!("refuse {:?}: {}", refusal.kind, refusal.message),
+            Effect::Tell(stream, event) => format!("tell {stream} {}", executors::show_event(event)),
+            Effect::CloseExecutor(stream) => format!("close executor {stream}"),
             Effect::Close(session) => format!("close {session}"),
             Effect::Abandon(container) => format!("abandon {container}"),
             Effect::Stop => "stop".into(),
@@ -214,7 +230,13 @@ impl World {
                         .tasks
                         .iter()
                         .map(|task| format!(" {}:{}", task.task_id.value, state(task.state)));
-                    format!("send register {id}{}", tasks.collect::<String>())
+                    let executors = register.executors.iter();
+                    let executors = executors.map(|executor| format!(" [{}]", executor.executor_id));
+                    format!(
+                        "send register {id}{}{}",
+                        tasks.collect::<String>(),
+                        executors.collect::<String>()
+                    )
                 }
                 agent_message::Body::StatusUpdate(update) => {
                     let uuid = update.status.uuid.clone().unwrap();
@@ -228,6 +250,13 @@ impl World {
                 }
                 agent_message::Body::Pong(pong) => format!("send pong {}", pong.sequence),
                 agent_message::Body::Unregister(_) => "send unregister".into(),
+                agent_message::Body::ExecutorExited(exited) => {
+                    format!("send exited {} {}", exited.executor_id, exited.status)
+                }
+                agent_message::Body::ExecutorMessage(message) => {
+                    let text = String::from_utf8_lossy(&message.data);
+                    format!("send message of {}: {text}", message.executor_id)
+                }
                 other => format!("send {other:?}"),
             },
         }
@@ -419,6 +448,12 @@ fn show_record(record: &Record) -> String {
             show_verdict(checked.healthy, checked.status.as_ref())
         ),
         Fact::Forgotten(name) => format!("forgotten {}", name.task),
+        Fact::Executor(launch) => format!("executor {}", launch.info.executor_id),
+        Fact::ExecutorEnding(ending) => {
+            let (name, at) = (&ending.executor.executor, ending.force_at / 1_000_000);
+            format!("ending executor {name} {at}ms")
+        }
+        Fact::ExecutorForgotten(name) => format!("forgotten executor {}", name.executor),
     }
 }
 

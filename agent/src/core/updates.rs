@@ -7,12 +7,14 @@ use proffer_proto::v1;
 
 use super::task::{Delivery, is_terminal};
 use super::{Core, Effect, Session, TaskName, Timestamp, send};
+use crate::checkpoint::image::remember;
 use crate::checkpoint::record::{Fact, Update};
 
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// What is to be said about a task.
+#[derive(Clone)]
 pub(super) struct News {
     pub(super) state: v1::TaskState,
     pub(super) source: v1::task_status::Source,
@@ -47,21 +49,48 @@ impl News {
 
 /// Appends an update to the task's queue. A terminal one of a task for which nobody waits forgets the task.
 pub(super) fn push(core: &mut Core, now: Timestamp, name: &TaskName, news: News, effects: &mut Vec<Effect>) {
-    let Some(task) = core.tasks.get_mut(name) else { return };
-    task.latest = news.state;
-    if task.muted {
-        if is_terminal(news.state) {
-            part(core, now, name, effects);
-        }
+    if hush(core, now, name, news.state, effects) {
         return;
     }
-    let state = news.state;
-    tracing::info!(
-        framework_id = name.framework, task_id = name.task, container_id = %task.container,
-        state = state.as_str_name(), message = news.message.as_deref(), "task changed"
-    );
+    let Some(task) = core.tasks.get(name) else { return };
     let mut status = status(task, name, news, now, core.ids.update(), &core.settings.agent.hostname);
     core.checks.describe(name, &mut status);
+    push_status(core, now, name, status, effects);
+}
+
+/// Whether nobody waits for the task's updates; its end forgets it.
+pub(super) fn hush(
+    core: &mut Core,
+    now: Timestamp,
+    name: &TaskName,
+    state: v1::TaskState,
+    effects: &mut Vec<Effect>,
+) -> bool {
+    let Some(task) = core.tasks.get_mut(name) else {
+        return true;
+    };
+    task.latest = state;
+    let muted = task.muted;
+    if muted && is_terminal(state) {
+        part(core, now, name, effects);
+    }
+    muted
+}
+
+/// Appends an update that is complete.
+pub(super) fn push_status(
+    core: &mut Core,
+    now: Timestamp,
+    name: &TaskName,
+    status: v1::TaskStatus,
+    effects: &mut Vec<Effect>,
+) {
+    let Some(task) = core.tasks.get_mut(name) else { return };
+    let state = status.state();
+    tracing::info!(
+        framework_id = name.framework, task_id = name.task, container_id = %task.container,
+        state = state.as_str_name(), message = status.message.as_deref(), "task changed"
+    );
     let update = Update {
         framework: name.framework.clone(),
         status: status.clone(),
@@ -129,10 +158,11 @@ pub(super) fn acknowledge(core: &mut Core, now: Timestamp, acknowledge: Acknowle
         );
         return;
     }
-    let over = task
-        .updates
-        .pop_front()
-        .is_some_and(|status| is_terminal(status.state()));
+    let head = task.updates.pop_front();
+    let over = head.as_ref().is_some_and(|status| is_terminal(status.state()));
+    if let (Some(_), Some(uuid)) = (&task.executor, head.and_then(|status| status.uuid)) {
+        remember(&mut task.seen, uuid);
+    }
     if over {
         core.forget(&name, effects);
         return;
@@ -201,7 +231,7 @@ fn status(
         agent_id: Some(task.info.agent_id.clone()),
         timestamp: Some(now.seconds()),
         executor_id: Some(v1::ExecutorId {
-            value: name.task.clone(),
+            value: task.executor.clone().unwrap_or_else(|| name.task.clone()),
         }),
         source: Some(news.source.into()),
         reason: news.reason.map(Into::into),
@@ -212,7 +242,7 @@ fn status(
     }
 }
 
-fn container_status(hostname: &str, task: &super::Task) -> v1::ContainerStatus {
+pub(super) fn container_status(hostname: &str, task: &super::Task) -> v1::ContainerStatus {
     // Command tasks share the host's network: their address is the agent's.
     let address = v1::network_info::IpAddress {
         ip_address: Some(hostname.to_owned()),
@@ -225,10 +255,7 @@ fn container_status(hostname: &str, task: &super::Task) -> v1::ContainerStatus {
     v1::ContainerStatus {
         network_infos: network.into_iter().collect(),
         executor_pid: task.pid(),
-        container_id: Some(v1::ContainerId {
-            value: task.container.0.clone(),
-            parent: None,
-        }),
+        container_id: Some(task.container.to_wire()),
         ..v1::ContainerStatus::default()
     }
 }

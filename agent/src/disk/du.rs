@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use proffer_proto::v1;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +16,7 @@ use super::{BackEnd, Disk, Unusable, make_plain};
 use crate::containerizer::ContainerId;
 use crate::core::{Core, Input};
 use crate::driver::Event;
-use crate::launcher::Launcher;
+use crate::launcher::{Launcher, sandbox_path};
 use crate::sandbox::beneath;
 
 pub(super) const NAME: &str = "du";
@@ -89,7 +90,7 @@ pub(crate) async fn watch(launcher: std::sync::Arc<Launcher>, events: mpsc::Send
 
 struct Limited {
     framework: String,
-    task: String,
+    task: v1::TaskInfo,
     container: ContainerId,
     bytes: u64,
 }
@@ -99,9 +100,9 @@ fn limited(core: &Core) -> Vec<Limited> {
     let limited = running.filter_map(|(name, task)| {
         Some(Limited {
             framework: name.framework.clone(),
-            task: name.task.clone(),
+            task: task.info.clone(),
             container: task.container.clone(),
-            bytes: crate::spec::disk_bytes(&task.info).ok()??,
+            bytes: crate::spec::disk_bytes(&task.info.resources).ok()??,
         })
     });
     limited.collect()
@@ -109,10 +110,7 @@ fn limited(core: &Core) -> Vec<Limited> {
 
 /// How much a task holds, if that is more than it may.
 fn beyond(launcher: &Launcher, task: &Limited) -> Option<u64> {
-    let sandbox = launcher
-        .layout
-        .sandbox(&task.framework, &task.task, task.container.as_str())
-        .ok()?;
+    let sandbox = sandbox_path(&launcher.layout, &task.framework, &task.task, &task.container).ok()?;
     let disk: &Disk = &launcher.disk;
     if disk.of(&sandbox).is_some() {
         return None;

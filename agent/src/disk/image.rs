@@ -6,7 +6,7 @@
 //! It is mounted while its container lives, and then read-only while somebody reads it: the last few stay mounted.
 
 use std::collections::VecDeque;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -20,6 +20,7 @@ use rustix::fs::Mode;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::{BackEnd, Unusable, make_plain, open_directory};
+use crate::checkpoint::layout::TASKS;
 
 const BLOCK_BYTES: u64 = 4096;
 /// A file for so many bytes, as usual.
@@ -44,9 +45,16 @@ impl Images {
         }
     }
 
-    /// The name of a container is unique, and that of its sandbox.
+    /// The name of a container is unique, and that of its sandbox; those of the tasks of a pod are so within it.
     fn image(&self, sandbox: &Path) -> PathBuf {
-        let mut name = sandbox.file_name().unwrap_or_default().to_owned();
+        let own = sandbox.file_name().unwrap_or_default();
+        let mut name = OsString::new();
+        let above = sandbox.parent().filter(|above| above.ends_with(TASKS));
+        if let Some(pod) = above.and_then(Path::parent).and_then(Path::file_name) {
+            name.push(pod);
+            name.push(".");
+        }
+        name.push(own);
         name.push(".ext4");
         self.directory.join(name)
     }
@@ -83,8 +91,12 @@ impl Images {
         for framework in entries(sandboxes)? {
             for task in entries(&framework)? {
                 for run in entries(&task)? {
-                    let image = self.image(&run);
-                    left.retain(|path| *path != image);
+                    // What a task itself calls so matters only by its names.
+                    let in_pod = entries(&run.join(TASKS)).unwrap_or_default();
+                    for sandbox in in_pod.into_iter().chain([run]) {
+                        let image = self.image(&sandbox);
+                        left.retain(|path| *path != image);
+                    }
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! The host's file system with a `/tmp` and a `/dev` of the container's own, its own `/proc`, and the kernel's control files
 //! read-only.
 //!
-//! `/tmp` is the directory `.tmp` of the sandbox: it counts as the sandbox's disk, not as memory, and goes with it.
+//! `/tmp` is the directory `.tmp` of the sandbox: it counts as the sandbox's disk, not as memory, and goes with it. All containers of
+//! a pod have the one in the pod's sandbox.
 
 mod dev;
 
@@ -134,7 +135,7 @@ impl Isolator for FilesystemIsolator {
 }
 
 fn private_tmp(container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
-    let sandbox = &container.sandbox;
+    let sandbox = container.pod_sandbox.as_ref().unwrap_or(&container.sandbox);
     let tmp = sandbox.join(TMP_NAME);
     create_tmp(&tmp).map_err(|source| Error::System {
         attempted: format!("create {}", tmp.display()),

@@ -107,6 +107,10 @@ impl Isolator for PortsIsolator {
     }
 
     fn prepare(&self, container: &ContainerSpec, _plan: &mut LaunchPlan) -> Result<(), Error> {
+        if container.id.pod().is_some() {
+            // The pod's programs hold for all in it.
+            return Ok(());
+        }
         let programs = self.programs(&container.resources.ports)?;
         let directory = self.unified.open(&container.id)?;
         for (hook, program) in HOOKS.iter().zip(programs.iter()) {

@@ -1,6 +1,7 @@
 //! Reads and lists the files of sandboxes for the operator API.
 //!
-//! A virtual path is `/frameworks/<framework>/executors/<task>/runs/<container or latest>/<path in the sandbox>`. What lies
+//! A virtual path is `/frameworks/<framework>/executors/<task>/runs/<container or latest>/<path in the sandbox>`; the sandbox of a
+//! task in a pod is `tasks/<task>` in that of the pod, whose executor it has in the place of the task. What lies
 //! below a sandbox belongs to the task's user, who may put links, pipes and devices there: everything is resolved by the
 //! kernel, which follows no link out of the sandbox, and only regular files are read. `stdout` and `stderr` are read as one each,
 //! though they are divided into several files.
@@ -15,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{beneath, stream};
-use crate::checkpoint::layout::{BadId, Layout};
+use crate::checkpoint::layout::{BadId, Layout, TASKS, component};
 use crate::containerizer::ContainerId;
 use crate::disk::Disk;
 
@@ -64,8 +65,10 @@ pub(crate) struct Part {
 pub(crate) fn read(layout: &Layout, path: &str, offset: u64, length: Option<u64>) -> Result<Part, Error> {
     let (sandbox, inner) = resolve(layout, path)?;
     let length = length.unwrap_or(READ_BYTES_MAX).min(READ_BYTES_MAX);
-    if stream::NAMES.contains(&inner) {
-        return output(inner, offset, length, |name| open_in(&sandbox, name, path));
+    if let Some((directory, name)) = output_at(inner) {
+        return output(name, offset, length, |name| {
+            open_in(&sandbox, &directory.join(name), path)
+        });
     }
     let file = open_in(&sandbox, Path::new(inner), path)?;
     let refused = |reason: io::Error| Error::Refused {
@@ -154,13 +157,21 @@ pub(crate) fn written(sandbox: &Path, name: &str, offset: u64, length: u64) -> R
 /// The path is not that of a regular file in a sandbox.
 pub(crate) fn start(layout: &Layout, path: &str) -> Result<u64, Error> {
     let (sandbox, inner) = resolve(layout, path)?;
-    if stream::NAMES.contains(&inner) {
-        return stream::start(inner, |name| open_in(&sandbox, name, path));
+    match output_at(inner) {
+        Some((directory, name)) => stream::start(name, |name| open_in(&sandbox, &directory.join(name), path)),
+        None => Ok(0),
     }
-    Ok(0)
 }
 
-/// The container whose sandbox a path lies in.
+/// The directory of a task's output and its name: in the sandbox, or in that of a task of the pod.
+fn output_at(inner: &str) -> Option<(&Path, &str)> {
+    let (directory, name) = inner.rsplit_once('/').unwrap_or(("", inner));
+    let in_pod = || directory.strip_prefix("tasks/").is_some_and(|task| !task.contains('/'));
+    let is_output = stream::NAMES.contains(&name) && (directory.is_empty() || in_pod());
+    is_output.then_some((Path::new(directory), name))
+}
+
+/// The container, or the pod, whose sandbox a path lies in.
 ///
 /// # Errors
 /// The path does not lie in a sandbox.
@@ -175,11 +186,24 @@ pub(crate) fn container(layout: &Layout, path: &str) -> Result<ContainerId, Erro
 /// # Errors
 /// The path does not lie in a sandbox, or they cannot.
 pub(crate) fn show(layout: &Layout, disk: &Disk, path: &str) -> Result<(), Error> {
-    let (sandbox, _) = resolve(layout, path)?;
-    disk.show(&sandbox).map_err(|error| Error::Refused {
+    let (sandbox, inner) = resolve(layout, path)?;
+    let refused = |error: io::Error| Error::Refused {
         path: path.to_owned(),
         reason: error.to_string(),
-    })
+    };
+    disk.show(&sandbox).map_err(refused)?;
+    let mut parts = inner.splitn(3, '/');
+    match (parts.next(), parts.next()) {
+        (Some(TASKS), Some(task)) if component("path", task).is_ok() && is_plain(&sandbox.join(TASKS)) => {
+            disk.show(&sandbox.join(TASKS).join(task)).map_err(refused)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is a directory, and no link to one.
+fn is_plain(directory: &Path) -> bool {
+    std::fs::symlink_metadata(directory).is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// Opens a regular file of a sandbox, whichever way leads to it without leaving the sandbox.

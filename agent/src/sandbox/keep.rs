@@ -1,10 +1,11 @@
 //! Keeps the disk free: removes sandboxes that are old, the sooner the fuller the disk is.
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::checkpoint::layout::Layout;
+use crate::checkpoint::layout::{Layout, TASKS};
 use crate::disk::Disk;
 use crate::faults;
 
@@ -51,7 +52,7 @@ pub(crate) fn remove_old(layout: &Layout, disk: &Disk, live: &HashSet<String>, d
                     continue;
                 }
                 faults::SANDBOX_BEFORE_REMOVAL.pass();
-                match disk.remove(&run) {
+                match remove(disk, &run) {
                     Ok(()) => removed += 1,
                     Err(error) => tracing::warn!(sandbox = %run.display(), %error, "an old sandbox cannot be removed"),
                 }
@@ -62,6 +63,23 @@ pub(crate) fn remove_old(layout: &Layout, disk: &Disk, live: &HashSet<String>, d
         remove_empty(&framework, delay);
     }
     removed
+}
+
+/// Removes a sandbox; of a pod, those of its tasks before, as each may have a limit of its own.
+fn remove(disk: &Disk, run: &Path) -> std::io::Result<()> {
+    let tasks = run.join(TASKS);
+    // In the sandbox of a task, what has this name is the task's own.
+    let agent = rustix::process::geteuid().as_raw();
+    let is_pods = |path: &Path| {
+        let metadata = std::fs::symlink_metadata(path);
+        metadata.is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == agent)
+    };
+    if is_pods(run) && is_pods(&tasks) {
+        for task in entries(&tasks) {
+            disk.remove(&task)?;
+        }
+    }
+    disk.remove(run)
 }
 
 /// A directory that was changed lately may be about to get a sandbox.

@@ -6,8 +6,9 @@ pub(crate) mod keep;
 pub(crate) mod remove;
 mod stream;
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
@@ -42,6 +43,29 @@ pub(crate) fn make(sandbox: &Path, user: &User, disk: &Disk, bytes: Option<u64>)
     rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))
         .map_err(|errno| failed("open up", sandbox)(errno.into()))?;
     own(&directory, user).map_err(failed("give away", sandbox))
+}
+
+/// Makes the sandbox of a pod: its tasks' users may enter it by their group, but what is in it is the agent's. One that is there
+/// already is no error.
+///
+/// # Errors
+/// The step that failed.
+pub(crate) fn make_pod(sandbox: &Path, user: &User) -> Result<(), Error> {
+    let failed = |action| {
+        let path = sandbox.to_owned();
+        move |source| Error { action, path, source }
+    };
+    if let Some(parent) = sandbox.parent() {
+        std::fs::create_dir_all(parent).map_err(failed("make the parent of"))?;
+    }
+    match DirBuilder::new().mode(0o750).create(sandbox) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        result => result.map_err(failed("make"))?,
+    }
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(sandbox, None, Some(user.gid)).map_err(failed("give away"))?;
+    }
+    Ok(())
 }
 
 fn own(file: &File, user: &User) -> io::Result<()> {

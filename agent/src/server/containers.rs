@@ -66,33 +66,43 @@ impl Api {
     }
 
     async fn attach_output(&self, asked: call::AttachContainerOutput) -> Result<Outbound, Status> {
-        let (container, nested) = sessions::names(&asked.container_id)?;
-        if nested.is_some() {
+        let (mut container, nested) = sessions::names(&asked.container_id)?;
+        if let Some(in_pod) = self.in_pod(&asked.container_id) {
+            container = in_pod;
+        } else if nested.is_some() {
             let text =
                 "container_id.parent: must be unset; the output of a program in a container goes to who launched it";
             return Err(Status::invalid_argument(text));
         }
         let target = self.target(container, "container_id").await?;
-        let described = self
-            .launcher
-            .describe(&target.container, &target.framework, &target.task);
-        let spec = described.map_err(|failure| Status::failed_precondition(failure.message))?;
+        let spec = target.describe(&self.launcher)?;
         let containerizer = self.launcher.containerizer.clone();
         Ok(sessions::follow(containerizer, target.container, spec.sandbox))
     }
 
-    /// The running task of a container.
+    /// The container of a task in a pod, where the id is that of one.
+    pub(super) fn in_pod(&self, id: &v1::ContainerId) -> Option<ContainerId> {
+        let container = ContainerId(id.to_string());
+        let known = id.parent.is_some() && self.launcher.containerizer.knows(&container);
+        known.then_some(container)
+    }
+
+    /// The running task, or executor, of a container.
     async fn target(&self, container: ContainerId, field: &str) -> Result<Target, Status> {
         let id = container.clone();
         let found = self.inspect(move |core| {
+            let framework = |id: &str| {
+                let mut frameworks = core.frameworks();
+                frameworks.find(|framework| framework.id.as_ref().is_some_and(|own| own.value == id))
+            };
+            if let Some((name, stands_for, parts)) = core.executor_of(&id) {
+                return Some((true, framework(&name.framework)?.clone(), stands_for, Some(parts)));
+            }
             let (name, task) = core.tasks().find(|(_, task)| task.container == id)?;
-            let framework = core
-                .frameworks()
-                .find(|framework| framework.id.as_ref().is_some_and(|id| id.value == name.framework))?;
             let runs = matches!(task.phase, Phase::Running { .. } | Phase::Ending(_));
-            Some((runs, framework.clone(), task.info.clone()))
+            Some((runs, framework(&name.framework)?.clone(), task.info.clone(), None))
         });
-        let (runs, framework, task) = found
+        let (runs, framework, task, parts) = found
             .await?
             .ok_or_else(|| Status::not_found(format!("{field}: no container is named {container}")))?;
         if !runs {
@@ -104,6 +114,7 @@ impl Api {
             container,
             framework,
             task,
+            parts,
         })
     }
 

@@ -128,7 +128,7 @@ impl Reading {
             let lives = self
                 .container
                 .as_ref()
-                .is_some_and(|id| self.api.launcher.containerizer.containers().contains(id));
+                .is_some_and(|id| self.api.launcher.containerizer.holds(id));
             let length = self
                 .end
                 .map_or(PIECE_BYTES, |end| end.saturating_sub(self.offset).min(PIECE_BYTES));

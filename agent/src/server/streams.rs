@@ -167,6 +167,9 @@ impl Api {
     fn attach(&self, call: AttachContainerInput) -> Result<Input, Status> {
         let id = call.container_id;
         let id = id.ok_or_else(|| Status::invalid_argument("attach_container_input.container_id: must be set"))?;
+        if let Some(container) = self.in_pod(&id) {
+            return self.inputs.feed(&self.launcher.containerizer, &container);
+        }
         match names(&id)? {
             (_, Some(nested)) => self.sessions.find(&nested)?.feed(),
             (container, None) => self.inputs.feed(&self.launcher.containerizer, &container),

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::containerizer::{ContainerId, ContainerSpec, EnteredProgram, Exit, Streams};
+use crate::core::Part;
 use crate::launcher::Launcher;
 use channel::Channel;
 
@@ -43,7 +44,18 @@ pub(crate) type Outbound = mpsc::Receiver<ProcessIo>;
 pub(crate) struct Target {
     pub(crate) container: ContainerId,
     pub(crate) framework: v1::FrameworkInfo,
+    /// Its task, or what stands for an executor.
     pub(crate) task: v1::TaskInfo,
+    /// What an executor's has to hold.
+    pub(crate) parts: Option<Vec<Part>>,
+}
+
+impl Target {
+    /// What it is made from.
+    pub(crate) fn describe(&self, launcher: &Launcher) -> Result<ContainerSpec, Status> {
+        let described = launcher.describe(&self.container, &self.framework, &self.task, self.parts.as_deref());
+        described.map_err(|failure| Status::failed_precondition(failure.message))
+    }
 }
 
 /// All sessions of the agent.
@@ -173,8 +185,7 @@ impl Sessions {
 
 /// The container's, with another program.
 fn spec(launcher: &Launcher, target: &Target, command: v1::CommandInfo) -> Result<ContainerSpec, Status> {
-    let described = launcher.describe(&target.container, &target.framework, &target.task);
-    let mut spec = described.map_err(|failure| Status::failed_precondition(failure.message))?;
+    let mut spec = target.describe(launcher)?;
     wire::check_command(&command, &target.task)?;
     spec.argv = crate::spec::argv(&command);
     crate::spec::override_variables(&mut spec.environment, &command);

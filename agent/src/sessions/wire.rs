@@ -42,7 +42,7 @@ pub(crate) fn names(id: &v1::ContainerId) -> Result<(ContainerId, Option<NestedN
         None => Ok((name("container_id.value", &id.value)?, None)),
         Some(parent) => {
             let value = name("container_id.value", &id.value)?;
-            let parent = name("container_id.parent.value", &parent.value)?;
+            let parent = name("container_id.parent.value", &parent.to_string())?;
             let nested = NestedName {
                 parent: parent.clone(),
                 value: value.0,

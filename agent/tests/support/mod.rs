@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-const FRAMEWORK: &str = "framework-1";
+pub const FRAMEWORK: &str = "framework-1";
 
 /// What the master knows.
 #[derive(Default)]
@@ -31,6 +31,9 @@ pub struct State {
     pub registers: Vec<link::Register>,
     pub updates: VecDeque<link::StatusUpdate>,
     pub unregistered: bool,
+    /// The numbers of the pings that were answered.
+    pub pongs: Vec<u64>,
+    pub exited: Vec<link::ExecutorExited>,
     /// When a task was first heard to be in a state.
     pub seen: HashMap<(String, i32), Instant>,
     stream: Option<mpsc::Sender<Result<MasterMessage, Status>>>,
@@ -85,6 +88,30 @@ impl FakeMaster {
         .await
     }
 
+    /// Launches tasks on an executor, which is started unless it is there.
+    pub async fn launch_on(
+        &self,
+        executor: v1::ExecutorInfo,
+        tasks: Vec<v1::TaskInfo>,
+        group: bool,
+        start_executor: bool,
+    ) -> anyhow::Result<()> {
+        let framework = v1::FrameworkInfo {
+            user: "nobody".into(),
+            name: "test".into(),
+            id: Some(FRAMEWORK.into()),
+            ..Default::default()
+        };
+        let launch = link::Launch {
+            framework,
+            executor: Some(executor),
+            tasks,
+            group: Some(group),
+            start_executor: Some(start_executor),
+        };
+        self.send(master_message::Body::Launch(launch)).await
+    }
+
     pub async fn launch(&self, task: v1::TaskInfo) -> anyhow::Result<()> {
         let framework = v1::FrameworkInfo {
             user: "nobody".into(),
@@ -122,6 +149,19 @@ impl FakeMaster {
         let key = (task.to_owned(), i32::from(wanted));
         until(&format!("{task} is {}", wanted.as_str_name()), || {
             self.look(|state| state.seen.get(&key).copied())
+        })
+        .await
+    }
+
+    /// Waits until an executor's container is gone.
+    pub async fn exited(&self, executor: &str) -> anyhow::Result<i32> {
+        until(&format!("the executor {executor} has ended"), || {
+            self.look(|state| {
+                let mut exited = state.exited.iter();
+                exited
+                    .find(|exited| exited.executor_id.value == executor)
+                    .map(|exited| exited.status)
+            })
         })
         .await
     }
@@ -169,6 +209,10 @@ impl AgentLink for FakeMaster {
             while let Ok(Some(message)) = messages.message().await {
                 match message.body {
                     Some(agent_message::Body::StatusUpdate(update)) => master.hear(update, &sender).await,
+                    Some(agent_message::Body::ExecutorExited(exited)) => {
+                        master.look(|state| state.exited.push(exited));
+                    }
+                    Some(agent_message::Body::Pong(pong)) => master.look(|state| state.pongs.push(pong.sequence)),
                     Some(agent_message::Body::Unregister(_)) => master.look(|state| state.unregistered = true),
                     _ => {}
                 }
@@ -203,7 +247,13 @@ pub struct AgentProcess {
     directory: tempfile::TempDir,
     cgroup_root: String,
     master: String,
+    /// Where what must survive is; `work` unless told otherwise.
+    pub work: PathBuf,
+    pub resources: String,
+    /// Flags beside those that every agent has.
     pub flags: Vec<String>,
+    /// A file that stands for the machine's boot id.
+    pub boot_id: Option<PathBuf>,
     pub child: Option<Child>,
 }
 
@@ -219,21 +269,30 @@ impl AgentProcess {
 
     /// With further flags.
     pub fn start_as(master: &str, flags: &[&str]) -> anyhow::Result<Self> {
+        let mut agent = Self::prepare(master)?;
+        agent.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        agent.restart()?;
+        Ok(agent)
+    }
+
+    /// One that does not run yet.
+    pub fn prepare(master: &str) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = tempfile::tempdir()?;
         // Tasks of other users must reach their sandboxes.
         std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let cgroup_root = format!("proffer-agent-test-{}-{number}", std::process::id());
-        let mut agent = Self {
+        Ok(Self {
+            work: directory.path().join("work"),
+            resources: "cpus:4;mem:1024;disk:1024;ports:[31900-31909]".into(),
+            flags: Vec::new(),
+            boot_id: None,
             directory,
             cgroup_root,
             master: master.to_owned(),
-            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             child: None,
-        };
-        agent.restart()?;
-        Ok(agent)
+        })
     }
 
     pub fn restart(&mut self) -> anyhow::Result<()> {
@@ -248,17 +307,22 @@ impl AgentProcess {
             .create(true)
             .append(true)
             .open(self.path("log"))?;
-        let child = Command::new(env!("CARGO_BIN_EXE_proffer-agent"))
+        let program = env!("CARGO_BIN_EXE_proffer-agent");
+        let mut command = match &self.boot_id {
+            None => Command::new(program),
+            Some(boot_id) => {
+                let bind = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "sh", "-c", bind]).arg(boot_id).arg(program);
+                command
+            }
+        };
+        let child = command
             .args(["--master", &self.master, "--listen", "127.0.0.1:0"])
-            .args([
-                "--resources",
-                "cpus:4;mem:1024;disk:1024;ports:[31900-31909]",
-                "--log-level",
-                "debug,h2=info",
-            ])
+            .args(["--resources", &self.resources, "--log-level", "debug,h2=info"])
             .args(["--cgroup-root", &self.cgroup_root])
             .arg("--work-dir")
-            .arg(self.path("work"))
+            .arg(&self.work)
             .arg("--runtime-dir")
             .arg(self.path("run"))
             .arg("--address-file")

@@ -36,6 +36,20 @@ pub(crate) struct LogsArgs {
     tail: Option<u64>,
 }
 
+/// Whether the sandbox of a task is in that of its pod.
+fn is_in_pod(task: &Task) -> bool {
+    let mut statuses = task
+        .statuses
+        .iter()
+        .filter_map(|status| status.container_status.as_ref());
+    statuses.any(|status| {
+        status
+            .container_id
+            .as_ref()
+            .is_some_and(|container| container.parent.is_some())
+    })
+}
+
 pub(crate) async fn run(cluster: &ClusterArgs, args: &LogsArgs) -> Result<(), Failure> {
     let mut operator = cluster.operator();
     let tasks = operator.get_tasks().await.map_err(|error| cluster.failure(error))?;
@@ -47,8 +61,13 @@ pub(crate) async fn run(cluster: &ClusterArgs, args: &LogsArgs) -> Result<(), Fa
         (None, false) => "stdout",
     };
     let executor = task.executor_id.as_ref().map_or(&task.task_id.value, |id| &id.value);
+    let within = if is_in_pod(&task) {
+        format!("tasks/{}/", task.task_id)
+    } else {
+        String::new()
+    };
     let path = format!(
-        "/frameworks/{}/executors/{executor}/runs/latest/{name}",
+        "/frameworks/{}/executors/{executor}/runs/latest/{within}{name}",
         task.framework_id
     );
     let mut offset = match args.tail {

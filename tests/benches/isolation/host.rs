@@ -85,6 +85,7 @@ impl Host {
             },
             confinement: Confinement::default(),
             input: Default::default(),
+            pod_sandbox: None,
         }
     }
 }

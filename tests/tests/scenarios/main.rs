@@ -18,6 +18,7 @@ mod kill;
 mod launch;
 mod master_restart;
 mod masters;
+mod primes;
 mod reconciliation;
 mod services;
 mod sleeper;
