@@ -40,8 +40,8 @@ pub struct Config {
     pub level: u32,
 }
 
-/// The newest level of the registry that this version understands. Level 2 introduced members, levels and the
-/// frameworks' state.
+/// The newest level of the registry that this version understands. Level 2 introduced members, levels, the
+/// frameworks' state, and the operator's orders for agents: standing and maintenance.
 pub const LEVEL: u32 = 2;
 
 impl Default for Config {

@@ -1,8 +1,8 @@
-//! A task ends because it ends, because its framework kills it, or because its framework is gone; never because a master was lost.
+//! A task ends because it ends, because its framework kills it, because its agent is drained, or because its framework is gone; never because a master was lost.
 
 use std::collections::BTreeSet;
 
-use proffer_proto::v1::{TaskState, TaskStatus};
+use proffer_proto::v1::{AgentId, TaskState, TaskStatus};
 
 use super::Violation;
 use crate::sim::wire::TaskKey;
@@ -12,6 +12,7 @@ const NAME: &str = "no_task_lost";
 #[derive(Debug, Default)]
 pub(crate) struct NoTaskLost {
     kills: BTreeSet<TaskKey>,
+    drains: BTreeSet<AgentId>,
     /// Said to have ended by a master that had it from no agent.
     written_off: BTreeSet<TaskKey>,
 }
@@ -20,6 +21,22 @@ impl NoTaskLost {
     /// A framework asks for the end of a task.
     pub(crate) fn kill_asked(&mut self, key: TaskKey) {
         self.kills.insert(key);
+    }
+
+    /// An operator orders that an agent be drained.
+    pub(crate) fn drain_ordered(&mut self, agent: AgentId) {
+        self.drains.insert(agent);
+    }
+
+    /// An agent is told to kill a task because it is drained.
+    pub(crate) fn drain_told(&self, agent: Option<&AgentId>, key: &TaskKey) -> Result<(), Violation> {
+        if agent.is_some_and(|agent| self.drains.contains(agent)) {
+            return Ok(());
+        }
+        Err(Violation::new(
+            NAME,
+            format!("task {} of {} is drained, and no operator asked for it", key.1, key.0),
+        ))
     }
 
     /// An agent is told to kill a task.

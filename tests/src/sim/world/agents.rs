@@ -89,7 +89,10 @@ impl World {
         self.note(format_args!("agent {agent} <- {}", brief(&body)));
         if let master_message::Body::Kill(kill) = &body {
             let key = (kill.framework_id.clone(), kill.task_id.clone());
-            self.no_task_lost.kill_told(&key)?;
+            match kill.drain.is_some() {
+                true => self.no_task_lost.drain_told(self.agents[agent].id.as_ref(), &key)?,
+                false => self.no_task_lost.kill_told(&key)?,
+            }
         }
         let mut actions = Vec::new();
         self.agents[agent].handle(self.now, body, &mut self.rng, &mut actions);

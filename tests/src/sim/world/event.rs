@@ -119,7 +119,10 @@ pub(crate) enum Event {
         client: usize,
         attempt: u64,
     },
+    /// The operator changes the group.
     Operator,
+    /// The operator drains, deactivates or reactivates an agent.
+    Order,
     Fault,
     Heal,
 }

@@ -9,6 +9,7 @@ mod frameworks;
 mod group;
 mod links;
 mod masters;
+mod orders;
 mod peers;
 mod setup;
 mod state;
@@ -241,6 +242,7 @@ impl World {
             Event::StateNotTaken { client, attempt } => self.state_not_taken(client, attempt),
             Event::StateGivenUp { client, attempt } => self.state_given_up(client, attempt),
             Event::Operator => self.operate()?,
+            Event::Order => self.order()?,
             Event::Fault => self.fault()?,
             Event::Heal => self.heal(),
         }

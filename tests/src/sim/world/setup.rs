@@ -157,6 +157,9 @@ impl World {
             self.after(delay, Event::WatchConnect { watcher });
         }
         self.after(1_500, Event::Operator);
+        if self.rng.one_in(2) {
+            self.after(2_000, Event::Order);
+        }
         self.after(1_000, Event::Fault);
         self.after(self.options.faults_ms, Event::Heal);
     }
