@@ -160,7 +160,11 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
     let socket = executor_socket(&layout);
     let endpoint = Endpoint {
         address: reachable(address).to_string(),
-        socket: socket.as_ref().map(|_| layout.executors_socket()),
+        socket: socket
+            .as_ref()
+            .map(|_| layout.executors_socket())
+            // Containers have a /tmp of their own.
+            .filter(|path| !path.starts_with("/tmp")),
     };
     let launcher = Arc::new(Launcher {
         config: Arc::clone(&config),

@@ -597,3 +597,122 @@ async fn an_executor_that_does_not_come_back_is_killed_with_its_tasks() -> anyho
     })
     .await
 }
+
+/// What an untrusted task tries in order to speak for the executor of another, or to learn how.
+#[tokio::test]
+async fn a_task_cannot_speak_for_the_executor_of_another() -> anyhow::Result<()> {
+    if !can_contain()? {
+        return Ok(());
+    }
+    if !Path::new("/usr/bin/python3").exists() {
+        eprintln!("skipped: the host has no python3");
+        return Ok(());
+    }
+    let master = FakeMaster::start().await?;
+    let agent = AgentProcess::start(&master)?;
+    master.registered(1).await?;
+    let victim = v1::TaskInfo {
+        command: None,
+        ..shell("victim", "")
+    };
+    let custom = executor("custom", Type::Custom, Some(WRITE_DOWN));
+    master.launch_on(custom, vec![victim], false, true).await?;
+    let variable = environment(&sandbox(&agent, "custom").await?).await?;
+    let token = variable("MESOS_EXECUTOR_AUTHENTICATION_TOKEN");
+    // The sandbox of the victim is readable by its user, whom the intruder is: the token is not to be left there.
+    std::fs::remove_file(sandbox(&agent, "custom").await?.join("environment"))?;
+    let address = std::fs::read_to_string(agent.path("address"))?;
+    let script = format!(
+        r#"
+import os, socket, sys
+ids = '"executor_id":{{"value":"custom"}},"framework_id":{{"value":"{FRAMEWORK}"}}'
+calls = ['{{"type":"SUBSCRIBE",%s}}' % ids,
+         '{{"type":"MESSAGE",%s,"message":{{"data":"AAAA"}}}}' % ids,
+         '{{"type":"UPDATE",%s,"update":{{"status":{{"task_id":{{"value":"victim"}},"state":"TASK_FINISHED","uuid":"AQEBAQEBAQEBAQEBAQEBAQ=="}}}}}}' % ids]
+def ask(connection, bearer, call):
+    head = 'POST /api/v1/executor HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\n'
+    if bearer is not None:
+        head += 'Authorization: Bearer ' + bearer + '\r\n'
+    connection.sendall((head + 'Content-Length: %d\r\n\r\n%s' % (len(call), call)).encode())
+    print(connection.recv(12).decode().split()[1])
+def over_port():
+    host, port = '{address}'.rsplit(':', 1)
+    return socket.create_connection((host, int(port)))
+def over_socket():
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect('{work}/executors.sock')
+    return connection
+for connect in (over_port, over_socket):
+    for bearer in (None, '', '0' * 64):
+        for call in calls:
+            ask(connect(), bearer, call)
+# What the agent keeps, and what the executor's processes have.
+tried = ['{work}/journal', '{work}/token', '{work}/lock']
+for directory, _, names in os.walk('{run}'):
+    tried += [os.path.join(directory, name) for name in names]
+tried += ['/proc/%s/environ' % pid for pid in os.listdir('/proc') if pid.isdigit()]
+own = '/proc/%d/environ' % os.getpid()
+for path in tried:
+    for mode in ('rb', 'r+b'):
+        try:
+            with open(path, mode) as file:
+                if mode == 'r+b' and path != own:
+                    print('writable', path)
+                if b'AUTHENTICATION_TOKEN=' in file.read():
+                    print('token in', path)
+        except OSError:
+            pass
+for path in ('{work}/executors.sock', '{work}/journal', '{run}'):
+    try:
+        os.rename(path, path + '.taken')
+        print('moved', path)
+    except OSError:
+        pass
+try:
+    os.listdir('{run}')
+    for directory, names, _ in os.walk('{run}'):
+        for name in names:
+            open(os.path.join(directory, name, 'exit'), 'w').close()
+            print('forged', directory, name)
+except OSError:
+    pass
+print('end')
+"#,
+        work = agent.path("work").display(),
+        run = agent.path("run").display(),
+    );
+    let mut intruder = shell("intruder", "");
+    intruder.command = Some(v1::CommandInfo {
+        shell: Some(false),
+        value: Some("/usr/bin/python3".into()),
+        arguments: vec!["python3".into(), "-c".into(), script],
+        ..Default::default()
+    });
+    master.launch(intruder).await?;
+    until("the intruder has ended", || {
+        master.look(|state| {
+            let mut updates = state.updates.iter();
+            updates
+                .any(|update| update.status.task_id.value == "intruder" && update.latest_state().is_terminal())
+                .then_some(())
+        })
+    })
+    .await?;
+    let problem = agent.call(support::read_file("intruder", "stderr")).await?;
+    assert_eq!(String::from_utf8(problem.read_file.context("its errors")?.data)?, "");
+    let said = agent.call(support::read_file("intruder", "stdout")).await?;
+    let said = String::from_utf8(said.read_file.context("its output")?.data)?;
+    assert_eq!(said, format!("{}end\n", "401\n".repeat(18)), "{said}");
+    ensure!(!said.contains(&token));
+    let victim = master.look(|state| {
+        let mut updates = state.updates.iter();
+        updates.any(|update| update.status.task_id.value == "victim")
+    });
+    ensure!(!victim, "something was said of the victim");
+    // The true executor is served.
+    let mut client = connect(&agent).await?;
+    let subscribe = with_token(base(call::Type::Subscribe), &token)?;
+    let mut events = client.subscribe(subscribe).await?.into_inner();
+    next(&mut events, event::Type::Subscribed).await?;
+    Ok(())
+}

@@ -1,4 +1,8 @@
 //! What an agent makes of what an earlier one left: after a reboot, with other resources, from an older release.
+//!
+//! `fixtures/journal-N` is the journal of an agent of an earlier release that was killed. One is recorded before the journal gets
+//! records that the release does not know, and never again, as its bytes are the point:
+//! `PROFFER_RECORD=<agent of the release> PROFFER_INTO=agent/tests/fixtures/journal-N cargo test -p proffer-agent --test recovery -- --ignored`
 
 mod support;
 
@@ -139,5 +143,110 @@ async fn an_agent_may_have_other_resources_but_not_less_than_its_tasks_hold() ->
     agent.restart()?;
     let register = master.registered(3).await?;
     assert_eq!((register.tasks.len(), register.agent.resources.len()), (1, 5));
+    Ok(())
+}
+
+/// The tasks of a recorded journal: one runs, one has failed and waits for its acknowledgement, one is being killed, one has checks.
+const RECORDED: [(&str, &str); 4] = [
+    ("runs", "sleep 1000"),
+    ("failed", "exit 7"),
+    ("killed", "trap '' TERM; while :; do sleep 1; done"),
+    ("checked", "sleep 1000"),
+];
+
+#[tokio::test]
+#[ignore = "records a release's journal"]
+async fn record_a_journal() -> anyhow::Result<()> {
+    let program = std::env::var("PROFFER_RECORD").context("PROFFER_RECORD: the agent that is recorded")?;
+    let into = std::env::var("PROFFER_INTO").context("PROFFER_INTO: the file that is written")?;
+    let master = FakeMaster::start().await?;
+    let mut agent = AgentProcess::prepare(&master.address)?;
+    agent.program = program.into();
+    agent.restart()?;
+    master.registered(1).await?;
+    for (id, line) in RECORDED.iter().filter(|(id, _)| *id != "failed") {
+        let mut task = shell(id, line);
+        if *id == "checked" {
+            let mut check = v1::HealthCheck {
+                command: Some(v1::CommandInfo {
+                    value: Some("true".into()),
+                    ..Default::default()
+                }),
+                delay_seconds: Some(0.0),
+                interval_seconds: Some(0.1),
+                ..Default::default()
+            };
+            check.set_type(v1::health_check::Type::Command);
+            task.health_check = Some(check);
+        }
+        master.launch(task).await?;
+        master.update(id, TaskRunning).await?;
+    }
+    until("the check is told", || {
+        master.look(|state| {
+            let mut updates = state.updates.iter();
+            updates.any(|update| update.status.healthy == Some(true)).then_some(())
+        })
+    })
+    .await?;
+    master.look(|state| state.acknowledges = false);
+    master.launch(shell("failed", RECORDED[1].1)).await?;
+    master.seen("failed", TaskRunning).await?;
+    master.kill("killed", std::time::Duration::from_secs(1000)).await?;
+    // Both are in the journal when a later task is.
+    master.launch(shell("last", "true")).await?;
+    master.seen("last", TaskRunning).await?;
+    until("the failure is told", || {
+        master.look(|state| {
+            let mut updates = state.updates.iter();
+            updates
+                .any(|update| update.status.task_id.value == "failed" && update.latest_state() == TaskFailed)
+                .then_some(())
+        })
+    })
+    .await?;
+    agent.kill().await?;
+    let bytes = std::fs::read(agent.path("work/journal"))?;
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    std::fs::write(into, &bytes[..end])?;
+    agent.program = env!("CARGO_BIN_EXE_proffer-agent").into();
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_journal_of_an_older_release_is_taken_over() -> anyhow::Result<()> {
+    if !can_contain()? {
+        return Ok(());
+    }
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut recorded: Vec<_> = std::fs::read_dir(fixtures)?.collect::<Result<_, _>>()?;
+    recorded.sort_by_key(std::fs::DirEntry::path);
+    ensure!(!recorded.is_empty(), "no journal was recorded");
+    for fixture in recorded {
+        let master = FakeMaster::start().await?;
+        let mut agent = AgentProcess::prepare(&master.address)?;
+        std::fs::create_dir_all(&agent.work)?;
+        let mut bytes = std::fs::read(fixture.path())?;
+        // The zeros at the end of the space were left out.
+        bytes.resize(bytes.len().next_multiple_of(1 << 20), 0);
+        std::fs::write(agent.path("work/journal"), bytes)?;
+        agent.restart()?;
+        let register = master.registered(1).await?;
+        assert_eq!(register.agent.id, Some("agent-1".into()), "{fixture:?}");
+        // Their containers are those of another machine.
+        for id in ["runs", "killed", "checked"] {
+            let lost = master.update(id, TaskLost).await?;
+            assert!(
+                lost.message().contains("its container is not there any more"),
+                "{fixture:?}: {lost:?}"
+            );
+        }
+        let checked = master.update("checked", TaskLost).await?;
+        assert_eq!(checked.healthy, Some(true), "{fixture:?}");
+        let failed = master.update("failed", TaskFailed).await?;
+        assert_eq!(failed.message(), "exited with code 7", "{fixture:?}");
+        master.launch(shell("new", "true")).await?;
+        master.update("new", TaskFinished).await?;
+    }
     Ok(())
 }

@@ -39,6 +39,8 @@ impl Ids for Counter {
 }
 
 struct World {
+    /// All that was written, in order.
+    records: Vec<Record>,
     core: Core,
     disk: Image,
     transcript: String,
@@ -61,11 +63,26 @@ fn settings() -> Settings {
 
 /// What comes of a script.
 pub(in crate::core) fn run(script: &str) -> String {
+    play(script).transcript
+}
+
+/// What a script has the agent write down.
+pub(in crate::core) fn written(script: &str) -> Vec<Record> {
+    play(script).records
+}
+
+/// What an agent makes of what is on its disk.
+pub(in crate::core) fn recover(disk: Image, effects: &mut Vec<Effect>) -> (Core, Vec<ContainerId>) {
+    Core::recover(settings(), Box::new(Counter(200, 200)), disk, effects)
+}
+
+fn play(script: &str) -> World {
     let mut effects = Vec::new();
     let (core, _) = Core::recover(settings(), Box::new(Counter(0, 0)), Image::default(), &mut effects);
     let mut world = World {
         core,
         disk: Image::default(),
+        records: Vec::new(),
         transcript: String::new(),
         uuids: BTreeMap::new(),
         restarts: 0,
@@ -74,7 +91,7 @@ pub(in crate::core) fn run(script: &str) -> String {
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         world.play(line);
     }
-    world.transcript
+    world
 }
 
 pub(in crate::core) fn check(script: &str, expected: &str) {
@@ -126,6 +143,7 @@ impl World {
         for effect in effects {
             if let Effect::Checkpoint(record) | Effect::Write(record) | Effect::Note(record) = effect {
                 self.disk.apply(record.clone());
+                self.records.push(record.clone());
             }
         }
     }

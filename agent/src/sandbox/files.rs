@@ -15,7 +15,7 @@ use proffer_proto::v1;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{beneath, stream};
+use super::{beneath, is_pod, stream};
 use crate::checkpoint::layout::{BadId, Layout, TASKS, component};
 use crate::containerizer::ContainerId;
 use crate::disk::Disk;
@@ -65,10 +65,8 @@ pub(crate) struct Part {
 pub(crate) fn read(layout: &Layout, path: &str, offset: u64, length: Option<u64>) -> Result<Part, Error> {
     let (sandbox, inner) = resolve(layout, path)?;
     let length = length.unwrap_or(READ_BYTES_MAX).min(READ_BYTES_MAX);
-    if let Some((directory, name)) = output_at(inner) {
-        return output(name, offset, length, |name| {
-            open_in(&sandbox, &directory.join(name), path)
-        });
+    if stream::NAMES.contains(&inner) {
+        return output(inner, offset, length, |name| open_in(&sandbox, name, path));
     }
     let file = open_in(&sandbox, Path::new(inner), path)?;
     let refused = |reason: io::Error| Error::Refused {
@@ -157,18 +155,10 @@ pub(crate) fn written(sandbox: &Path, name: &str, offset: u64, length: u64) -> R
 /// The path is not that of a regular file in a sandbox.
 pub(crate) fn start(layout: &Layout, path: &str) -> Result<u64, Error> {
     let (sandbox, inner) = resolve(layout, path)?;
-    match output_at(inner) {
-        Some((directory, name)) => stream::start(name, |name| open_in(&sandbox, &directory.join(name), path)),
-        None => Ok(0),
+    if stream::NAMES.contains(&inner) {
+        return stream::start(inner, |name| open_in(&sandbox, name, path));
     }
-}
-
-/// The directory of a task's output and its name: in the sandbox, or in that of a task of the pod.
-fn output_at(inner: &str) -> Option<(&Path, &str)> {
-    let (directory, name) = inner.rsplit_once('/').unwrap_or(("", inner));
-    let in_pod = || directory.strip_prefix("tasks/").is_some_and(|task| !task.contains('/'));
-    let is_output = stream::NAMES.contains(&name) && (directory.is_empty() || in_pod());
-    is_output.then_some((Path::new(directory), name))
+    Ok(0)
 }
 
 /// The container, or the pod, whose sandbox a path lies in.
@@ -176,8 +166,8 @@ fn output_at(inner: &str) -> Option<(&Path, &str)> {
 /// # Errors
 /// The path does not lie in a sandbox.
 pub(crate) fn container(layout: &Layout, path: &str) -> Result<ContainerId, Error> {
-    let (sandbox, _) = resolve(layout, path)?;
-    let name = sandbox.file_name().unwrap_or_default();
+    let (run, _) = run(layout, path)?;
+    let name = run.file_name().unwrap_or_default();
     Ok(ContainerId(name.to_string_lossy().into_owned()))
 }
 
@@ -186,24 +176,11 @@ pub(crate) fn container(layout: &Layout, path: &str) -> Result<ContainerId, Erro
 /// # Errors
 /// The path does not lie in a sandbox, or they cannot.
 pub(crate) fn show(layout: &Layout, disk: &Disk, path: &str) -> Result<(), Error> {
-    let (sandbox, inner) = resolve(layout, path)?;
-    let refused = |error: io::Error| Error::Refused {
+    let (sandbox, _) = resolve(layout, path)?;
+    disk.show(&sandbox).map_err(|error| Error::Refused {
         path: path.to_owned(),
         reason: error.to_string(),
-    };
-    disk.show(&sandbox).map_err(refused)?;
-    let mut parts = inner.splitn(3, '/');
-    match (parts.next(), parts.next()) {
-        (Some(TASKS), Some(task)) if component("path", task).is_ok() && is_plain(&sandbox.join(TASKS)) => {
-            disk.show(&sandbox.join(TASKS).join(task)).map_err(refused)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether it is a directory, and no link to one.
-fn is_plain(directory: &Path) -> bool {
-    std::fs::symlink_metadata(directory).is_ok_and(|metadata| metadata.is_dir())
+    })
 }
 
 /// Opens a regular file of a sandbox, whichever way leads to it without leaving the sandbox.
@@ -245,8 +222,19 @@ fn open_any(sandbox: &Path, inner: &Path, flags: OFlags, path: &str) -> Result<F
     })
 }
 
-/// The sandbox of a virtual path, and the path in it.
+/// The sandbox of a virtual path, which may be that of a task in a pod, and the path in it.
 fn resolve<'a>(layout: &Layout, path: &'a str) -> Result<(PathBuf, &'a str), Error> {
+    let (run, inner) = run(layout, path)?;
+    let in_pod = inner.strip_prefix(TASKS).and_then(|inner| inner.strip_prefix('/'));
+    if let Some(in_pod) = in_pod.filter(|_| is_pod(&run)) {
+        let (task, inner) = in_pod.split_once('/').unwrap_or((in_pod, ""));
+        return Ok((run.join(TASKS).join(component("task_id", task)?), inner));
+    }
+    Ok((run, inner))
+}
+
+/// The sandbox of a run, and the path in it.
+fn run<'a>(layout: &Layout, path: &'a str) -> Result<(PathBuf, &'a str), Error> {
     let bad = || Error::Path(path.chars().take(300).collect());
     let mut parts = path.strip_prefix('/').ok_or_else(bad)?.splitn(7, '/');
     let mut next = || parts.next().ok_or_else(bad);

@@ -1,10 +1,10 @@
 //! Keeps the disk free: removes sandboxes that are old, the sooner the fuller the disk is.
 
 use std::collections::HashSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::is_pod;
 use crate::checkpoint::layout::{Layout, TASKS};
 use crate::disk::Disk;
 use crate::faults;
@@ -67,15 +67,8 @@ pub(crate) fn remove_old(layout: &Layout, disk: &Disk, live: &HashSet<String>, d
 
 /// Removes a sandbox; of a pod, those of its tasks before, as each may have a limit of its own.
 fn remove(disk: &Disk, run: &Path) -> std::io::Result<()> {
-    let tasks = run.join(TASKS);
-    // In the sandbox of a task, what has this name is the task's own.
-    let agent = rustix::process::geteuid().as_raw();
-    let is_pods = |path: &Path| {
-        let metadata = std::fs::symlink_metadata(path);
-        metadata.is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == agent)
-    };
-    if is_pods(run) && is_pods(&tasks) {
-        for task in entries(&tasks) {
+    if is_pod(run) {
+        for task in entries(&run.join(TASKS)) {
             disk.remove(&task)?;
         }
     }

@@ -8,11 +8,12 @@ mod stream;
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 
+use crate::checkpoint::layout::TASKS;
 use crate::containerizer::User;
 use crate::disk::Disk;
 
@@ -66,6 +67,16 @@ pub(crate) fn make_pod(sandbox: &Path, user: &User) -> Result<(), Error> {
         std::os::unix::fs::chown(sandbox, None, Some(user.gid)).map_err(failed("give away"))?;
     }
     Ok(())
+}
+
+/// Whether it is the sandbox of a pod, in which those of its tasks are. What a task calls so in its own is its own affair.
+fn is_pod(sandbox: &Path) -> bool {
+    let agent = rustix::process::geteuid().as_raw();
+    let is_agents = |path: &Path| {
+        let metadata = std::fs::symlink_metadata(path);
+        metadata.is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == agent)
+    };
+    is_agents(sandbox) && is_agents(&sandbox.join(TASKS))
 }
 
 fn own(file: &File, user: &User) -> io::Result<()> {

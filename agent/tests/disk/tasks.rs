@@ -134,3 +134,47 @@ async fn where_no_kernel_keeps_it_a_task_beyond_its_disk_is_ended() -> anyhow::R
     ensure!(!modest, "another task was ended");
     Ok(())
 }
+
+#[tokio::test]
+async fn each_task_of_a_pod_has_a_disk_of_its_own_also_after_a_restart() -> anyhow::Result<()> {
+    if !can_contain()? {
+        return Ok(());
+    }
+    let master = FakeMaster::start().await?;
+    let mut agent = AgentProcess::start(&master)?;
+    master.registered(1).await?;
+    if std::fs::read_to_string(agent.path("log"))?.contains("isolation is not enforced isolator=\"disk\"") {
+        eprintln!("skipped: no kernel enforcement of disk here");
+        return Ok(());
+    }
+    let wait = "while [ ! -e go ]; do sleep 0.05; done";
+    let fill = "dd if=/dev/zero of=big bs=65536 2>/dev/null; size=$(stat -c %s big); rm big; echo $size";
+    let tasks = [("small", 4.0), ("large", 12.0)];
+    let group = tasks.map(|(id, mebibytes)| with_disk(id, &format!("{wait}; {fill}"), mebibytes));
+    let executor = v1::ExecutorInfo {
+        executor_id: "pod".into(),
+        r#type: Some(v1::executor_info::Type::Default.into()),
+        ..Default::default()
+    };
+    master.launch_on(executor, group.to_vec(), true, true).await?;
+    for (id, _) in tasks {
+        master.update(id, TaskRunning).await?;
+    }
+    agent.kill().await?;
+    agent.restart()?;
+    master.registered(2).await?;
+    let pod = sandbox(&agent)?;
+    for (id, mebibytes) in tasks {
+        std::fs::write(pod.join("tasks").join(id).join("go"), "")?;
+        master.update(id, TaskFinished).await?;
+        let said = agent.call(read_file("pod", &format!("tasks/{id}/stdout"))).await?;
+        let said = String::from_utf8(said.read_file.context("its output")?.data)?;
+        let written: u64 = said.trim().parse().with_context(|| said.clone())?;
+        let most = mebibytes as u64 * MIB;
+        ensure!(
+            written <= most && written + MIB > most,
+            "{id} wrote {written} of {most}"
+        );
+    }
+    Ok(())
+}

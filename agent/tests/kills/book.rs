@@ -18,6 +18,8 @@ const FRAMEWORK: &str = "framework-1";
 #[derive(Debug)]
 pub(crate) struct Task {
     kind: Kind,
+    /// The executor of its pod, and the other of its group.
+    group: Option<(String, String)>,
     /// An update said that it runs.
     ran: bool,
     kill_sent: bool,
@@ -107,7 +109,14 @@ impl Book {
                     after_ms: self.random.below(300),
                 },
             };
-            self.launch(kind);
+            match self.random.below(4) {
+                0 => {
+                    let code = self.random.below(2);
+                    let after_ms = self.random.below(300);
+                    self.launch(&[kind, Kind::Ends { code, after_ms }]);
+                }
+                _ => self.launch(&[kind]),
+            }
         }
         let lasting: Vec<String> = self.lasting().collect();
         for id in lasting {
@@ -199,8 +208,12 @@ impl Book {
     pub(crate) fn check(&mut self, sandboxes: &Path) -> anyhow::Result<()> {
         let mut faults = std::mem::take(&mut self.faults);
         for (id, task) in &self.tasks {
-            let runs = runs(&sandboxes.join(FRAMEWORK).join(id));
-            if let Some(fault) = task.fault(runs) {
+            let runs = match &task.group {
+                None => runs(&sandboxes.join(FRAMEWORK).join(id), Path::new("")),
+                Some((pod, _)) => runs(&sandboxes.join(FRAMEWORK).join(pod), &Path::new("tasks").join(id)),
+            };
+            let other = task.group.as_ref().and_then(|(_, other)| self.tasks.get(other));
+            if let Some(fault) = task.fault(runs, other) {
                 faults.push(format!("{id}: {fault}: {task:?}, started runs times"));
             }
         }
@@ -226,39 +239,45 @@ impl Book {
         )
     }
 
-    fn launch(&mut self, kind: Kind) {
-        let id = format!("task-{}", self.tasks.len());
-        let line = match kind {
-            Kind::Ends { code, after_ms } => format!("echo x >> runs; sleep 0.{after_ms:03}; exit {code}"),
-            Kind::Leaves { code } => format!("echo x >> runs; (tail -f runs > /dev/null) & exit {code}"),
-            Kind::Lasts { stubborn: false } => "echo x >> runs; exec tail -f runs".to_owned(),
-            Kind::Lasts { stubborn: true } => "trap '' TERM; echo x >> runs; while :; do sleep 0.1; done".to_owned(),
-        };
-        let mut task = shell(&id, &line);
-        for resource in &mut task.resources {
-            resource.scalar = Some(v1::value::Scalar {
-                value: if resource.name == "cpus" { 0.1 } else { 32.0 },
-            });
+    /// One task, or two as a group in a pod of their own.
+    fn launch(&mut self, kinds: &[Kind]) {
+        let first = self.tasks.len();
+        let ids: Vec<String> = (first..)
+            .take(kinds.len())
+            .map(|number| format!("task-{number}"))
+            .collect();
+        let pod = (ids.len() > 1).then(|| format!("pod-{first}"));
+        let mut infos = Vec::new();
+        for (index, kind) in kinds.iter().enumerate() {
+            infos.push(info(&ids[index], *kind));
+            let other = &ids[ids.len() - 1 - index];
+            let launched = Task {
+                kind: *kind,
+                group: pod.clone().map(|pod| (pod, other.clone())),
+                ran: false,
+                kill_sent: false,
+                end: None,
+            };
+            self.tasks.insert(ids[index].clone(), launched);
         }
         let framework = v1::FrameworkInfo {
             user: "nobody".into(),
             name: "kills".into(),
-            id: Some(v1::FrameworkId {
-                value: FRAMEWORK.into(),
-            }),
+            id: Some(FRAMEWORK.into()),
             ..Default::default()
         };
-        let launched = Task {
-            kind,
-            ran: false,
-            kill_sent: false,
-            end: None,
-        };
-        self.tasks.insert(id, launched);
+        let group = pod.is_some().then_some(true);
+        let executor = pod.map(|pod| v1::ExecutorInfo {
+            executor_id: pod.as_str().into(),
+            r#type: Some(v1::executor_info::Type::Default.into()),
+            ..Default::default()
+        });
         self.send(master_message::Body::Launch(link::Launch {
             framework,
-            tasks: vec![task],
-            ..Default::default()
+            executor,
+            tasks: infos,
+            group,
+            start_executor: group,
         }));
     }
 
@@ -286,16 +305,34 @@ impl Book {
     }
 }
 
+/// What a task of a kind is launched as.
+fn info(id: &str, kind: Kind) -> v1::TaskInfo {
+    let line = match kind {
+        Kind::Ends { code, after_ms } => format!("echo x >> runs; sleep 0.{after_ms:03}; exit {code}"),
+        Kind::Leaves { code } => format!("echo x >> runs; (tail -f runs > /dev/null) & exit {code}"),
+        Kind::Lasts { stubborn: false } => "echo x >> runs; exec tail -f runs".to_owned(),
+        Kind::Lasts { stubborn: true } => "trap '' TERM; echo x >> runs; while :; do sleep 0.1; done".to_owned(),
+    };
+    let mut task = shell(id, &line);
+    for resource in &mut task.resources {
+        resource.scalar = Some(v1::value::Scalar {
+            value: if resource.name == "cpus" { 0.1 } else { 32.0 },
+        });
+    }
+    task
+}
+
 /// The lines of all containers of a task.
-fn runs(sandboxes_of_task: &Path) -> usize {
-    let containers = std::fs::read_dir(sandboxes_of_task).into_iter().flatten().flatten();
-    let texts = containers.map(|container| std::fs::read_to_string(container.path().join("runs")).unwrap_or_default());
+fn runs(sandboxes: &Path, within: &Path) -> usize {
+    let containers = std::fs::read_dir(sandboxes).into_iter().flatten().flatten();
+    let files = containers.map(|container| container.path().join(within).join("runs"));
+    let texts = files.map(|file| std::fs::read_to_string(file).unwrap_or_default());
     texts.map(|text| text.lines().count()).sum()
 }
 
 impl Task {
-    /// What is wrong with a task that was started so many times.
-    fn fault(&self, runs: usize) -> Option<&'static str> {
+    /// What is wrong with a task that was started so many times, beside the other of its group.
+    fn fault(&self, runs: usize, other: Option<&Task>) -> Option<&'static str> {
         if runs > 1 {
             return Some("it was started twice");
         }
@@ -314,7 +351,10 @@ impl Task {
             };
             state == wanted && (code == 0 || message == text) && runs == 1
         };
+        let other_ended_well = matches!(other.map(|other| &other.end), Some(Some(End::Said(TaskFinished, _))));
+        let with_its_group = message.starts_with("another task of its group failed or was killed");
         let is_right = match (state, self.kind) {
+            (TaskKilled, _) if with_its_group => other.is_some() && !other_ended_well,
             (TaskLost | TaskDropped, _) => runs == 0 && !self.ran && message.contains("had not been started"),
             (_, Kind::Ends { code: number, .. } | Kind::Leaves { code: number }) => code(number),
             (TaskKilled, Kind::Lasts { .. }) => self.kill_sent,

@@ -250,6 +250,8 @@ pub struct AgentProcess {
     /// Where what must survive is; `work` unless told otherwise.
     pub work: PathBuf,
     pub resources: String,
+    /// This version's, unless told otherwise.
+    pub program: PathBuf,
     /// Flags beside those that every agent has.
     pub flags: Vec<String>,
     /// A file that stands for the machine's boot id.
@@ -279,7 +281,10 @@ impl AgentProcess {
     pub fn prepare(master: &str) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let directory = tempfile::tempdir()?;
+        // Not below /tmp, of which each container has its own: here it can try what it may not.
+        let directory = tempfile::Builder::new()
+            .prefix("proffer-agent-test-")
+            .tempdir_in("/var/tmp")?;
         // Tasks of other users must reach their sandboxes.
         std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let cgroup_root = format!("proffer-agent-test-{}-{number}", std::process::id());
@@ -288,6 +293,7 @@ impl AgentProcess {
             resources: "cpus:4;mem:1024;disk:1024;ports:[31900-31909]".into(),
             flags: Vec::new(),
             boot_id: None,
+            program: env!("CARGO_BIN_EXE_proffer-agent").into(),
             directory,
             cgroup_root,
             master: master.to_owned(),
@@ -307,7 +313,7 @@ impl AgentProcess {
             .create(true)
             .append(true)
             .open(self.path("log"))?;
-        let program = env!("CARGO_BIN_EXE_proffer-agent");
+        let program = &self.program;
         let mut command = match &self.boot_id {
             None => Command::new(program),
             Some(boot_id) => {

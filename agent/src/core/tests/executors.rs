@@ -4,8 +4,10 @@ use proffer_proto::link::{self, master_message};
 use proffer_proto::v1;
 use proffer_proto::v1::executor::{Call, Event, call, event};
 
-use super::{check, launch};
-use crate::core::{ExecutorCall, Input};
+use super::{check, launch, recover, written};
+use crate::checkpoint::image::Image;
+use crate::containerizer::Recovered;
+use crate::core::{ExecutorCall, Input, Timestamp};
 
 /// - `group p new t1 t2`, `pod p old t3`, `custom e new t1 t2`, `customgroup e old t3`: launches on an executor
 /// - `subscribe e 7 [has=t1,t2] [update=t1:running:9]`, `update e t1 running 9 [token]`, `says e hello`, `lost 7`
@@ -573,4 +575,57 @@ fn executors_end_with_their_framework_and_with_the_agent() {
           send exited e 0
           send unregister
           stop");
+}
+
+/// Wherever the journal ends, after a crash, whoever reads it brings everything that it knows of to an end.
+#[test]
+fn a_journal_of_pods_and_executors_can_be_torn_anywhere() {
+    let records = written(
+        "0 attach
+         0 registered
+         1 group p new t1 t2
+         2 started c1.c2 42
+         2 started c1.c3 43
+         3 custom e new e1 e2 e3
+         4 started c4 44
+         5 subscribe e 7
+         6 update e e1 running 9
+         9 ack t1 u1
+         10 ack e1 u9
+         11 kill e2
+         12 update e e3 failed 10
+         13 kill t2 1000
+         14 exit c1.c3 signal 15
+         15 ack t2 u2
+         16 exit c1.c2 signal 15
+         17 group p new t4
+         18 shutdown e
+         19 update e e1 killed 11
+         20 exit c4 code 0
+         21 remove",
+    );
+    assert!(records.len() > 30, "{} records", records.len());
+    let mut alive_at_most = 0;
+    for cut in 0..=records.len() {
+        let mut disk = Image::default();
+        records[..cut].iter().cloned().for_each(|record| disk.apply(record));
+        let mut compact = Image::default();
+        disk.records().into_iter().for_each(|record| compact.apply(record));
+        assert_eq!(disk, compact, "cut at {cut}");
+        let mut effects = Vec::new();
+        let (mut core, alive) = recover(disk, &mut effects);
+        alive_at_most = alive_at_most.max(alive.len());
+        for container in alive {
+            core.step(Timestamp(1), Input::Found(container, Recovered::Unknown), &mut effects);
+        }
+        let left: Vec<_> = core.tasks().filter(|(_, task)| task.is_alive()).collect();
+        assert!(left.is_empty(), "cut at {cut}: {left:?}");
+        let left: Vec<_> = core.executors().collect();
+        assert!(left.is_empty(), "cut at {cut}: {left:?}");
+        for (name, task) in core.tasks() {
+            let told = task.updates.back().is_some_and(|status| status.state().is_terminal());
+            assert!(told || task.muted, "cut at {cut}: nobody hears how {name:?} ended");
+        }
+    }
+    assert_eq!(alive_at_most, 3);
 }
