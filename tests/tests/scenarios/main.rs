@@ -13,6 +13,7 @@ mod exec;
 mod failover;
 mod faults;
 mod framework_failover;
+mod gpus;
 mod isolation;
 mod kill;
 mod launch;
