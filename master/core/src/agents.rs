@@ -35,7 +35,7 @@ use crate::{books, drain, events, frameworks, maintenance, tasks};
 const PROTOCOL: u32 = 1;
 
 /// When something that could not be proposed is proposed again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
 /// An agent of the registry.
 #[derive(Debug)]
@@ -626,6 +626,7 @@ fn remove(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, end: task
     leading.allocator.remove_agent(slot);
     leading.timers.cancel(Timer::Ping(slot));
     leading.timers.cancel(Timer::AgentAway(slot));
+    leading.timers.cancel(Timer::Drain(slot));
     let Some(agent) = leading.agents.remove(slot) else {
         return;
     };

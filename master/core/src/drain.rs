@@ -24,6 +24,7 @@ use crate::master::{Leading, Step};
 use crate::proposals::{Proposal, propose};
 use crate::slots::AgentSlot;
 use crate::time::Timestamp;
+use crate::timers::Timer;
 use crate::{executors, level, offers, tasks};
 
 /// What an operator asks for.
@@ -95,6 +96,15 @@ pub(crate) fn order(leading: &mut Leading, step: &mut Step<'_>, id: &v1::AgentId
     put(leading, step, slot, wanted, Some(request));
 }
 
+/// How far the draining of an agent has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Draining {
+    /// Its executors were told to end.
+    told: bool,
+    /// The log refused a change of the agent a moment ago.
+    waits: bool,
+}
+
 fn put(
     leading: &mut Leading,
     step: &mut Step<'_>,
@@ -127,25 +137,41 @@ pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, slot: AgentS
         offers::rescind_agent(leading, step, slot);
     }
     resume(leading, step, slot);
-    let agent = &leading.agents[slot];
-    match &agent.standing.drain {
-        Some(drain) if drain.drained() && drain.config.mark_gone() => {
-            let id = agent.id.clone();
-            agents::mark_gone(leading, step, &id, None);
-        }
-        _ => agents::settled(leading, step, slot),
+    agents::settled(leading, step, slot);
+}
+
+/// The log refused a change of the agent: what [`review`] wants of it is proposed again, but not at once, as it would be
+/// refused again.
+pub(crate) fn dropped(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) {
+    if let Some(draining) = leading.draining.get_mut(&slot) {
+        draining.waits = true;
+        leading.timers.set(Timer::Drain(slot), step.now.plus(agents::RETRY));
+    }
+}
+
+/// The wait is over.
+pub(crate) fn try_again(leading: &mut Leading, slot: AgentSlot) {
+    if let Some(draining) = leading.draining.get_mut(&slot) {
+        draining.waits = false;
     }
 }
 
 /// Ends what runs on an agent that is being drained: from now on, or again after the agent or the master was away.
 pub(crate) fn resume(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) {
     let agent = &leading.agents[slot];
-    let draining = agent.standing.drain.as_ref().filter(|drain| !drain.drained());
-    let Some(config) = draining.map(|drain| drain.config) else {
+    let Some(drain) = agent.standing.drain else {
         leading.draining.remove(&slot);
         return;
     };
-    leading.draining.insert(slot, false);
+    let config = drain.config;
+    if drain.drained() && !config.mark_gone() {
+        leading.draining.remove(&slot);
+        return;
+    }
+    leading.draining.insert(slot, Draining::default());
+    if drain.drained() {
+        return;
+    }
     let Some(connection) = agent.connection() else { return };
     for task in agent.tasks.iter().map(|task| &leading.tasks[*task]) {
         if tasks::is_terminal(task.state()) {
@@ -161,24 +187,32 @@ pub(crate) fn resume(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot
     }
 }
 
-/// Finds the agents on which nothing is left.
+/// Finds the agents on which nothing is left, and those that are to be gone once they are drained.
 pub(crate) fn review(leading: &mut Leading, step: &mut Step<'_>) {
     if leading.draining.is_empty() {
         return;
     }
-    for (slot, told) in leading.draining.clone() {
+    for (slot, Draining { told, waits }) in leading.draining.clone() {
         let Some(agent) = leading.agents.get(slot) else {
             leading.draining.remove(&slot);
             continue;
         };
+        if waits || agent.in_flight {
+            continue;
+        }
+        if agent.standing.drain.is_some_and(|drain| drain.drained()) {
+            let id = agent.id.clone();
+            agents::mark_gone(leading, step, &id, None);
+            continue;
+        }
         let empty = agent.tasks.is_empty() && agent.remnants.is_empty();
-        let Some(connection) = agent.connection().filter(|_| empty && !agent.in_flight) else {
+        let Some(connection) = agent.connection().filter(|_| empty) else {
             continue;
         };
         if !agent.executors.is_empty() {
             if !told {
                 agent.executors.keys().for_each(|key| shut_down(step, connection, key));
-                leading.draining.insert(slot, true);
+                leading.draining.insert(slot, Draining { told: true, waits });
             }
             continue;
         }

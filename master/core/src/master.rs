@@ -63,8 +63,8 @@ pub(crate) struct Leading {
     pub(crate) proposals: BTreeMap<ProposalId, Proposal>,
     pub(crate) allocator: Box<dyn Allocator>,
     pub(crate) timers: Timers,
-    /// Agents whose tasks are to end and have not all ended; and whether what is left are executors, which were told to end.
-    pub(crate) draining: BTreeMap<AgentSlot, bool>,
+    /// Agents whose tasks are to end and have not all ended, and those that are then to be gone.
+    pub(crate) draining: BTreeMap<AgentSlot, drain::Draining>,
     pub(crate) maintenance: Maintenance,
     pub(crate) state: State,
     /// What the driver's timer is set to.
@@ -293,6 +293,7 @@ impl Leading {
             match timer {
                 Timer::Ping(agent) => agents::ping(self, step, agent),
                 Timer::AgentAway(agent) => agents::away_too_long(self, step, agent),
+                Timer::Drain(agent) => drain::try_again(self, agent),
                 Timer::Heartbeat(framework) => frameworks::heartbeat(self, step, framework),
                 Timer::FrameworkAway(framework) => frameworks::away_too_long(self, step, framework),
                 Timer::Offer(offer) => offers::rescind(self, step, offer),

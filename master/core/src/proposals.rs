@@ -123,6 +123,7 @@ pub(crate) fn dropped(leading: &mut Leading, step: &mut Step<'_>, proposal: Prop
         | Proposal::Gone(agent, _)
         | Proposal::Stand(agent, _)
         | Proposal::Leave(agent) => {
+            drain::dropped(leading, step, agent);
             agents::try_again(leading, step, agent);
         }
         Proposal::Found(subscription, _) => {

@@ -13,6 +13,8 @@ pub(crate) enum Timer {
     Ping(AgentSlot),
     /// An agent that is away is unreachable from then on.
     AgentAway(AgentSlot),
+    /// What is left of an agent's draining is proposed again.
+    Drain(AgentSlot),
     /// The next heartbeat to a connected framework.
     Heartbeat(FrameworkSlot),
     /// A disconnected framework is removed, or its disconnection has to be proposed again.

@@ -206,3 +206,30 @@ fn bad_orders_are_refused() {
            answer rejected: `drain_agent` is missing; accepted: a value; the field is required",
     );
 }
+
+#[test]
+fn what_the_log_refuses_of_a_draining_is_proposed_again_later_and_not_at_once() {
+    check(
+        "> 0ms level 2
+         > 0ms a1 registers cpus:4;mem:1024
+           propose admit a1
+           a1 <- registered as m1-A0001
+         > manual
+         > 1ms operator drains a1 gone
+           propose stand a1 off draining
+         > 2ms commit
+           answer accepted
+           propose stand a1 off drained
+         > 3ms drop
+         > 1003ms tick
+           propose stand a1 off drained
+         > 1004ms commit
+           propose gone a1
+         > 1005ms drop
+         > 2005ms tick
+           propose gone a1
+         > 2006ms commit
+           a1 <- rejected as gone: agent m1-A0001 was marked gone by an operator
+           close a1",
+    );
+}
