@@ -716,3 +716,39 @@ print('end')
     next(&mut events, event::Type::Subscribed).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_group_that_runs_too_long_ends_with_all_that_it_started() -> anyhow::Result<()> {
+    if !can_contain()? {
+        return Ok(());
+    }
+    let master = FakeMaster::start().await?;
+    let agent = AgentProcess::start(&master)?;
+    master.registered(1).await?;
+    // Neither listens to SIGTERM, nor does what they put into sessions of their own.
+    let stubborn = "trap '' TERM; setsid sh -c \"trap '' TERM; echo begun > begun; while :; do sleep 1; done\" & \
+                    until [ -e begun ]; do :; done; while :; do sleep 1; done";
+    let span = |millis: i64| v1::DurationInfo {
+        nanoseconds: millis * 1_000_000,
+    };
+    let group = [("limited", Some(1500)), ("other", None)].map(|(id, longest)| v1::TaskInfo {
+        kill_policy: Some(v1::KillPolicy {
+            grace_period: Some(span(200)),
+        }),
+        max_completion_time: longest.map(span),
+        ..shell(id, stubborn)
+    });
+    master
+        .launch_on(executor("pod", Type::Default, None), group.to_vec(), true, true)
+        .await?;
+    let limited = master.update("limited", TaskFailed).await?;
+    assert_eq!(limited.reason(), Reason::MaxCompletionTimeReached, "{limited:?}");
+    let other = master.update("other", TaskKilled).await?;
+    assert!(other.message().starts_with("another task of its group"), "{other:?}");
+    master.exited("pod").await?;
+    // No cgroup that still has a process can be removed.
+    until("the containers are gone", || {
+        agent.cgroups_left().is_empty().then_some(())
+    })
+    .await
+}
