@@ -18,7 +18,7 @@ use crate::disk::Disk;
 use crate::driver::Event;
 use crate::fetcher::{self, Fetcher};
 use crate::sandbox::{self, files, keep};
-use crate::{confinement, faults, spec, users};
+use crate::{confinement, faults, spec, users, volumes};
 
 /// Where executors reach the agent.
 #[derive(Debug, Clone, Default)]
@@ -249,6 +249,7 @@ impl Launcher {
             });
         }
         let confinement = confinement::of(task, &config.policy)?;
+        let volumes = volumes::of(task, &config.policy, container.pod().is_some())?;
         let framework = framework.id.clone().unwrap_or_default().value;
         let path = sandbox_path(&self.layout, &framework, task, container);
         let path = path.map_err(|error| invalid(error.to_string()))?;
@@ -263,6 +264,7 @@ impl Launcher {
             executor_id: task.executor.as_ref().map(|executor| executor.executor_id.as_str()),
             size: executor.map(|(size, _)| size),
             more: executor.map_or(&[], |(_, variables)| variables),
+            volumes: &volumes,
         };
         let mut spec = spec::container(container, &framework, task, host).map_err(invalid)?;
         if let (Some(pod), Some(executor)) = (container.pod(), &task.executor) {

@@ -25,6 +25,7 @@ mod sessions;
 mod spec;
 mod statistics;
 mod users;
+mod volumes;
 
 pub use agent::{Error, Stop, main_with, run};
 pub use config::{Args, Config};

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use proffer_proto::v1;
+use proffer_proto::{secrets, v1};
 
 use crate::containerizer::{
-    Confinement, ContainerId, ContainerInput, ContainerSpec, DeviceUnit, Limit, Resources, User, WindowSize,
+    Confinement, ContainerId, ContainerInput, ContainerSpec, DeviceUnit, Limit, Resources, User, Volume, WindowSize,
 };
 use crate::core::Part;
 
@@ -41,6 +41,8 @@ pub(crate) struct Host<'a> {
     pub size: Option<&'a Resources>,
     /// What an executor learns beside; empty for a task.
     pub more: &'a [(&'static str, String)],
+    /// What is mounted.
+    pub volumes: &'a [Volume],
 }
 
 /// What the container is made from.
@@ -69,6 +71,7 @@ pub(crate) fn container(
         resources,
         confinement: host.confinement.clone(),
         input: task.container.as_ref().map_or(ContainerInput::Empty, input),
+        volumes: host.volumes.to_vec(),
     })
 }
 
@@ -163,7 +166,9 @@ fn environment(
 pub(crate) fn override_variables(variables: &mut Vec<(String, String)>, command: &v1::CommandInfo) {
     for variable in command.environment.iter().flat_map(|own| &own.variables) {
         variables.retain(|(name, _)| *name != variable.name);
-        variables.push((variable.name.clone(), variable.value().to_owned()));
+        // What is wrong with it was refused before.
+        let value = secrets::variable(variable).unwrap_or_default();
+        variables.push((variable.name.clone(), value.to_owned()));
     }
 }
 
@@ -309,6 +314,7 @@ mod tests {
             user_name: "ada",
             root_allowed: false,
             confinement: &Confinement::default(),
+            volumes: &[],
             devices: &[DeviceUnit {
                 resource: "gpus".into(),
                 nodes: vec![],

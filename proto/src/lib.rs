@@ -13,6 +13,7 @@ pub mod rejection;
 pub mod required;
 pub mod resources;
 pub mod roles;
+pub mod secrets;
 pub mod states;
 
 /// The messages of the v1 API, by their packages.

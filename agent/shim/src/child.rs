@@ -13,6 +13,7 @@ use proffer_shim::record::{Process, Stage, Text};
 
 use crate::confine;
 use crate::system::{self, Descriptor, Errno, check};
+use crate::volumes;
 
 const PATH_BYTES: usize = 4096;
 const PATH_DEFAULT: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -186,6 +187,7 @@ fn record(task: &Task<'_>) -> Result<(), Errno> {
 struct Held {
     directory: Option<Descriptor>,
     rules: Option<Descriptor>,
+    volumes: volumes::Held,
 }
 
 fn apply(task: &Task<'_>, step: &Step<'_>, held: &mut Held) -> Result<(), Errno> {
@@ -221,6 +223,19 @@ fn apply(task: &Task<'_>, step: &Step<'_>, held: &mut Held) -> Result<(), Errno>
         Step::AttachShared(path) => copy(SHARED, c"", libc::AT_EMPTY_PATH).and_then(|tree| attach(tree, path)),
         Step::Hold(path) => hold(path).map(|tree| held.directory = Some(tree)),
         Step::Attach(path) => attach(held.directory.take().ok_or(libc::EBADF)?, path),
+        Step::HoldBeneath {
+            slot,
+            root,
+            path,
+            resolve,
+        } => volumes::hold(&mut held.volumes, slot, root, path, resolve),
+        Step::AttachBeneath {
+            slot,
+            root,
+            path,
+            resolve,
+            read_only,
+        } => volumes::attach(&mut held.volumes, slot, (root, path, resolve), read_only),
         Step::BoundCapabilities(kept) => confine::bound_capabilities(kept),
         Step::Capabilities(kept) => confine::keep_capabilities(kept),
         // SAFETY: a plain system call with numbers.

@@ -26,6 +26,7 @@ mod logs;
 mod starter;
 mod supervise;
 mod system;
+mod volumes;
 
 use std::ffi::CStr;
 

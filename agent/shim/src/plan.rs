@@ -144,6 +144,30 @@ pub enum Step<'a> {
     Hold(&'a CStr),
     /// Attaches the directory in hand.
     Attach(&'a CStr),
+    /// Keeps what is at a path below a directory in hand.
+    HoldBeneath {
+        /// Its place among those in hand.
+        slot: u32,
+        /// The directory.
+        root: &'a CStr,
+        /// The path.
+        path: &'a CStr,
+        /// `RESOLVE_*`.
+        resolve: u64,
+    },
+    /// Attaches what is in hand at a path below a directory, without devices and privileged programs.
+    AttachBeneath {
+        /// Its place among those in hand.
+        slot: u32,
+        /// The directory.
+        root: &'a CStr,
+        /// The path.
+        path: &'a CStr,
+        /// `RESOLVE_*`.
+        resolve: u64,
+        /// Whether nothing in it can be changed.
+        read_only: bool,
+    },
     /// Attaches a copy of the mount that the launcher was started with.
     AttachShared(&'a CStr),
     /// Takes all but these from the capability bounding set, and empties the inheritable and the ambient set. What is left
@@ -238,6 +262,8 @@ impl fmt::Display for Step<'_> {
             Step::Symlink { path, .. } => write!(formatter, "create link {}", text(path)),
             Step::Hold(path) => write!(formatter, "hold {}", text(path)),
             Step::Attach(path) => write!(formatter, "attach {}", text(path)),
+            Step::HoldBeneath { root, path, .. } => write!(formatter, "take {} in {}", text(path), text(root)),
+            Step::AttachBeneath { root, path, .. } => write!(formatter, "mount on {} in {}", text(path), text(root)),
             Step::AttachShared(path) => write!(formatter, "attach the shared mount to {}", text(path)),
             Step::BoundCapabilities(_) => formatter.write_str("bound the capabilities"),
             Step::Capabilities(_) => formatter.write_str("drop capabilities"),
@@ -300,6 +326,27 @@ impl Steps {
             Step::Symlink { text, path } => tagged(bytes, 6, &[text, path]),
             Step::Hold(path) => tagged(bytes, 7, &[path]),
             Step::Attach(path) => tagged(bytes, 8, &[path]),
+            Step::HoldBeneath {
+                slot,
+                root,
+                path,
+                resolve,
+            } => {
+                tagged(bytes, 40, &[root, path]);
+                put_u32(bytes, &[slot]);
+                bytes.extend(resolve.to_le_bytes());
+            }
+            Step::AttachBeneath {
+                slot,
+                root,
+                path,
+                resolve,
+                read_only,
+            } => {
+                tagged(bytes, 41, &[root, path]);
+                put_u32(bytes, &[slot, u32::from(read_only)]);
+                bytes.extend(resolve.to_le_bytes());
+            }
             Step::AttachShared(path) => tagged(bytes, 15, &[path]),
             Step::BoundCapabilities(kept) => put_u64(bytes, 9, &[kept]),
             Step::Capabilities(kept) => put_u64(bytes, 16, &[kept]),
@@ -657,6 +704,19 @@ impl<'a> Reader<'a> {
             },
             7 => Step::Hold(self.text()?),
             8 => Step::Attach(self.text()?),
+            40 => Step::HoldBeneath {
+                root: self.text()?,
+                path: self.text()?,
+                slot: self.u32()?,
+                resolve: self.u64()?,
+            },
+            41 => Step::AttachBeneath {
+                root: self.text()?,
+                path: self.text()?,
+                slot: self.u32()?,
+                read_only: self.u32()? != 0,
+                resolve: self.u64()?,
+            },
             15 => Step::AttachShared(self.text()?),
             9 => Step::BoundCapabilities(self.u64()?),
             16 => Step::Capabilities(self.u64()?),
@@ -741,6 +801,19 @@ mod tests {
         },
         Step::Hold(c"/h"),
         Step::Attach(c"/i"),
+        Step::HoldBeneath {
+            slot: 3,
+            root: c"/r",
+            path: c"p",
+            resolve: 8,
+        },
+        Step::AttachBeneath {
+            slot: 3,
+            root: c"/r",
+            path: c"p",
+            resolve: 12,
+            read_only: true,
+        },
         Step::AttachShared(c"/j"),
         Step::BoundCapabilities(u64::MAX - 1),
         Step::Capabilities(3),

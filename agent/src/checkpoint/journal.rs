@@ -258,7 +258,7 @@ fn write_beside(image: &Image, path: &Path, path_new: &Path) -> Result<(File, u6
         .write(true)
         .create(true)
         .truncate(true)
-        // The tokens of executors are in it.
+        // It holds what tasks were given, secrets too, and the tokens of executors.
         .mode(0o600)
         .open(path_new)
         .map_err(io_error("create", path_new))?;

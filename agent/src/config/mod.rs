@@ -101,6 +101,10 @@ pub struct Args {
     /// Directories of the host in which tasks may write besides their sandbox, as far as permissions let them.
     #[arg(long, env = "PROFFER_AGENT_WRITABLE", value_delimiter = ',', value_name = "DIR")]
     pub writable: Vec<PathBuf>,
+    /// Directories of the host that tasks may mount as volumes, with all below them, to read and to write as far as permissions let
+    /// them; `/` for all.
+    #[arg(long, env = "PROFFER_AGENT_HOST_VOLUMES", value_delimiter = ',', value_name = "DIR")]
+    pub host_volumes: Vec<PathBuf>,
     /// Devices that are given to one task at a time: `NAME=/dev/NODE`, with further nodes of the same device after a `+`. NAME is a
     /// resource, which counts them. Where `gpus` are offered and none is named, NVIDIA's are found.
     #[arg(long, env = "PROFFER_AGENT_DEVICES", value_delimiter = ',', value_name = "NAME=NODE")]
@@ -301,7 +305,8 @@ impl Config {
             named,
             capabilities: capabilities(&args.allow_capabilities)?,
             unconfined: args.allow_unconfined_tasks,
-            writable: writable(args.writable)?,
+            writable: present("writable", args.writable)?,
+            host_volumes: present("host-volumes", args.host_volumes)?,
             devices: devices::units(&args.devices, &mut resources, Path::new("/dev"))?,
             io_max: devices::io_max(&args.io_max)?,
         };
@@ -365,6 +370,7 @@ impl Config {
             ("allow-capabilities", Policy::names(self.policy.capabilities)),
             ("allow-unconfined-tasks", self.policy.unconfined.to_string()),
             ("writable", paths(&self.policy.writable)),
+            ("host-volumes", paths(&self.policy.host_volumes)),
             ("devices", list(&self.policy.devices)),
             ("io-max", self.policy.io_max.len().to_string()),
             ("default-user", self.default_user.clone().unwrap_or_default()),
@@ -451,12 +457,12 @@ fn capabilities(names: &[String]) -> Result<u64, Error> {
     Ok(capabilities)
 }
 
-fn writable(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Error> {
+fn present(flag: &'static str, paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Error> {
     let mut resolved = Vec::new();
     for path in paths.into_iter().filter(|path| !path.as_os_str().is_empty()) {
         if !path.is_absolute() || !path.exists() {
             let problem = format!("{} must be an absolute path to what exists", path.display());
-            return Err(Error::new("writable", problem));
+            return Err(Error::new(flag, problem));
         }
         resolved.push(path);
     }
@@ -568,6 +574,7 @@ mod tests {
             (["--max-log-bytes", "1"], "--max-log-bytes"),
             (["--allow-capabilities", "FLY"], "--allow-capabilities"),
             (["--writable", "somewhere"], "--writable"),
+            (["--host-volumes", "/no/such"], "--host-volumes"),
             (["--log-files", "0"], "--log-files"),
             (["--gc-headroom", "1.1"], "--gc-headroom"),
             (["--fetch-ca-file", "/no/such/file"], "--fetch-ca-file"),

@@ -128,7 +128,8 @@ fn check_isolators(inner: &Inner, spec: &ContainerSpec) -> Result<(), (&'static 
     ];
     let needed = needed
         .into_iter()
-        .chain([("devices", "devices", !spec.resources.devices.is_empty())]);
+        .chain([("devices", "devices", !spec.resources.devices.is_empty())])
+        .chain(["volumes", "filesystem"].map(|name| (name, "container.volumes", !spec.volumes.is_empty())));
     let absent = |name: &str| inner.isolators.iter().all(|isolator| isolator.name() != name);
     match { needed }.find(|(name, _, asked)| *asked && absent(name)) {
         Some((name, field, _)) => Err((
@@ -142,7 +143,9 @@ fn check_isolators(inner: &Inner, spec: &ContainerSpec) -> Result<(), (&'static 
 fn encode(inner: &Inner, spec: &ContainerSpec, launch_plan: &LaunchPlan) -> io::Result<Vec<u8>> {
     let mut steps = Steps::default();
     join_cgroups(inner, spec, &mut steps)?;
+    steps.append(&launch_plan.holds);
     steps.append(&launch_plan.mounts);
+    steps.append(&launch_plan.volumes);
     steps.append(&launch_plan.rules);
     // As root, since the way to the sandbox need not be open to the user; the files then as the user.
     steps.push(&Step::WorkingDirectory(&CString::new(

@@ -33,7 +33,8 @@ pub use enter::{EnteredProgram, Streams};
 pub(crate) use spec::CAPABILITY_ENUM_BASE;
 pub use spec::{
     Confinement, ContainerId, ContainerInput, ContainerSpec, DeviceUnit, EnforcementNote, Exit, IoMax, Launched, Limit,
-    Oom, Policy, Pressure, Recovered, ResourceLimit, Resources, Usage, User, WindowSize,
+    Oom, Policy, Pressure, Recovered, ResourceLimit, Resources, SecretBytes, Usage, User, Volume, VolumeSource,
+    WindowSize,
 };
 
 /// How containers are made on this host.
@@ -76,6 +77,7 @@ pub const ISOLATORS: &[&str] = &[
     "io",
     "namespaces",
     "filesystem",
+    "volumes",
     "rlimits",
     "capabilities",
     "user",

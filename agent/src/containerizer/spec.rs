@@ -154,6 +154,67 @@ pub struct ContainerSpec {
     pub input: ContainerInput,
     /// The sandbox of its pod, whose `/tmp` is shared; none outside a pod.
     pub pod_sandbox: Option<PathBuf>,
+    /// What is mounted, in this order.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
+}
+
+/// What is mounted in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Where it comes from.
+    pub source: VolumeSource,
+    /// Where it goes: in the sandbox, where it is made, or an absolute path that is there. Without `.` and `..`.
+    pub target: PathBuf,
+    /// Whether nothing in it can be changed.
+    pub read_only: bool,
+}
+
+/// Where a volume comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeSource {
+    /// The host: a path below what the operator allows.
+    Host {
+        /// What the operator allows, absolute.
+        allowed: PathBuf,
+        /// The path below it.
+        path: PathBuf,
+    },
+    /// A directory of the sandbox, made where it is not there.
+    Sandbox {
+        /// The path below the sandbox.
+        path: PathBuf,
+    },
+    /// A directory of its pod's sandbox, which all tasks of the pod may have.
+    Pod {
+        /// The path below the pod's sandbox.
+        path: PathBuf,
+    },
+    /// A file with these bytes.
+    Secret(SecretBytes),
+}
+
+/// Bytes that are not shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    /// Hides them.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        SecretBytes(bytes)
+    }
+
+    /// For who writes them where they belong.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} bytes", self.0.len())
+    }
 }
 
 /// What a container asks for of its privileges, and its resource limits.
@@ -191,6 +252,8 @@ pub struct Policy {
     pub unconfined: bool,
     /// What containers may change of the host's files, as far as permissions let them.
     pub writable: Vec<PathBuf>,
+    /// What of the host's files containers may mount, with all below it.
+    pub host_volumes: Vec<PathBuf>,
     /// The devices that are handed out.
     pub devices: Vec<DeviceUnit>,
     /// How much each container may read from and write to devices.

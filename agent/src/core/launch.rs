@@ -1,7 +1,7 @@
 //! Accepts a task and orders its container, or refuses it with a status that says what would be accepted.
 
 use proffer_proto::link;
-use proffer_proto::v1;
+use proffer_proto::{secrets, v1};
 
 use super::task::Task;
 use super::updates::{self, News};
@@ -129,18 +129,12 @@ pub(super) fn refuse_command(command: &v1::CommandInfo) -> Option<String> {
         .iter()
         .flat_map(|environment| &environment.variables)
     {
-        if variable.secret.is_some() || variable.r#type() == v1::environment::variable::Type::Secret {
-            return Some(format!(
-                "command.environment: `{}` is a secret; only values are supported yet",
-                variable.name
-            ));
+        let name = variable.name.escape_debug();
+        if variable.name.is_empty() || variable.name.contains(['=', '\0']) {
+            return Some(format!("command.environment: `{name}` is not the name of a variable"));
         }
-        let bad = variable.name.is_empty() || variable.name.contains(['=', '\0']) || variable.value().contains('\0');
-        if bad {
-            return Some(format!(
-                "command.environment: `{}` is not a variable",
-                variable.name.escape_debug()
-            ));
+        if let Err(problem) = secrets::variable(variable) {
+            return Some(format!("command.environment: `{name}`{problem}"));
         }
     }
     for uri in &command.uris {
@@ -157,9 +151,6 @@ pub(super) fn refuse_container(container: &v1::ContainerInfo) -> Option<String> 
     }
     if container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some()) {
         return Some("container.mesos.image: images are not supported yet; leave it unset".into());
-    }
-    if !container.volumes.is_empty() {
-        return Some("container.volumes: volumes are not supported yet; leave it empty".into());
     }
     if !container.network_infos.is_empty() {
         return Some("container.network_infos: only the host's network is supported yet; leave it empty".into());

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use proffer_proto::v1;
+use proffer_proto::{secrets, v1};
 
 use super::{TaskName, Timestamp};
 use crate::checkpoint::record::{Cause, Launch};
@@ -165,7 +165,7 @@ impl Task {
             status_update_uuid: head.and_then(|status| status.uuid.clone()),
             labels: self.info.labels.clone(),
             discovery: self.info.discovery.clone(),
-            container: self.info.container.clone(),
+            container: self.info.container.clone().map(secrets::hidden),
             user,
             health_check: self.info.health_check.clone(),
             kill_policy: self.info.kill_policy,

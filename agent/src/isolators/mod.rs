@@ -15,6 +15,7 @@ mod ports;
 mod rlimits;
 mod seccomp;
 mod user;
+mod volumes;
 
 use std::ffi::CString;
 use std::fmt;
@@ -73,8 +74,12 @@ pub struct LaunchPlan {
     pub watched: Watched,
     /// The devices that were given to the container, for its `/dev`.
     pub devices: Vec<DeviceNode>,
+    /// Takes what is mounted later in hand, while all is where the host has it.
+    pub holds: Steps,
     /// Prepares the mounts.
     pub mounts: Steps,
+    /// Attaches what is in hand.
+    pub volumes: Steps,
     /// Makes the rules about files, while their paths can still be opened.
     pub rules: Steps,
     /// Sets limits and becomes the user.
@@ -215,6 +220,7 @@ fn open_one(name: &str, config: &Config, cgroups: &Arc<Cgroups>) -> Result<Box<d
         "io" => Box::new(io::IoIsolator::new(config, cgroups)?),
         "namespaces" => Box::new(namespaces::NamespacesIsolator),
         "filesystem" => Box::new(filesystem::FilesystemIsolator::new(config)?),
+        "volumes" => Box::new(volumes::VolumesIsolator::new(config)?),
         "rlimits" => Box::new(rlimits::RlimitsIsolator::new()),
         "capabilities" => Box::new(capabilities::CapabilitiesIsolator::new(config)?),
         "landlock" => Box::new(landlock::LandlockIsolator::new(config)?),

@@ -153,6 +153,7 @@ impl Host {
             },
             confinement: Confinement::default(),
             input: ContainerInput::Empty,
+            volumes: Vec::new(),
         }
     }
 

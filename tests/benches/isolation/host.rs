@@ -86,6 +86,7 @@ impl Host {
             confinement: Confinement::default(),
             input: Default::default(),
             pod_sandbox: None,
+            volumes: Vec::new(),
         }
     }
 }

@@ -282,7 +282,7 @@ impl Launcher {
             resources: info.resources.clone(),
             labels: info.labels.clone(),
             discovery: info.discovery.clone(),
-            container: info.container.clone(),
+            container: info.container.clone().map(proffer_proto::secrets::hidden),
             user: command_user.or_else(|| Some(framework.info.user.clone())),
             health_check: info.health_check.clone(),
             kill_policy: info.kill_policy,

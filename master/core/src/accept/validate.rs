@@ -92,9 +92,10 @@ pub(super) fn check_command(command: &v1::CommandInfo) -> Result<(), Rejection> 
                 "text without NUL",
             ));
         }
-        if variable.secret.is_some() {
-            let problem = "is set, but secrets are not there yet";
-            return Err(Rejection::new(field("secret"), problem, "a variable with `value`"));
+        if let Err(problem) = proffer_proto::secrets::variable(variable) {
+            let accepted = "a `value`, or the type SECRET with a `secret` of the type VALUE that is text without NUL";
+            let field = format!("environment.variables[{index}]");
+            return Err(Rejection::new(field, format!("has a problem: `{problem}`"), accepted));
         }
     }
     Ok(())
