@@ -206,6 +206,18 @@ impl BackEnd for Images {
     }
 }
 
+/// An agent that ends in order leaves only those mounted whose containers live.
+impl Drop for Images {
+    fn drop(&mut self) {
+        let shown = self.shown.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for sandbox in shown.drain(..) {
+            if let Err(error) = unmount(&sandbox) {
+                tracing::debug!(sandbox = %sandbox.display(), %error, "a sandbox that was shown stays mounted");
+            }
+        }
+    }
+}
+
 /// `mkfs.ext4`, which is not always in the path of services.
 fn program() -> Command {
     let mut command = Command::new("mkfs.ext4");

@@ -99,6 +99,8 @@ fn what_ended_is_shown_again_and_not_all_of_it_stays_mounted() {
         );
     }
     assert!(host.mounts() <= 32, "{} are mounted", host.mounts());
+    drop(disk);
+    assert_eq!(host.mounts(), 0, "the agent has ended");
     // Images without their sandboxes are swept away by the next one.
     fs::write(host.path("images/nobody.ext4"), "left").unwrap();
     let disk = host.open("image").unwrap();
