@@ -76,11 +76,7 @@ impl Tasks {
     /// Waits until all have ended, and looks whether each did as it should: started once and with its true exit code, or, where
     /// that may be, not started and said to be so. Returns how many were not started.
     async fn ended(&self, framework: &mut Playing, may_drop: bool) -> anyhow::Result<usize> {
-        // An agent tells the end of what it has started.
-        let has_ended = |playing: &Playing, task: &TaskId| match playing.last(task) {
-            Some(TaskState::TaskFinished | TaskState::TaskFailed) => playing.ends.contains_key(task),
-            last => last.is_some_and(proffer_sdk::is_terminal),
-        };
+        let has_ended = |playing: &Playing, task: &TaskId| playing.last(task).is_some_and(proffer_sdk::is_terminal);
         framework
             .until(|playing| self.begun.iter().all(|(task, _)| has_ended(playing, task)))
             .await?;
@@ -91,7 +87,12 @@ impl Tasks {
                 .ends
                 .get(task)
                 .map(|status| (status.state(), status.message()));
+            // A new leader may know the end from the agent's registration, and answer with it when the framework asks, before
+            // the agent sends it again. Then it has no message, and the SDK passes on no second end.
+            let reconciled = told.is_none().then(|| framework.last(task)).flatten();
             let is_true = match told {
+                _ if reconciled == Some(TaskState::TaskFinished) => *code == 0 && runs == "run\n",
+                _ if reconciled == Some(TaskState::TaskFailed) => *code != 0 && runs == "run\n",
                 Some((TaskState::TaskFinished, _)) => *code == 0 && runs == "run\n",
                 Some((TaskState::TaskFailed, message)) => {
                     runs == "run\n" && message == format!("exited with code {code}")
