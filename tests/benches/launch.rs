@@ -30,6 +30,7 @@ async fn main() -> anyhow::Result<()> {
     let mut cluster = Cluster::builder("bench-launch")
         .cpus(1_000.0)
         .mem(64_000)
+        .disk(0)
         .start()
         .await?;
     let directory = cluster.local().directory().to_owned();

@@ -43,6 +43,7 @@ pub struct Builder {
     agents: usize,
     cpus: f64,
     mem_mib: u64,
+    disk_mib: u64,
     master_args: Vec<String>,
     agent_args: Vec<String>,
     faults: bool,
@@ -70,6 +71,12 @@ impl Builder {
     /// The memory of each agent, MiB.
     pub fn mem(mut self, mem_mib: u64) -> Self {
         self.mem_mib = mem_mib;
+        self
+    }
+
+    /// The disk of each agent, MiB; with none, tasks that take all of an offer have no limit of it.
+    pub fn disk(mut self, disk_mib: u64) -> Self {
+        self.disk_mib = disk_mib;
         self
     }
 
@@ -101,8 +108,8 @@ impl Builder {
             .iter()
             .map(|(begin, end)| AgentOptions {
                 resources: Some(format!(
-                    "cpus:{};mem:{};disk:1024;ports:[{begin}-{end}]",
-                    self.cpus, self.mem_mib
+                    "cpus:{};mem:{};disk:{};ports:[{begin}-{end}]",
+                    self.cpus, self.mem_mib, self.disk_mib
                 )),
                 attributes: None,
                 args: self.agent_args.clone(),
@@ -141,6 +148,7 @@ impl Cluster {
             agents: 1,
             cpus: 4.0,
             mem_mib: 1024,
+            disk_mib: 1024,
             master_args: Vec::new(),
             agent_args: vec!["--allow-root-tasks".to_owned()],
             faults: false,
