@@ -185,29 +185,31 @@ impl Image {
 
     /// Forgets a framework of which nothing is left.
     fn forget_framework(&mut self, framework: &str) {
-        let (task, executor) = firsts(framework);
-        let task = self.tasks.range(task..).next();
-        let executor = self.executors.range(executor..).next();
-        if task.is_none_or(|(name, _)| name.framework != framework)
-            && executor.is_none_or(|(name, _)| name.framework != framework)
-        {
+        if !has_any(framework, &self.tasks, &self.executors) {
             self.frameworks.remove(framework);
         }
     }
 }
 
-/// What no task and no executor of the framework comes before.
-pub(crate) fn firsts(framework: &str) -> (TaskName, ExecutorName) {
-    let framework = framework.to_owned();
+/// Whether one of the tasks, or of the executors, is the framework's.
+pub(crate) fn has_any<T, E>(
+    framework: &str,
+    tasks: &BTreeMap<TaskName, T>,
+    executors: &BTreeMap<ExecutorName, E>,
+) -> bool {
+    // What none of its tasks, and none of its executors, comes before.
     let task = TaskName {
-        framework: framework.clone(),
+        framework: framework.to_owned(),
         task: String::new(),
     };
     let executor = ExecutorName {
-        framework,
+        framework: framework.to_owned(),
         executor: String::new(),
     };
-    (task, executor)
+    let task = tasks.range(task..).next();
+    let executor = executors.range(executor..).next();
+    task.is_some_and(|(name, _)| name.framework == framework)
+        || executor.is_some_and(|(name, _)| name.framework == framework)
 }
 
 /// Adds the latest, and drops the oldest of more than [`SEEN_MAX`].

@@ -31,7 +31,7 @@ use std::fmt;
 use proffer_proto::link::{AgentMessage, MasterMessage, agent_message, master_message};
 use proffer_proto::{link, v1};
 
-use crate::checkpoint::image::firsts;
+use crate::checkpoint::image::has_any;
 use crate::checkpoint::record::{self, Cause, Fact, Record};
 use crate::containerizer::{ContainerId, Exit, Recovered};
 
@@ -442,12 +442,7 @@ impl Core {
 
     /// Forgets a framework of which nothing is left.
     fn forget_framework(&mut self, framework: &str) {
-        let (task, executor) = firsts(framework);
-        let task = self.tasks.range(task..).next();
-        let executor = self.executors.range(executor..).next();
-        if task.is_none_or(|(name, _)| name.framework != framework)
-            && executor.is_none_or(|(name, _)| name.framework != framework)
-        {
+        if !has_any(framework, &self.tasks, &self.executors) {
             self.frameworks.remove(framework);
         }
     }
