@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::causes::with_causes;
 use crate::checkpoint::image::Image;
 use crate::checkpoint::layout::Layout;
 use crate::checkpoint::{self, Checkpoint, journal};
@@ -401,12 +402,6 @@ fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    tracing::error!("{text}");
+    tracing::error!("{}", with_causes(error));
     ExitCode::FAILURE
 }

@@ -9,6 +9,7 @@ use proffer_proto::v1;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use crate::causes::with_causes;
 use crate::checkpoint::layout::{BadId, Layout};
 use crate::config::Config;
 use crate::containerizer::User;
@@ -366,16 +367,6 @@ impl Resizes {
     pub(crate) fn push(&self, order: ResizeOrder) {
         let _ = self.0.send(order);
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// What is let go of.

@@ -4,6 +4,7 @@
 //! master and `server` with operators.
 
 mod agent;
+mod causes;
 pub mod cgroups;
 pub mod checkpoint;
 mod checks;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::causes::with_causes;
 use crate::core::Input;
 use crate::driver::Event;
 use search::{End, Search};
@@ -95,7 +96,7 @@ async fn connect(master: &str, timeout: Duration) -> Result<Channel, String> {
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
     match tokio::time::timeout(timeout, endpoint.connect()).await {
-        Ok(connected) => connected.map_err(|error| chain(&error)),
+        Ok(connected) => connected.map_err(|error| with_causes(&error)),
         Err(_) => Err(format!("no connection within {} ms", timeout.as_millis())),
     }
 }
@@ -192,14 +193,4 @@ impl Ended {
             reason: format!("{}: {}", status.code(), status.message()),
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
