@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use proffer_proto::api::agent_link_client::AgentLinkClient;
 use proffer_proto::link::{AgentMessage, MasterMessage, master_message};
+use proffer_proto::metadata::CLUSTER;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
@@ -19,8 +20,6 @@ use crate::core::Input;
 use crate::driver::Event;
 use search::{End, Search};
 
-/// The metadata in which the agent and masters name the cluster that they are of.
-const CLUSTER: &str = "proffer-cluster";
 /// A stream on which nothing came for so long is asked for a sign of life.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 /// How long the sign may take; a new leader has thousands of agents to answer.

@@ -8,6 +8,7 @@
 pub mod codec;
 pub mod ids;
 pub mod json;
+pub mod metadata;
 pub mod recordio;
 pub mod rejection;
 pub mod required;

@@ -8,12 +8,11 @@ use std::task::{Context, Poll};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use proffer_proto::metadata::CLUSTER;
 use tonic::body::Body;
 use tonic::transport::{Channel, Error};
 use tower::Service;
 
-/// The metadata in which callers and masters name their cluster.
-const CLUSTER_METADATA: &str = "proffer-cluster";
 /// Of an answer that has no messages, which is how masters refuse.
 const STATUS_HEADER: &str = "grpc-status";
 
@@ -24,7 +23,7 @@ pub(crate) struct Cluster(Arc<OnceLock<HeaderValue>>);
 impl Cluster {
     fn sign(&self, headers: &mut HeaderMap) {
         if let Some(id) = self.0.get() {
-            headers.insert(CLUSTER_METADATA, id.clone());
+            headers.insert(CLUSTER, id.clone());
         }
     }
 
@@ -32,7 +31,7 @@ impl Cluster {
         if self.0.get().is_some() || headers.contains_key(STATUS_HEADER) {
             return;
         }
-        if let Some(id) = headers.get(CLUSTER_METADATA) {
+        if let Some(id) = headers.get(CLUSTER) {
             // Another call may have learnt it meanwhile.
             let _ = self.0.set(id.clone());
         }
@@ -90,11 +89,11 @@ mod tests {
         let mut signed = HeaderMap::new();
         cluster.sign(&mut signed);
         assert!(signed.is_empty());
-        cluster.learn(&headers(&[(CLUSTER_METADATA, "red"), (STATUS_HEADER, "14")]));
+        cluster.learn(&headers(&[(CLUSTER, "red"), (STATUS_HEADER, "14")]));
         cluster.learn(&headers(&[]));
-        cluster.learn(&headers(&[(CLUSTER_METADATA, "blue")]));
-        cluster.clone().learn(&headers(&[(CLUSTER_METADATA, "green")]));
+        cluster.learn(&headers(&[(CLUSTER, "blue")]));
+        cluster.clone().learn(&headers(&[(CLUSTER, "green")]));
         cluster.sign(&mut signed);
-        assert_eq!(signed[CLUSTER_METADATA], "blue");
+        assert_eq!(signed[CLUSTER], "blue");
     }
 }

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use proffer_proto::metadata;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::line::{Cluster, Line};
 
 /// The metadata key under which a follower names the leader.
-pub const LEADER_METADATA: &str = "proffer-leader";
+pub const LEADER_METADATA: &str = metadata::LEADER;
 /// The port of a master where an address does not name one.
 pub const DEFAULT_PORT: u16 = 5050;
 

@@ -40,7 +40,7 @@ pub enum End {
 impl End {
     /// What a master says that does not lead; or the connection broke, which the transport puts in other words.
     pub fn of(status: &tonic::Status) -> Self {
-        let leader = status.metadata().get("proffer-leader");
+        let leader = status.metadata().get(proffer_proto::metadata::LEADER);
         let leader = leader.and_then(|leader| leader.to_str().ok());
         let leader = leader.filter(|leader| !leader.is_empty()).map(str::to_owned);
         match status.code() {

@@ -4,8 +4,9 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::HeaderValue;
+use proffer_proto::metadata::CLUSTER;
 
-use super::{CLUSTER, pages};
+use super::pages;
 
 /// Which cluster this master is of.
 #[derive(Debug, Clone)]

@@ -32,10 +32,6 @@ use crate::peers::Incoming;
 
 /// The response metadata and call metadata that name a scheduler's event stream.
 pub const STREAM_ID: &str = "mesos-stream-id";
-/// The metadata in which callers and masters name the cluster that they are of.
-pub const CLUSTER: &str = "proffer-cluster";
-/// The metadata of a refusal that says where the leader is.
-pub const LEADER: &str = "proffer-leader";
 
 /// The largest call of a scheduler or an operator.
 const CALL_BYTES_MAX: usize = 16 << 20;

@@ -2,12 +2,13 @@
 
 use proffer_master_core::Answer;
 use proffer_proto::api::state_server::State;
+use proffer_proto::metadata::LEADER;
 use proffer_proto::state::{self, Call, Calls, Event, NumberedAnswer, Refusal, Watch, call, numbered_answer};
 use tokio::sync::oneshot;
 use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{LEADER, status};
+use super::status;
 use crate::answers::{Answered, Intake, PLACES, answers};
 use crate::driver::{self, Ended, Handle};
 use crate::outbox::{Bounds, Reader, outbox};

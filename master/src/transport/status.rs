@@ -1,11 +1,11 @@
 //! Answers of the driver as gRPC has them.
 
 use proffer_master_core::Answer;
+use proffer_proto::metadata::LEADER;
 use tokio::sync::oneshot;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
-use super::LEADER;
 use crate::driver::{Handle, Request};
 
 /// Hands a request to the driver and waits for its answer.
