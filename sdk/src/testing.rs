@@ -4,6 +4,7 @@
 mod fake_agent;
 mod fake_master;
 mod fake_state;
+mod mailbox;
 
 use std::ops::RangeInclusive;
 

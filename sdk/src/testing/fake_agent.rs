@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use proffer_proto::api::Accepted;
 use proffer_proto::api::executor_server::{Executor, ExecutorServer};
@@ -16,10 +15,9 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use super::mailbox::Mailbox;
 use crate::executor::Options;
 
-/// How long something expected may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 const TOKEN: &str = "the executor's token";
 
 /// A scripted agent on a port that the kernel chose, for one executor. It ends when dropped.
@@ -38,8 +36,7 @@ const TOKEN: &str = "the executor's token";
 pub struct FakeAgent {
     address: SocketAddr,
     state: Shared,
-    calls: mpsc::UnboundedReceiver<Call>,
-    passed_over: Vec<Call>,
+    calls: Mailbox<Call>,
     server: tokio::task::AbortHandle,
 }
 
@@ -72,8 +69,7 @@ impl FakeAgent {
         FakeAgent {
             address,
             state,
-            calls,
-            passed_over: Vec::new(),
+            calls: Mailbox::new(calls),
             server,
         }
     }
@@ -161,22 +157,7 @@ impl FakeAgent {
 
     /// Waits for a call of this kind, passing over others, which may be waited for later.
     pub async fn call(&mut self, kind: call::Type) -> Call {
-        if let Some(index) = self.passed_over.iter().position(|call| call.r#type() == kind) {
-            return self.passed_over.remove(index);
-        }
-        let wait = async {
-            loop {
-                let call = self.calls.recv().await.expect("the server lives as long as this");
-                if call.r#type() == kind {
-                    return call;
-                }
-                self.passed_over.push(call);
-            }
-        };
-        match tokio::time::timeout(PATIENCE, wait).await {
-            Ok(call) => call,
-            Err(_) => panic!("no {} call came; waiting: {:#?}", kind.as_str_name(), self.passed_over),
-        }
+        self.calls.next(kind.as_str_name(), |call| call.r#type() == kind).await
     }
 
     /// Waits for a subscription, which it has answered.

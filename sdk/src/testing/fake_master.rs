@@ -20,11 +20,9 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::fake_state::{FakeState, Mishap};
+use super::mailbox::Mailbox;
 use crate::calls::STREAM_ID_METADATA;
 use crate::masters::{LEADER_METADATA, Masters};
-
-/// How long an expected call may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 type EventSender = mpsc::UnboundedSender<Result<Event, Status>>;
 
@@ -67,9 +65,7 @@ type EventSender = mpsc::UnboundedSender<Result<Event, Status>>;
 pub struct FakeMaster {
     address: SocketAddr,
     state: Shared,
-    calls: mpsc::UnboundedReceiver<Call>,
-    /// Calls that came while others were waited for.
-    passed_over: Vec<Call>,
+    calls: Mailbox<Call>,
     server: tokio::task::AbortHandle,
 }
 
@@ -127,8 +123,7 @@ impl FakeMaster {
         FakeMaster {
             address,
             state,
-            calls,
-            passed_over: Vec::new(),
+            calls: Mailbox::new(calls),
             server,
         }
     }
@@ -240,32 +235,12 @@ impl FakeMaster {
 
     /// Waits for a call of this kind, passing over calls of other kinds, which may be waited for later.
     pub async fn call(&mut self, kind: call::Type) -> Call {
-        if let Some(index) = self.passed_over.iter().position(|call| call.r#type() == kind) {
-            return self.passed_over.remove(index);
-        }
-        let wait = async {
-            loop {
-                let call = self.calls.recv().await.expect("the server lives as long as this");
-                if call.r#type() == kind {
-                    return call;
-                }
-                self.passed_over.push(call);
-            }
-        };
-        match tokio::time::timeout(PATIENCE, wait).await {
-            Ok(call) => call,
-            Err(_) => panic!("no {} call came; waiting: {:#?}", kind.as_str_name(), self.passed_over),
-        }
+        self.calls.next(kind.as_str_name(), |call| call.r#type() == kind).await
     }
 
     /// All calls of this kind that have come and were not waited for.
     pub fn calls_so_far(&mut self, kind: call::Type) -> Vec<Call> {
-        while let Ok(call) = self.calls.try_recv() {
-            self.passed_over.push(call);
-        }
-        let (wanted, others) = self.passed_over.drain(..).partition(|call| call.r#type() == kind);
-        self.passed_over = others;
-        wanted
+        self.calls.so_far(|call| call.r#type() == kind)
     }
 
     /// Waits for a subscription, which it has answered.
