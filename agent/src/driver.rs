@@ -215,10 +215,8 @@ impl Driver {
                     gates.push(gate);
                     self.launch(order, opened);
                 }
-                // Whether the agent lives does not depend on its disk.
-                Effect::Send(session, message) if matches!(message.body, Some(agent_message::Body::Pong(_))) => {
-                    self.send(session, message);
-                }
+                // Whether the agent lives, and a container has gone, does not depend on its disk.
+                Effect::Send(session, message) if is_so_anyway(&message) => self.send(session, message),
                 other => rest.push(other),
             }
         }
@@ -372,6 +370,12 @@ impl Driver {
             call,
         }));
     }
+}
+
+/// Whether the message says what nothing on disk can change.
+fn is_so_anyway(message: &AgentMessage) -> bool {
+    use agent_message::Body::{Freed, Pong};
+    matches!(message.body, Some(Pong(_) | Freed(_)))
 }
 
 /// The wall clock at start, moved on by the monotonic one.

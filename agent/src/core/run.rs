@@ -64,6 +64,10 @@ pub(super) fn exited(
     if task.phase == Phase::Ended {
         return;
     }
+    if task.executor.is_none() && !task.muted {
+        updates::freed(core, name, effects);
+    }
+    let Some(task) = core.tasks.get_mut(name) else { return };
     let never_ran = task.latest == v1::TaskState::TaskStaging;
     let news = match task.phase {
         Phase::Ending(Ending {

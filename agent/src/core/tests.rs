@@ -266,6 +266,7 @@ impl World {
                     };
                     format!("send {name} {}{ahead}", show_status(&update.status))
                 }
+                agent_message::Body::Freed(freed) => format!("send freed {}", freed.task_id),
                 agent_message::Body::Pong(pong) => format!("send pong {}", pong.sequence),
                 agent_message::Body::Unregister(_) => "send unregister".into(),
                 agent_message::Body::ExecutorExited(exited) => {
@@ -501,6 +502,7 @@ fn a_task_runs_and_finishes_and_every_step_is_on_disk_first() {
          > 4 ack t u1
            note acknowledged t
          > 5 exit c1 code 0
+           send freed t
            checkpoint update finished
            send u2 t finished
            release c1
@@ -537,6 +539,7 @@ fn only_the_head_is_in_flight_and_a_terminal_state_rides_on_it() {
            write update running
            send u1 t running
          > 2 exit c1 code 3
+           send freed t
            checkpoint update failed
            send u1 t running latest failed
            release c1
@@ -623,6 +626,7 @@ fn a_kill_asks_first_and_forces_after_the_grace_period() {
          > 2003 tick
            destroy c1
          > 2010 exit c1 signal 9
+           send freed t
            checkpoint update killed
            send u3 t killed (killed as asked; ended by signal 9 (SIGKILL))
            release c1",
@@ -656,6 +660,7 @@ fn a_task_killed_while_it_is_launched_never_runs_as_far_as_anyone_hears() {
            watch c1
            destroy c1
          > 3 exit c1 signal 9
+           send freed t
            checkpoint update killed
            send u1 t killed task_killed_during_launch (killed as asked before it ran)
            release c1
@@ -707,6 +712,7 @@ fn failures_say_what_failed() {
          > 4 ack o u2
            note acknowledged o
          > 5 exit c2 oom
+           send freed o
            checkpoint update failed
            send u3 o failed container_limitation_memory (out of memory: the limit is 32.0 MiB and 32.0 MiB were used; ended by signal 9 (SIGKILL))
            release c2
@@ -749,6 +755,7 @@ fn a_task_may_not_run_longer_than_its_completion_time() {
            checkpoint ending t 6000ms
            terminate c1
          > 1500 exit c1 signal 15
+           send freed t
            checkpoint update failed
            send u2 t failed max_completion_time_reached (its max_completion_time was reached; ended by signal 15 (SIGTERM))
            release c1",
@@ -981,6 +988,7 @@ fn every_task_of_a_removed_framework_is_reported_gone_once() {
            write update running
            send u1 ran running
          > 1 exit c1 code 0
+           send freed ran
            checkpoint update finished
            send u1 ran running latest finished
            release c1
@@ -1121,6 +1129,7 @@ fn an_agent_that_leaves_ends_its_tasks_first() {
            checkpoint ending t 5002ms
            terminate c1
          > 3 exit c1 signal 15
+           send freed t
            checkpoint update killed
            send u1 t running latest killed
            release c1
@@ -1201,6 +1210,7 @@ fn a_later_kill_can_shorten_the_grace_period() {
            destroy c1
          > 504 kill t 0
          > 510 exit c1 signal 9
+           send freed t
            checkpoint update killed
            send u1 t running latest killed
            release c1",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proffer_proto::link::{Acknowledge, StatusUpdate, agent_message};
+use proffer_proto::link::{Acknowledge, Freed, StatusUpdate, agent_message};
 use proffer_proto::v1;
 
 use super::task::{Delivery, is_terminal};
@@ -56,6 +56,22 @@ pub(super) fn push(core: &mut Core, now: Timestamp, name: &TaskName, news: News,
     let mut status = status(task, name, news, now, core.ids.update(), &core.settings.agent.hostname);
     core.checks.describe(name, &mut status);
     push_status(core, now, name, status, effects);
+}
+
+/// Says that a task's container is gone, which does not depend on what is on disk.
+pub(super) fn freed(core: &Core, name: &TaskName, effects: &mut Vec<Effect>) {
+    let Session::Registered(session) = core.session else {
+        return;
+    };
+    let freed = Freed {
+        framework_id: v1::FrameworkId {
+            value: name.framework.clone(),
+        },
+        task_id: v1::TaskId {
+            value: name.task.clone(),
+        },
+    };
+    effects.push(send(session, agent_message::Body::Freed(freed)));
 }
 
 /// Whether nobody waits for the task's updates; its end forgets it.

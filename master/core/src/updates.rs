@@ -57,6 +57,7 @@ pub(crate) fn agent_message(
     agents::heard(leading, slot);
     match body {
         agent_message::Body::StatusUpdate(update) => status_update(leading, step, slot, update),
+        agent_message::Body::Freed(task) => freed(leading, slot, &task),
         agent_message::Body::ExecutorMessage(message) => {
             let id = leading.agents[slot].id.clone();
             let event = events::message(id, message.executor_id, message.data);
@@ -105,6 +106,15 @@ fn status_update(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, u
         tasks::release(leading, slot);
     }
     frameworks::send(leading, step, framework, events::update(status));
+}
+
+/// The container of a task has gone; its last state follows.
+fn freed(leading: &mut Leading, agent: AgentSlot, freed: &link::Freed) {
+    let framework = leading.framework_ids.get(&freed.framework_id);
+    let task = framework.and_then(|slot| leading.frameworks[*slot].tasks.get(&freed.task_id));
+    if let Some(&slot) = task.filter(|slot| leading.tasks[**slot].agent == agent) {
+        tasks::release(leading, slot);
+    }
 }
 
 /// An update of a task that is forgotten, or that is known on another agent. What was forgotten was acknowledged, so the

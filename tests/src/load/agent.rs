@@ -103,6 +103,10 @@ impl Agent {
             .iter()
             .filter(|(_, task)| task.ends_at.is_some_and(|at| at <= now));
         for name in over.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            out.push(message(agent_message::Body::Freed(link::Freed {
+                framework_id: v1::FrameworkId { value: name.0.clone() },
+                task_id: v1::TaskId { value: name.1.clone() },
+            })));
             self.change(now, &name, TaskState::TaskFinished, out);
         }
         for (name, task) in &mut self.tasks {

@@ -160,6 +160,14 @@ impl ModelAgent {
             return;
         };
         if !task.muted {
+            if self.registered {
+                let freed = link::Freed {
+                    framework_id: key.0.clone(),
+                    task_id: key.1.clone(),
+                };
+                let body = Some(agent_message::Body::Freed(freed));
+                actions.push(AgentAction::Send(link::AgentMessage { body }));
+            }
             return self.update(now, key, state, actions);
         }
         task.state = TaskState::TaskKilled;

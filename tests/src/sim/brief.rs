@@ -62,6 +62,7 @@ pub(crate) fn brief_input(input: &Input) -> String {
                     update.status.state()
                 )
             }
+            Some(agent_message::Body::Freed(freed)) => format!("{connection} freed {}", freed.task_id),
             _ => format!("{connection} message"),
         },
         Input::AgentDisconnected { connection } => format!("{connection} disconnected"),

@@ -72,6 +72,7 @@ fn changes_of_health_are_told_and_repeated_failure_kills() {
            terminate c1
          > 3560 tick
          > 4000 exit c1 signal 15
+           send freed t
            checkpoint update killed
            send u4 t killed task_health_check_status_updated (its health check failed too many times in a row; ended by signal 15 (SIGTERM)) unhealthy
            release c1",

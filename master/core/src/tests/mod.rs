@@ -462,6 +462,13 @@ impl World {
                     latest_state: words.options.get("latest").map_or(state, |latest| self::state(latest)) as i32,
                 })
             }
+            "frees" => {
+                let (framework, task) = words.words[0].split_once('/').expect("f1/t1");
+                link::agent_message::Body::Freed(link::Freed {
+                    framework_id: self.id(framework).into(),
+                    task_id: task.into(),
+                })
+            }
             "exits" => link::agent_message::Body::ExecutorExited(link::ExecutorExited {
                 framework_id: self.id(words.words[0]).into(),
                 executor_id: words.words[1].into(),

@@ -49,6 +49,62 @@ fn updates_are_passed_on_and_acknowledged() {
 }
 
 #[test]
+fn what_a_task_held_is_offered_as_soon_as_its_container_is_gone() {
+    check(
+        "> 0ms f1 subscribes
+           propose put f1
+           answer accepted
+           f1 <- subscribed as m1-F0001
+         > 0ms a1 registers cpus:4;mem:1024
+           propose admit a1
+           a1 <- registered as m1-A0001
+           f1 <- offers o1 a1 cpus:4;mem:1024
+         > 1ms f1 accepts o1 launch=t1:cpus,4;mem,1024
+           answer accepted
+           a1 <- launch f1/t1 cpus:4;mem:1024
+         > 2ms a1 updates f1/t1 RUNNING #1
+           f1 <- update t1 RUNNING on a1 #1
+         > 3ms a1 frees f1/t1
+           f1 <- offers o2 a1 cpus:4;mem:1024
+         > 4ms a1 frees f1/t1
+         > 4ms a1 frees f1/unknown
+         > 4ms operator gets GET_TASKS
+           answer GET_TASKS; t1 TASK_RUNNING on a1
+         > 5ms f1 acknowledges a1 t1 #1
+           answer accepted
+           a1 <- acknowledge f1/t1 #1
+         > 6ms a1 updates f1/t1 FINISHED #2
+           f1 <- update t1 FINISHED on a1 #2
+         > 7ms f1 acknowledges a1 t1 #2
+           answer accepted
+           a1 <- acknowledge f1/t1 #2
+         > 8ms a1 frees f1/t1",
+    );
+}
+
+#[test]
+fn only_the_agent_that_has_a_task_frees_it() {
+    check(
+        "> 0ms f1 subscribes
+           propose put f1
+           answer accepted
+           f1 <- subscribed as m1-F0001
+         > 0ms a1 registers cpus:4;mem:1024
+           propose admit a1
+           a1 <- registered as m1-A0001
+           f1 <- offers o1 a1 cpus:4;mem:1024
+         > 1ms f1 accepts o1 launch=t1:cpus,4;mem,1024
+           answer accepted
+           a1 <- launch f1/t1 cpus:4;mem:1024
+         > 2ms a2 registers cpus:4;mem:1024
+           propose admit a2
+           a2 <- registered as m1-A0002
+           f1 <- offers o2 a2 cpus:4;mem:1024
+         > 3ms a2 frees f1/t1",
+    );
+}
+
+#[test]
 fn the_first_terminal_state_that_is_heard_of_frees_the_resources() {
     check(
         "> 0ms f1 subscribes
