@@ -268,6 +268,7 @@ async fn recover(
             hostname: config.hostname.clone(),
             resources: config.resources.clone(),
             attributes: config.attributes.clone(),
+            domain: config.domain.clone(),
             port: Some(i32::from(config.advertise_port.unwrap_or(port))),
             ..v1::AgentInfo::default()
         },

@@ -76,6 +76,19 @@ enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// List the roles.
+    Roles {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// What roles are guaranteed and limited to.
+    #[command(subcommand)]
+    Quota(commands::quota::QuotaCommand),
+    /// How much roles get against each other.
+    #[command(subcommand)]
+    Weights(commands::weights::WeightsCommand),
     /// Print what a task wrote.
     Logs {
         #[command(flatten)]
@@ -200,6 +213,9 @@ fn ask(command: Command) -> Result<ExitCode, Failure> {
             Command::Frameworks { cluster, output, all } => commands::frameworks::run(&cluster, &output, all).await,
             Command::Tasks { cluster, output, all } => commands::tasks::run(&cluster, &output, all).await,
             Command::Offers { cluster, output } => commands::offers::run(&cluster, &output).await,
+            Command::Roles { cluster, output } => commands::roles::run(&cluster, &output).await,
+            Command::Quota(command) => commands::quota::run(command).await,
+            Command::Weights(command) => commands::weights::run(command).await,
             Command::Logs { cluster, args } => commands::logs::run(&cluster, &args).await,
             Command::Stats { cluster, output, args } => commands::stats::run(&cluster, &output, &args).await,
             Command::Kill { cluster, args } => commands::kill::run(&cluster, &args).await,

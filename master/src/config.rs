@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use proffer_master_core::LEVEL;
+use proffer_proto::domain;
+use proffer_proto::v1::DomainInfo;
 
 use crate::outbox::Bounds;
 
@@ -43,6 +45,9 @@ pub struct Args {
     /// The cluster's name, for people [default: proffer]
     #[arg(long, env = "PROFFER_MASTER_CLUSTER", value_name = "NAME")]
     pub cluster: Option<String>,
+    /// The region and the zone that this master is in; agents in other regions are only offered to frameworks that ask for them
+    #[arg(long, env = "PROFFER_MASTER_DOMAIN", value_name = "REGION/ZONE")]
+    pub domain: Option<String>,
     /// Offers that are not answered for so long are rescinded; `none` for never [default: none]
     #[arg(long, env = "PROFFER_MASTER_OFFER_TIMEOUT", value_name = "DURATION")]
     pub offer_timeout: Option<String>,
@@ -111,6 +116,8 @@ pub struct Config {
     pub level: u32,
     /// The cluster's name.
     pub cluster: String,
+    /// The fault domain that the master is in.
+    pub domain: Option<DomainInfo>,
     /// After how long offers are rescinded.
     pub offer_timeout: Option<Duration>,
     /// How often agents are pinged.
@@ -176,6 +183,7 @@ const NAMES: &[&str] = &[
     "join",
     "compatibility",
     "cluster",
+    "domain",
     "offer-timeout",
     "agent-ping-interval",
     "agent-ping-misses",
@@ -198,6 +206,7 @@ impl Config {
             begin: Begin::Alone,
             level: LEVEL,
             cluster: "proffer".to_owned(),
+            domain: None,
             offer_timeout: None,
             agent_ping_interval: Duration::from_secs(15),
             agent_ping_misses: 5,
@@ -242,6 +251,7 @@ impl Config {
             cluster: layers
                 .find("cluster", args.cluster, |value| Ok(value.to_owned()))?
                 .unwrap_or(default.cluster),
+            domain: layers.find("domain", args.domain, domain)?,
             offer_timeout: layers
                 .find("offer-timeout", args.offer_timeout, |value| match value {
                     "none" => Ok(None),
@@ -410,6 +420,10 @@ fn begin(peers: Option<Vec<String>>, join: Option<Vec<String>>) -> Result<Begin,
     }
 }
 
+fn domain(value: &str) -> Result<DomainInfo, String> {
+    domain::parse(value).map_err(|rejection| format!("{} is accepted", rejection.accepted))
+}
+
 fn level(value: &str) -> Result<u32, String> {
     let accepted = || format!("a level of the registry from 1 to {LEVEL} is accepted");
     let level = value.parse().map_err(|_| accepted())?;
@@ -543,16 +557,21 @@ mod tests {
             ..Args::default()
         };
         assert!(refusal(both).starts_with("join is \"b:1\": peers is set too; one of the two is accepted"));
-        for level in ["0", "3", "two"] {
+        for level in ["0", "4", "two"] {
             let refused = refusal(Args {
                 compatibility: Some(level.to_owned()),
                 ..Args::default()
             });
             assert!(
-                refused.ends_with("a level of the registry from 1 to 2 is accepted"),
+                refused.ends_with("a level of the registry from 1 to 3 is accepted"),
                 "{refused}"
             );
         }
+        let domain = Args {
+            domain: Some("eu-west".to_owned()),
+            ..Args::default()
+        };
+        assert!(refusal(domain).starts_with("domain is \"eu-west\": a region and a zone, such as eu-west/a"));
         let state = Args {
             state_bytes_max: Some("12KiB".to_owned()),
             ..Args::default()

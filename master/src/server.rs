@@ -302,7 +302,7 @@ fn start(
 ) -> Result<driver::Running, driver::Error> {
     let core = proffer_master_core::Config {
         version: VERSION.to_owned(),
-        master_info: Some(master_info(&home, address, &advertise)),
+        master_info: Some(master_info(&home, config, address, &advertise)),
         ping_interval: config.agent_ping_interval,
         ping_misses: config.agent_ping_misses,
         agent_timeout: config.agent_ping_interval * config.agent_ping_misses,
@@ -365,7 +365,7 @@ fn advertised(address: SocketAddr) -> String {
     address.to_string()
 }
 
-fn master_info(home: &Home, address: SocketAddr, advertise: &str) -> v1::MasterInfo {
+fn master_info(home: &Home, config: &Config, address: SocketAddr, advertise: &str) -> v1::MasterInfo {
     let (host, port) = advertise.rsplit_once(':').unwrap_or((advertise, "5050"));
     let port = port.parse().unwrap_or(5050u16);
     let ip = match address {
@@ -384,6 +384,7 @@ fn master_info(home: &Home, address: SocketAddr, advertise: &str) -> v1::MasterI
             ip: Some(address.ip().to_string()),
             port: i32::from(port),
         }),
+        domain: config.domain.clone(),
         ..v1::MasterInfo::default()
     }
 }

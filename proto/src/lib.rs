@@ -6,6 +6,7 @@
 
 #[cfg(feature = "grpc")]
 pub mod codec;
+pub mod domain;
 pub mod ids;
 pub mod json;
 pub mod metadata;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use proffer_proto::api::agent_operator_client::AgentOperatorClient;
 use proffer_proto::api::operator_client::OperatorClient as GrpcClient;
 use proffer_proto::v1::{FileInfo, FrameworkId, TaskId, agent, master};
-use tonic::Streaming;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
+use tonic::{Code, Streaming};
 
 use crate::calls::CallError;
 use crate::connection::MESSAGE_BYTES_MAX;
@@ -16,6 +16,7 @@ use crate::leader::{Connection, Leader};
 use crate::masters::{Masters, channel, leader_of};
 
 mod machines;
+mod roles;
 
 pub use crate::group::{GroupClient, GroupError};
 
@@ -160,6 +161,11 @@ async fn attempt(connection: &Connection, call: master::Call) -> Result<master::
     let mut client = GrpcClient::new(connection.line.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     match tokio::time::timeout(connection.answer_timeout, client.submit(call)).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
+        // An operator has no subscription: what fails a precondition cannot be done as things are.
+        Ok(Err(status)) if status.code() == Code::FailedPrecondition => Err((
+            CallError::Rejected(status.message().to_owned()),
+            Failed::NotLeading(None),
+        )),
         Ok(Err(status)) => Err((CallError::from_status(&status), Failed::NotLeading(leader_of(&status)))),
         Err(_) => {
             let error = CallError::Disconnected(format!("{} does not answer", connection.address));

@@ -14,8 +14,10 @@ use proffer::local::{LocalProcess, ProcessSpec};
 use proffer_proto::api::agent_link_client::AgentLinkClient;
 use proffer_proto::link::{AgentMessage, Pong, Register, Rejected, agent_message, master_message};
 use proffer_proto::resources::Resources;
-use proffer_proto::v1::{AgentId, AgentInfo, FrameworkInfo, master};
+use proffer_proto::v1::maintenance::{Schedule, Window};
+use proffer_proto::v1::{AgentId, AgentInfo, FrameworkInfo, MachineId, Unavailability, master};
 use proffer_sdk::operator::OperatorClient;
+use proffer_sdk::state::State;
 use proffer_sdk::{Framework, Masters, connect};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -28,6 +30,9 @@ const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// So short that every later test comes after it, and long enough to kill the master before.
 const SHORT: Duration = Duration::from_secs(30);
 
+/// The namespace of the frameworks' state that is recorded.
+pub const NAMESPACE: &str = "recorded";
+
 /// What the recorded master knew.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Expected {
@@ -39,6 +44,12 @@ pub struct Expected {
     pub frameworks: Vec<RecordedFramework>,
     /// The agents.
     pub agents: Vec<RecordedAgent>,
+    /// From level 2 on: what is in the namespace `recorded` of the frameworks' state.
+    #[serde(default)]
+    pub state: BTreeMap<String, String>,
+    /// From level 2 on: the machines whose maintenance is planned, by host name.
+    #[serde(default)]
+    pub scheduled: Vec<String>,
 }
 
 /// A framework of the recorded registry.
@@ -90,6 +101,8 @@ pub enum AgentState {
     Unreachable,
     /// Marked gone; it may not.
     Gone,
+    /// From level 2 on: attached until the master was killed, and not to be offered.
+    Deactivated,
 }
 
 /// A recorded work directory.
@@ -235,6 +248,17 @@ async fn populate(address: &str) -> anyhow::Result<(Expected, impl Sized)> {
         };
         framework(name, &info, state);
     }
+    let resting = attach(address, agent_info("resting", None)).await?;
+    operator.deactivate_agent(resting.id.clone()).await?;
+    agent("resting", &resting.id, AgentState::Deactivated);
+    let scheduled = vec!["planned".to_owned()];
+    operator.update_maintenance_schedule(schedule(&scheduled)).await?;
+    let state = BTreeMap::from([("key".to_owned(), "value".to_owned())]);
+    let namespace = State::of(masters.clone(), NAMESPACE);
+    for (key, value) in &state {
+        namespace.put(key, value.clone()).await?;
+    }
+
     let completed = operator.get_frameworks().await?.completed_frameworks;
     ensure!(completed.len() == 1, "{completed:?}");
     let version = operator.get_master().await?.master_info.and_then(|info| info.version);
@@ -243,8 +267,23 @@ async fn populate(address: &str) -> anyhow::Result<(Expected, impl Sized)> {
         cluster: "recorded".to_owned(),
         frameworks,
         agents,
+        state,
+        scheduled,
     };
-    Ok((expected, (steady, kept_events)))
+    Ok((expected, (steady, resting, kept_events)))
+}
+
+fn schedule(machines: &[String]) -> Schedule {
+    let machine = |hostname: &String| MachineId {
+        hostname: Some(hostname.clone()),
+        ip: None,
+    };
+    Schedule {
+        windows: vec![Window {
+            machine_ids: machines.iter().map(machine).collect(),
+            unavailability: Unavailability::default(),
+        }],
+    }
 }
 
 /// An agent that registered and answers pings until it is dropped.

@@ -12,8 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use proffer_proto::v1;
 use proffer_proto::v1::capability_info::Capability;
+use proffer_proto::{domain, v1};
 
 use crate::containerizer::{CAPABILITY_ENUM_BASE, DeviceUnit, ISOLATORS, LogLimits, Policy};
 use crate::core::Timeouts;
@@ -68,6 +68,9 @@ pub struct Args {
     /// Facts for frameworks to place by, such as `rack:r1;zone:a`.
     #[arg(long, env = "PROFFER_AGENT_ATTRIBUTES", default_value = "")]
     pub attributes: String,
+    /// The region and the zone that this agent is in, for frameworks that spread over them.
+    #[arg(long, env = "PROFFER_AGENT_DOMAIN", value_name = "REGION/ZONE")]
+    pub domain: Option<String>,
     /// The isolators to use, comma-separated; by default all that this host has. One that is named and cannot be enforced is an
     /// error.
     #[arg(long, env = "PROFFER_AGENT_ISOLATION", value_delimiter = ',', value_name = "NAME")]
@@ -221,6 +224,8 @@ pub struct Config {
     pub resources: Vec<v1::Resource>,
     /// Its attributes.
     pub attributes: Vec<v1::Attribute>,
+    /// Its fault domain.
+    pub domain: Option<v1::DomainInfo>,
     /// The containerizer's isolators in use.
     pub isolation: Vec<String>,
     /// What keeps a sandbox within the task's `disk`.
@@ -328,6 +333,7 @@ impl Config {
             cgroup_root: cgroup_root(args.cgroup_root.unwrap_or_else(|| format!("proffer/{instance}")))?,
             resources,
             attributes: text::attributes(&args.attributes)?,
+            domain: domain(args.domain.as_deref())?,
             isolation,
             disk,
             allow_root_tasks: args.allow_root_tasks,
@@ -364,6 +370,7 @@ impl Config {
             ("cgroup-root", self.cgroup_root.clone()),
             ("resources", text::show_resources(&self.resources)),
             ("attributes", text::show_attributes(&self.attributes)),
+            ("domain", self.domain.as_ref().map(domain::show).unwrap_or_default()),
             ("isolation", self.isolation.join(",")),
             ("disk-isolation", self.disk.to_string()),
             ("allow-root-tasks", self.allow_root_tasks.to_string()),
@@ -489,6 +496,16 @@ fn cgroup_root(path: String) -> Result<String, Error> {
         ));
     }
     Ok(path)
+}
+
+fn domain(text: Option<&str>) -> Result<Option<v1::DomainInfo>, Error> {
+    let parsed = text.map(proffer_proto::domain::parse).transpose();
+    parsed.map_err(|rejection| {
+        Error::new(
+            "domain",
+            format!("{}; {} is accepted", rejection.problem, rejection.accepted),
+        )
+    })
 }
 
 fn seconds(flag: &'static str, value: f64) -> Result<Duration, Error> {

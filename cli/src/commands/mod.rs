@@ -9,12 +9,15 @@ pub(crate) mod logs;
 pub(crate) mod maintenance;
 pub(crate) mod masters;
 pub(crate) mod offers;
+pub(crate) mod quota;
+pub(crate) mod roles;
 pub(crate) mod session;
 pub(crate) mod state;
 pub(crate) mod stats;
 pub(crate) mod stream;
 pub(crate) mod tasks;
 pub(crate) mod terminal;
+pub(crate) mod weights;
 
 use std::time::Duration;
 

@@ -41,8 +41,8 @@ pub struct Config {
 }
 
 /// The newest level of the registry that this version understands. Level 2 introduced members, levels, the
-/// frameworks' state, and the operator's orders for agents: standing and maintenance.
-pub const LEVEL: u32 = 2;
+/// frameworks' state, and the operator's orders for agents: standing and maintenance; level 3 the quotas and weights of roles.
+pub const LEVEL: u32 = 3;
 
 impl Default for Config {
     fn default() -> Self {

@@ -17,6 +17,7 @@ use crate::offers::{self, Offer, OfferNumber};
 use crate::operator;
 use crate::proposals::{self, Proposal};
 use crate::registry::{Image, Registry};
+use crate::roles::{self, Roles};
 use crate::scheduler;
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, Slots, TaskSlot};
 use crate::state::{self, State};
@@ -66,6 +67,7 @@ pub(crate) struct Leading {
     /// Agents whose tasks are to end and have not all ended, and those that are then to be gone.
     pub(crate) draining: BTreeMap<AgentSlot, drain::Draining>,
     pub(crate) maintenance: Maintenance,
+    pub(crate) roles: Roles,
     pub(crate) state: State,
     /// What the driver's timer is set to.
     armed: Option<Timestamp>,
@@ -220,6 +222,7 @@ impl Master {
         };
         self.leading = Some(Box::new(leading));
         if let Some((leading, mut step)) = self.parts(effects) {
+            roles::recover(leading, &mut step);
             agents::recover(leading, &mut step);
             frameworks::recover(leading, &mut step);
             maintenance::replan(leading, &mut step);
@@ -265,6 +268,7 @@ impl Leading {
             timers: Timers::default(),
             draining: BTreeMap::new(),
             maintenance: Maintenance::default(),
+            roles: Roles::default(),
             state: State::default(),
             armed: None,
             decisions: Vec::new(),

@@ -1,7 +1,5 @@
 //! The operator API: what people and their programs ask the leader.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use proffer_proto::Rejection;
 use proffer_proto::resources::Resources;
 use proffer_proto::v1::master::call::Type;
@@ -20,6 +18,7 @@ use crate::maintenance;
 use crate::master::{Leading, Step};
 use crate::offers;
 use crate::proposals::Removal;
+use crate::roles;
 use crate::slots::AgentSlot;
 use crate::time::Timestamp;
 
@@ -100,9 +99,39 @@ fn dispatch(leading: &mut Leading, step: &mut Step<'_>, request: RequestId, call
         }
         _ => {}
     }
+    if let Some(order) = order_about_roles(kind, &call)? {
+        roles::order(leading, step, order, request);
+        return Ok(());
+    }
     let response = read(leading, step, kind)?;
     step.effects.answer(request, Answer::Response(Box::new(response)));
     Ok(())
+}
+
+/// The calls that set quotas and weights.
+#[allow(deprecated)]
+fn order_about_roles(kind: Type, call: &Call) -> Result<Option<roles::Order>, Rejection> {
+    let missing = |field: &str| Rejection::missing(field);
+    let order = match kind {
+        Type::UpdateQuota => {
+            let payload = call.update_quota.as_ref().ok_or_else(|| missing("update_quota"))?;
+            roles::of_update(payload)?
+        }
+        Type::SetQuota => {
+            let payload = call.set_quota.as_ref().ok_or_else(|| missing("set_quota"))?;
+            roles::of_request(&payload.quota_request)?
+        }
+        Type::RemoveQuota => {
+            let payload = call.remove_quota.as_ref().ok_or_else(|| missing("remove_quota"))?;
+            roles::of_removal(&payload.role)?
+        }
+        Type::UpdateWeights => {
+            let payload = call.update_weights.as_ref().ok_or_else(|| missing("update_weights"))?;
+            roles::weights(&payload.weight_infos)?
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(order))
 }
 
 /// The calls that change nothing.
@@ -159,8 +188,16 @@ fn read(leading: &Leading, step: &Step<'_>, kind: Type) -> Result<Response, Reje
             ..of(response::Type::GetTasks)
         },
         Type::GetRoles => Response {
-            get_roles: Some(get_roles(leading)),
+            get_roles: Some(roles::get_roles(leading, step)),
             ..of(response::Type::GetRoles)
+        },
+        Type::GetQuota => Response {
+            get_quota: Some(roles::get_quota(leading, step)),
+            ..of(response::Type::GetQuota)
+        },
+        Type::GetWeights => Response {
+            get_weights: Some(roles::get_weights(step)),
+            ..of(response::Type::GetWeights)
         },
         Type::GetMaintenanceSchedule => Response {
             get_maintenance_schedule: Some(response::GetMaintenanceSchedule {
@@ -180,7 +217,8 @@ fn read(leading: &Leading, step: &Step<'_>, kind: Type) -> Result<Response, Reje
         other => {
             let problem = format!("is {}, which is not there yet", other.as_str_name());
             let accepted = "GET_HEALTH, GET_VERSION, GET_MASTER, GET_STATE, GET_AGENTS, GET_FRAMEWORKS, GET_EXECUTORS, \
-                            GET_TASKS, GET_ROLES, TEARDOWN, MARK_AGENT_GONE, DRAIN_AGENT, DEACTIVATE_AGENT, \
+                            GET_TASKS, GET_ROLES, GET_QUOTA, GET_WEIGHTS, UPDATE_QUOTA, SET_QUOTA, REMOVE_QUOTA, \
+                            UPDATE_WEIGHTS, TEARDOWN, MARK_AGENT_GONE, DRAIN_AGENT, DEACTIVATE_AGENT, \
                             REACTIVATE_AGENT, GET_MAINTENANCE_SCHEDULE, GET_MAINTENANCE_STATUS, \
                             UPDATE_MAINTENANCE_SCHEDULE, START_MAINTENANCE, STOP_MAINTENANCE or KILL_TASK";
             return Err(Rejection::new("type", problem, accepted));
@@ -344,37 +382,4 @@ fn get_tasks(leading: &Leading) -> response::GetTasks {
         tasks.completed_tasks.extend(framework.completed.iter().cloned());
     }
     tasks
-}
-
-fn get_roles(leading: &Leading) -> response::GetRoles {
-    let mut roles: BTreeMap<&str, (BTreeSet<&v1::FrameworkId>, Resources)> = BTreeMap::new();
-    for (_, framework) in leading.frameworks.iter() {
-        for (role, claim) in &framework.claims {
-            if leading.claims[*claim].subscribed {
-                roles.entry(role).or_default().0.insert(&framework.id);
-            }
-        }
-        for task in framework.tasks.values().map(|task| &leading.tasks[*task]) {
-            if task.held {
-                let role = leading.claims[task.claim].role.as_str();
-                roles.entry(role).or_default().1 += &task.resources;
-            }
-        }
-        for executor in executors::of(leading, &framework.id) {
-            roles.entry(&executor.role).or_default().1 += &executor.resources;
-        }
-        for offer in framework.offers.iter().map(|number| &leading.offers[number]) {
-            let role = leading.claims[offer.claim].role.as_str();
-            roles.entry(role).or_default().1 += &offer.resources;
-        }
-    }
-    let role_of = |(name, (frameworks, resources)): (&str, (BTreeSet<&v1::FrameworkId>, Resources))| v1::Role {
-        name: name.to_owned(),
-        weight: 1.0,
-        frameworks: frameworks.into_iter().cloned().collect(),
-        resources: resources.to_wire(),
-    };
-    response::GetRoles {
-        roles: roles.into_iter().map(role_of).collect(),
-    }
 }

@@ -16,7 +16,7 @@ use crate::input::{ProposalId, RequestId};
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, FrameworkSlot};
 use crate::state::{self, Write};
-use crate::{drain, maintenance};
+use crate::{drain, maintenance, roles};
 
 /// What a proposed change is for.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub(crate) enum Proposal {
     Remove(FrameworkSlot, Removal),
     /// An operator changes the plan of maintenance.
     Maintain(RequestId),
+    /// An operator sets quotas or weights.
+    Roles(RequestId),
     /// A write of the frameworks' state.
     Write(Box<Write>),
     /// Nothing waits for it.
@@ -97,6 +99,7 @@ pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, proposal: Pr
         Proposal::Deadline(framework) => frameworks::deadline_set(leading, step, framework),
         Proposal::Remove(framework, removal) => frameworks::removed(leading, step, framework, removal),
         Proposal::Maintain(request) => maintenance::committed(leading, step, request),
+        Proposal::Roles(request) => roles::committed(leading, step, request),
         // A write's answer depends on what it did, which is told elsewhere.
         Proposal::Write(_) | Proposal::Alone => {}
     }
@@ -138,6 +141,7 @@ pub(crate) fn dropped(leading: &mut Leading, step: &mut Step<'_>, proposal: Prop
             frameworks::try_again(leading, step, framework);
         }
         Proposal::Maintain(_) => maintenance::dropped(leading, step),
+        Proposal::Roles(_) => roles::settled(leading, step),
         Proposal::Write(write) => state::dropped(leading, &write),
         Proposal::Alone => {}
     }
@@ -150,7 +154,7 @@ impl Proposal {
             Proposal::Found(subscription, _) | Proposal::Resubscribe(_, subscription) => Some(subscription.request),
             Proposal::UpdateFramework(_, update) => Some(update.request),
             Proposal::Remove(_, removal) => removal.request(),
-            Proposal::Maintain(request) => Some(*request),
+            Proposal::Maintain(request) | Proposal::Roles(request) => Some(*request),
             Proposal::Write(write) => Some(write.request),
             _ => None,
         }
@@ -169,6 +173,7 @@ pub(crate) fn waiting(leading: &Leading) -> Vec<RequestId> {
         .chain(agents.filter_map(agents::Deferred::request))
         .chain(frameworks.filter_map(frameworks::Deferred::request))
         .chain(leading.maintenance.waiting())
+        .chain(leading.roles.waiting())
         .chain(leading.state.waiting())
         .collect()
 }

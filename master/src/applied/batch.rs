@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use proffer_master_core::{OWNED_PREFIX, REMOVED_MEMBERS_MAX};
+use proffer_master_core::{OWNED_PREFIX, REMOVED_MEMBERS_MAX, WEIGHT_DEFAULT};
 use proffer_proto::registry::change::Body;
 use proffer_proto::registry::{
-    AdmitAgent, Agent, Change, Completed, Framework, Gone, Maintenance, MarkGone, Member, PutFramework, RaiseLevel,
-    RemoveFramework, WriteState,
+    AdmitAgent, Agent, Change, Completed, Framework, Gone, Maintenance, MarkGone, Member, PutFramework, Quota,
+    RaiseLevel, RemoveFramework, Weight, WriteState,
 };
 use proffer_proto::v1;
 use prost::Message;
@@ -58,6 +58,14 @@ impl<'a> Batch<'a> {
             }
             Some(Body::SetMaintenance(set)) => {
                 self.set_maintenance(&set.maintenance);
+                Ok(())
+            }
+            Some(Body::SetQuotas(set)) => {
+                set.quotas.iter().for_each(|quota| self.set_quota(quota));
+                Ok(())
+            }
+            Some(Body::SetWeights(set)) => {
+                set.weights.iter().for_each(|weight| self.set_weight(weight));
                 Ok(())
             }
             Some(Body::MarkGone(mark)) => self.mark_gone(index, mark),
@@ -128,6 +136,24 @@ impl<'a> Batch<'a> {
             self.delete(keys::MAINTENANCE.to_vec());
         } else {
             self.put(keys::MAINTENANCE.to_vec(), maintenance);
+        }
+    }
+
+    fn set_quota(&mut self, quota: &Quota) {
+        let key = keys::quota(&quota.role);
+        if quota.guarantees.is_empty() && quota.limits.is_empty() {
+            self.delete(key);
+        } else {
+            self.put(key, quota);
+        }
+    }
+
+    fn set_weight(&mut self, weight: &Weight) {
+        let key = keys::weight(&weight.role);
+        if weight.thousandths == WEIGHT_DEFAULT {
+            self.delete(key);
+        } else {
+            self.put(key, weight);
         }
     }
 

@@ -12,6 +12,8 @@ pub(super) const GONE: u8 = b'g';
 pub(super) const MEMBER: u8 = b'p';
 pub(super) const REMOVED: u8 = b'r';
 pub(super) const STATE: u8 = b's';
+pub(super) const QUOTA: u8 = b'q';
+pub(super) const WEIGHT: u8 = b'h';
 
 pub(super) fn agent(id: &v1::AgentId) -> Vec<u8> {
     of(AGENT, id.value.as_bytes())
@@ -35,6 +37,14 @@ pub(super) fn member(id: u64) -> Vec<u8> {
 
 pub(super) fn removed(id: u64) -> Vec<u8> {
     of(REMOVED, &id.to_be_bytes())
+}
+
+pub(super) fn quota(role: &str) -> Vec<u8> {
+    of(QUOTA, role.as_bytes())
+}
+
+pub(super) fn weight(role: &str) -> Vec<u8> {
+    of(WEIGHT, role.as_bytes())
 }
 
 /// No namespace holds a zero byte, so the keys of one stand together, in their order.

@@ -7,8 +7,9 @@
 //! One tree. Keys: `m` for that record, `a<agent id>`, `f<framework id>`, `c<framework id>` for completed frameworks and
 //! `g<agent id>` for gone agents, whose records begin with the log index, which is their order. Level 2 of the registry
 //! added `l` for the level, `w` for the plan of maintenance, `p<member id>`, `r<member id>` for members that left, with the log index, and
-//! `s<namespace>\0<key>` for the frameworks' state, whose larger values have files of their own. So what a version of level 1
-//! left is read as it is; a version of level 1 throws away what it does not know.
+//! `s<namespace>\0<key>` for the frameworks' state, whose larger values have files of their own. Level 3 added `q<role>` for quotas
+//! and `h<role>` for weights. So what a version of an earlier level left is read as it is; a version of an earlier level throws away
+//! what it does not know.
 //!
 //! sled panics on some damage. Panics are caught here. Where opening takes the whole process with it, the mark file that
 //! stands while sled opens tells the next start to throw the files away.
@@ -26,7 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use proffer_proto::registry::{Agent, Change, Completed, Framework, Gone, Member, Registry, StateEntry};
+use proffer_proto::registry::{Agent, Change, Completed, Framework, Gone, Member, Quota, Registry, StateEntry, Weight};
 use prost::Message;
 
 use batch::{Batch, Write, ordered_record};
@@ -291,6 +292,8 @@ impl Contents {
                 let level = value.try_into().map_err(|_| Error::NotWhole("its level is wrong"))?;
                 self.registry.level = Some(u32::from_be_bytes(level));
             }
+            Some(&keys::QUOTA) => self.registry.quotas.push(decode::<Quota>(value)?),
+            Some(&keys::WEIGHT) => self.registry.weights.push(decode::<Weight>(value)?),
             _ if key == keys::MAINTENANCE => self.registry.maintenance = Some(decode(value)?),
             _ => return Err(Error::NotWhole("a record is of no known kind")),
         }
@@ -352,6 +355,10 @@ fn whole(registry: &Registry) -> impl Iterator<Item = (Vec<u8>, Write)> {
     let level = level.map(move |level| (keys::LEVEL.to_vec(), record(level.to_be_bytes().to_vec())));
     let maintenance = registry.maintenance.iter();
     let maintenance = maintenance.map(move |plan| (keys::MAINTENANCE.to_vec(), record(plan.encode_to_vec())));
+    let quotas = registry.quotas.iter();
+    let quotas = quotas.map(move |quota| (keys::quota(&quota.role), record(quota.encode_to_vec())));
+    let weights = registry.weights.iter();
+    let weights = weights.map(move |weight| (keys::weight(&weight.role), record(weight.encode_to_vec())));
     let state = registry.state.iter().map(|entry| {
         let key = keys::state(&entry.namespace, &entry.key);
         (key, Write::Value(entry.version, entry.value.clone()))
@@ -364,6 +371,8 @@ fn whole(registry: &Registry) -> impl Iterator<Item = (Vec<u8>, Write)> {
         .chain(removed)
         .chain(level)
         .chain(maintenance)
+        .chain(quotas)
+        .chain(weights)
         .chain(state)
 }
 

@@ -5,7 +5,7 @@ use proffer_proto::registry::change::Body;
 use proffer_proto::registry::{
     AdmitAgent, ForgetCompleted, FrameworkConnected, FrameworkDisconnected, Maintenance, MarkGone, MarkReachable,
     MarkUnreachable, PutFramework, PutMember, RaiseLevel, RemoveAgent, RemoveFramework, RemoveMember, SetMaintenance,
-    SetStanding, Standing, UpdateAgent, WriteState,
+    SetQuotas, SetStanding, SetWeights, Standing, UpdateAgent, WriteState,
 };
 use proffer_proto::v1;
 use proptest::prelude::*;
@@ -51,6 +51,18 @@ fn write(kind: u8, number: u8, index: u64) -> Body {
     })
 }
 
+/// Some quotas are none.
+fn quota(number: u8, at_ms: i64) -> Quota {
+    let mut quota = Quota {
+        role: format!("r{number}"),
+        ..Quota::default()
+    };
+    if at_ms % 3 > 0 {
+        quota.limits.insert("cpus".to_owned(), at_ms as u64);
+    }
+    quota
+}
+
 fn change(kind: u8, number: u8, at_ms: i64) -> Change {
     let agent_id = v1::AgentId::from(format!("a{number}"));
     let framework_id = v1::FrameworkId::from(format!("f{number}"));
@@ -91,6 +103,15 @@ fn change(kind: u8, number: u8, at_ms: i64) -> Change {
                 drain: None,
             },
         }),
+        27 => Body::SetQuotas(SetQuotas {
+            quotas: [number, number / 2].map(|number| quota(number, at_ms)).into(),
+        }),
+        28 => Body::SetWeights(SetWeights {
+            weights: vec![Weight {
+                role: format!("r{number}"),
+                thousandths: 1000 + at_ms as u64 % 2,
+            }],
+        }),
         26.. => Body::SetMaintenance(SetMaintenance {
             maintenance: Maintenance {
                 schedule: None,
@@ -109,7 +130,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn sled_holds_what_the_core_holds(
-        changes in prop::collection::vec((0u8..27, 0u8..5), 1..120),
+        changes in prop::collection::vec((0u8..29, 0u8..5), 1..120),
         lengths in prop::collection::vec(1usize..20, 1..8),
         cut in 0usize..80,
     ) {

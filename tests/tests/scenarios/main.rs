@@ -20,6 +20,7 @@ mod launch;
 mod master_restart;
 mod masters;
 mod primes;
+mod quota;
 mod reconciliation;
 mod services;
 mod sleeper;

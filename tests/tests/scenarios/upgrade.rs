@@ -11,7 +11,7 @@ use proffer_sdk::operator::OperatorClient;
 use proffer_sdk::state::{State, StateError};
 use proffer_sdk::{Framework, Masters};
 use proffer_tests::cluster::{built, group_at};
-use proffer_tests::fixture::{AgentRejected, AgentState, Fixture, FrameworkState, agent_info, attach};
+use proffer_tests::fixture::{AgentRejected, AgentState, Fixture, FrameworkState, NAMESPACE, agent_info, attach};
 use proffer_tests::{Cluster, DEADLINE, TestFramework};
 use rustix::process::Signal;
 
@@ -89,9 +89,30 @@ async fn check(address: &str, fixture: &Fixture) -> anyhow::Result<()> {
                 ensure!(rejected.0.gone(), "{rejected}");
             }
             (AgentState::Gone, Ok(_)) => anyhow::bail!("an agent that was marked gone is back"),
-            (_, attached) => ensure!(attached?.id.value == agent.id),
+            (state, attached) => {
+                let attached = attached?;
+                ensure!(attached.id.value == agent.id);
+                let listed = operator.get_agents().await?.agents;
+                let listed = listed
+                    .into_iter()
+                    .find(|listed| listed.agent_info.id.as_ref() == Some(&attached.id));
+                let deactivated = listed.context("it is attached")?.deactivated();
+                ensure!(deactivated == (state == AgentState::Deactivated), "{agent:?}");
+            }
         }
     }
+    let namespace = State::of(masters, NAMESPACE).timeout(DEADLINE);
+    for (key, value) in &fixture.expected.state {
+        let entry = namespace.get(key).await?;
+        ensure!(entry.is_some_and(|entry| entry.value == value.as_bytes()), "{key}");
+    }
+    let windows = operator.get_maintenance_schedule().await?.windows;
+    let scheduled = windows.iter().flat_map(|window| &window.machine_ids);
+    ensure!(
+        scheduled
+            .map(|machine| machine.hostname())
+            .eq(&fixture.expected.scheduled)
+    );
     Ok(())
 }
 
@@ -122,9 +143,18 @@ async fn check_deadlines(mut master: LocalProcess, work: &Path, fixture: &Fixtur
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_registry_of_level_1_is_opened() -> anyhow::Result<()> {
-    let fixture = Fixture::of_level(1)?;
+    opened(1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_registry_of_level_2_is_opened() -> anyhow::Result<()> {
+    opened(2).await
+}
+
+async fn opened(level: u32) -> anyhow::Result<()> {
+    let fixture = Fixture::of_level(level)?;
     for with_applied_registry in [true, false] {
-        let directory = directory(&format!("level-1-{with_applied_registry}"));
+        let directory = directory(&format!("level-{level}-{with_applied_registry}"));
         let work = directory.join("work");
         fixture.restore(&work)?;
         if !with_applied_registry {

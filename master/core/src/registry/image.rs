@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proffer_proto::registry as wire;
 use proffer_proto::v1;
 
-use super::{Entries, Members, SharedMap};
+use super::{Entries, Members, Roles, SharedMap};
 
 /// The registry as it was at one moment.
 #[derive(Debug, Clone)]
@@ -21,6 +21,7 @@ pub struct Image {
     pub(super) members: Members,
     pub(super) level: Option<u32>,
     pub(super) state: Entries,
+    pub(super) roles: Roles,
     pub(super) maintenance: Option<wire::Maintenance>,
 }
 
@@ -34,6 +35,8 @@ impl Image {
                 .values()
                 .map(|framework| (**framework).clone())
                 .collect(),
+            quotas: self.roles.quotas().cloned().collect(),
+            weights: self.roles.weights().collect(),
             state: self.state.to_wire().collect(),
             ..self.small()
         }
@@ -54,7 +57,20 @@ impl Image {
             state: vec![entry],
             ..wire::Registry::default()
         });
-        agents.chain(frameworks).chain([self.small()]).chain(state)
+        let quotas = self.roles.quotas().map(|quota| wire::Registry {
+            quotas: vec![quota.clone()],
+            ..wire::Registry::default()
+        });
+        let weights = self.roles.weights().map(|weight| wire::Registry {
+            weights: vec![weight],
+            ..wire::Registry::default()
+        });
+        agents
+            .chain(frameworks)
+            .chain([self.small()])
+            .chain(state)
+            .chain(quotas)
+            .chain(weights)
     }
 
     /// About as many bytes as the frameworks' state has when it is encoded.

@@ -1,5 +1,5 @@
 //! The replicated facts: agents, frameworks with their failover deadlines, the ids that never come back, the masters
-//! of the group, and the frameworks' own state.
+//! of the group, the quotas and weights of roles, and the frameworks' own state.
 //!
 //! Changed by committed changes only, on leaders and followers alike, and by nothing else than the change itself: two
 //! registries that applied the same changes are equal. A change that names what is not there changes nothing.
@@ -7,6 +7,7 @@
 mod entries;
 mod image;
 mod members;
+mod roles;
 mod shared;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -20,6 +21,8 @@ pub(crate) use entries::{Entries, Entry, Written, cost};
 pub use image::Image;
 pub(crate) use members::Members;
 pub use members::REMOVED_MEMBERS_MAX;
+pub(crate) use roles::Roles;
+pub use roles::WEIGHT_DEFAULT;
 pub(crate) use shared::SharedMap;
 
 /// The level of a registry that says nothing of it.
@@ -40,6 +43,7 @@ pub(crate) struct Registry {
     /// 0 where nothing was said of it.
     level: u32,
     pub(crate) maintenance: wire::Maintenance,
+    pub(crate) roles: Roles,
     pub(crate) state: Entries,
 }
 
@@ -81,6 +85,7 @@ impl Registry {
         registry.members = Members::from_wire(snapshot.members, snapshot.removed_members);
         registry.level = snapshot.level.unwrap_or_default();
         registry.maintenance = snapshot.maintenance.unwrap_or_default();
+        registry.roles = Roles::from_wire(snapshot.quotas, snapshot.weights);
         registry.state = Entries::from_wire(snapshot.state);
         registry
     }
@@ -95,6 +100,7 @@ impl Registry {
             members: self.members.clone(),
             level: (self.level > 0).then_some(self.level),
             state: self.state.clone(),
+            roles: self.roles.clone(),
             maintenance: (self.maintenance != wire::Maintenance::default()).then(|| self.maintenance.clone()),
         }
     }
@@ -175,6 +181,8 @@ impl Registry {
                 }
             }
             Some(Body::SetMaintenance(set)) => self.maintenance = set.maintenance.clone(),
+            Some(Body::SetQuotas(set)) => self.roles.set_quotas(&set.quotas),
+            Some(Body::SetWeights(set)) => self.roles.set_weights(&set.weights),
             Some(Body::MarkGone(mark)) => {
                 self.agents.remove(&mark.agent_id);
                 self.remember_gone(wire::Gone {

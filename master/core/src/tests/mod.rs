@@ -19,6 +19,7 @@ mod random;
 mod reconcile;
 mod registry;
 mod remnants;
+mod roles;
 mod scale;
 mod state;
 mod transcript;
@@ -359,6 +360,7 @@ impl World {
     /// - `readable`, `unreadable`: the group answers the oldest read
     /// - `operator drains a1 [gone] [grace=5]`, `operator deactivates|reactivates a1`
     /// - `operator schedules a1 a2 [from=1000]`, `operator takes-down|brings-up a1`, `f1 yields|keeps i1 [refuse=5]`
+    /// - `operator quotas a=cpus,1/cpus,2;ports,3 a/b=/ [force=yes] [dry-run=yes]` (guarantees, then limits), `operator weights a=2`
     /// - `operator gone a1`, `operator teardown f1`, `operator kills f1/t1`, `operator gets GET_AGENTS`
     fn input(&mut self, line: &str) -> Option<Input> {
         let (who, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -846,6 +848,32 @@ impl World {
                 }),
                 ..base(master::call::Type::ReactivateAgent)
             },
+            "quotas" => {
+                let mut words = Words::of(rest);
+                let force = words.options.remove("force").map(|_| true);
+                let dry_run = words.options.remove("dry-run").map(|_| true);
+                let quota_configs = words.options.into_iter().map(quota_config).collect();
+                master::Call {
+                    update_quota: Some(master::call::UpdateQuota {
+                        force,
+                        quota_configs,
+                        dry_run,
+                    }),
+                    ..base(master::call::Type::UpdateQuota)
+                }
+            }
+            "weights" => {
+                let info = |(role, weight): (&str, &str)| v1::WeightInfo {
+                    role: Some(role.to_owned()),
+                    weight: weight.parse().expect("a number"),
+                };
+                master::Call {
+                    update_weights: Some(master::call::UpdateWeights {
+                        weight_infos: Words::of(rest).options.into_iter().map(info).collect(),
+                    }),
+                    ..base(master::call::Type::UpdateWeights)
+                }
+            }
             "teardown" => master::Call {
                 teardown: Some(master::call::Teardown {
                     framework_id: self.id(rest).into(),
@@ -925,6 +953,23 @@ fn executor_info(text: &str) -> v1::ExecutorInfo {
         executor_id: id.into(),
         resources: held,
         ..v1::ExecutorInfo::default()
+    }
+}
+
+/// `cpus,1/cpus,2;ports,3`
+fn quota_config((role, text): (&str, &str)) -> v1::quota::QuotaConfig {
+    let amounts = |text: &str| -> BTreeMap<String, v1::value::Scalar> {
+        let parts = text.split(';').filter_map(|part| part.split_once(','));
+        let scalar = |value: &str| v1::value::Scalar {
+            value: value.parse().expect("a number"),
+        };
+        parts.map(|(name, value)| (name.to_owned(), scalar(value))).collect()
+    };
+    let (guarantees, limits) = text.split_once('/').expect("guarantees/limits");
+    v1::quota::QuotaConfig {
+        role: role.to_owned(),
+        guarantees: amounts(guarantees),
+        limits: amounts(limits),
     }
 }
 

@@ -41,8 +41,8 @@ fn the_state_holds_everything() {
            answer GET_ROLES; * of f1 [cpus:5;mem:2048]
          > 10ms operator gets GET_FRAMEWORKS
            answer GET_FRAMEWORKS; f1 active=true connected=true recovered=false offers [o2 o3 o4]
-         > 11ms operator gets UPDATE_QUOTA
-           answer rejected: `type` is UPDATE_QUOTA, which is not there yet; accepted: GET_HEALTH, GET_VERSION, GET_MASTER, GET_STATE, GET_AGENTS, GET_FRAMEWORKS, GET_EXECUTORS, GET_TASKS, GET_ROLES, TEARDOWN, MARK_AGENT_GONE, DRAIN_AGENT, DEACTIVATE_AGENT, REACTIVATE_AGENT, GET_MAINTENANCE_SCHEDULE, GET_MAINTENANCE_STATUS, UPDATE_MAINTENANCE_SCHEDULE, START_MAINTENANCE, STOP_MAINTENANCE or KILL_TASK
+         > 11ms operator gets GET_FLAGS
+           answer rejected: `type` is GET_FLAGS, which is not there yet; accepted: GET_HEALTH, GET_VERSION, GET_MASTER, GET_STATE, GET_AGENTS, GET_FRAMEWORKS, GET_EXECUTORS, GET_TASKS, GET_ROLES, GET_QUOTA, GET_WEIGHTS, UPDATE_QUOTA, SET_QUOTA, REMOVE_QUOTA, UPDATE_WEIGHTS, TEARDOWN, MARK_AGENT_GONE, DRAIN_AGENT, DEACTIVATE_AGENT, REACTIVATE_AGENT, GET_MAINTENANCE_SCHEDULE, GET_MAINTENANCE_STATUS, UPDATE_MAINTENANCE_SCHEDULE, START_MAINTENANCE, STOP_MAINTENANCE or KILL_TASK
          > 12ms operator gets TEARDOWN
            answer rejected: `teardown` is missing; accepted: a value; the field is required
          > 13ms operator gets UNKNOWN

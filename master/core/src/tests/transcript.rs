@@ -1,9 +1,12 @@
 //! The effects of a step as the lines of a transcript.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use proffer_proto::link;
 use proffer_proto::registry as wire;
 use proffer_proto::registry::change::Body as Change;
+use proffer_proto::resources::Scalar;
 use proffer_proto::state;
 use proffer_proto::v1::{self, master, scheduler};
 
@@ -78,6 +81,22 @@ impl World {
                     })
                     .collect();
                 format!("maintain [{}]", list.join(", "))
+            }
+            Change::SetQuotas(set) => {
+                let amounts = |amounts: &BTreeMap<String, u64>| {
+                    let amounts = amounts.iter();
+                    let parts = amounts.map(|(name, amount)| format!("{name}:{}", Scalar::from_thousandths(*amount)));
+                    parts.collect::<Vec<_>>().join(";")
+                };
+                let one = |quota: &wire::Quota| {
+                    let (guarantees, limits) = (amounts(&quota.guarantees), amounts(&quota.limits));
+                    format!("{} [{guarantees}] to [{limits}]", quota.role)
+                };
+                format!("quotas {}", set.quotas.iter().map(one).collect::<Vec<_>>().join(", "))
+            }
+            Change::SetWeights(set) => {
+                let one = |weight: &wire::Weight| format!("{} {}", weight.role, weight.thousandths);
+                format!("weights {}", set.weights.iter().map(one).collect::<Vec<_>>().join(", "))
             }
             Change::RemoveAgent(remove) => format!("remove {}", self.name(remove.agent_id.as_str())),
             Change::PutFramework(put) => {
@@ -346,11 +365,42 @@ impl World {
         }
         for role in response.get_roles.clone().unwrap_or_default().roles {
             let names: Vec<_> = role.frameworks.iter().map(|id| self.name(id.as_str())).collect();
+            let weight = if role.weight == 1.0 {
+                String::new()
+            } else {
+                format!(" by {}", role.weight)
+            };
             parts.push(format!(
-                "{} of {} [{}]",
+                "{}{weight} of {} [{}]",
                 role.name,
                 names.join(" "),
                 resources_text(&role.resources)
+            ));
+        }
+        let status = response.get_quota.clone().unwrap_or_default().status;
+        for (config, usage) in status.configs.iter().zip(&status.usage) {
+            assert_eq!(config.role, usage.role);
+            parts.push(format!(
+                "{} [{}] to [{}] allocated [{}] offered [{}] reserved [{}]",
+                config.role,
+                amounts_text(&config.guarantees),
+                amounts_text(&config.limits),
+                amounts_text(&usage.allocated),
+                amounts_text(&usage.offered),
+                amounts_text(&usage.reserved),
+            ));
+        }
+        for info in response.get_weights.clone().unwrap_or_default().weight_infos {
+            parts.push(format!("{} {}", info.role(), info.weight));
+        }
+        for violation in response.update_quota.clone().unwrap_or_default().violations {
+            parts.push(format!(
+                "{}{}: {} {}; accepted: {}",
+                violation.role,
+                if violation.forcible { " forcible" } else { "" },
+                violation.field,
+                violation.problem,
+                violation.accepted,
             ));
         }
         if let Some(maintenance) = &response.get_maintenance_status {
@@ -376,6 +426,11 @@ impl World {
         }
         parts.join("; ")
     }
+}
+
+fn amounts_text(amounts: &BTreeMap<String, v1::value::Scalar>) -> String {
+    let parts = amounts.iter().map(|(name, amount)| format!("{name}:{}", amount.value));
+    parts.collect::<Vec<_>>().join(";")
 }
 
 /// Says what operators want of an agent.
