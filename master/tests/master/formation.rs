@@ -265,7 +265,7 @@ async fn three_masters_form_a_group_that_outlives_its_leader() -> anyhow::Result
     let mut client = SchedulerClient::new(group.0[first].channel().await?);
     let framework = subscribed(&mut client, info.clone()).await?;
     let before = group.0[first].list().await?;
-    assert_eq!((before.level, voters(&before).len()), (2, 3));
+    assert_eq!((before.level, voters(&before).len()), (proffer_master_core::LEVEL, 3));
 
     group.0[first].stop().await?;
     let second = group.leader().await?;
