@@ -137,6 +137,42 @@ impl Entry {
         }
     }
 
+    /// Whether it cannot be split: it is had whole or not at all.
+    pub fn is_whole(&self) -> bool {
+        self.key.whole().is_some()
+    }
+
+    /// How much it is in thousandths, where one number or string counts 1000. No entry counts for more than 2^51.
+    pub fn thousandths(&self) -> u64 {
+        let count = match &self.quantity {
+            Quantity::Scalar(_) => return self.scalar().map_or(0, Scalar::thousandths),
+            Quantity::Ranges(ranges) => ranges.len(),
+            Quantity::Set(set) => set.len() as u64,
+        };
+        count.saturating_mul(1000).min(Scalar::ACCEPTED_MAX.thousandths())
+    }
+
+    /// The part that is no more than so many thousandths; `None` where that is nothing.
+    fn at_most(&self, bound: u64) -> Option<Self> {
+        if self.thousandths() <= bound {
+            return Some(self.clone());
+        }
+        if self.key.whole().is_some() {
+            return None;
+        }
+        let count = bound / 1000;
+        let quantity = match &self.quantity {
+            Quantity::Scalar(_) => Quantity::Scalar(Scalar::from_thousandths(bound)),
+            Quantity::Ranges(ranges) => Quantity::Ranges(ranges.lowest(count)?),
+            Quantity::Set(set) => Quantity::Set(set.iter().take(count as usize).cloned().collect()),
+        };
+        (!quantity.is_empty()).then(|| Self {
+            key: self.key.clone(),
+            quantity,
+            copies: self.copies,
+        })
+    }
+
     fn add(&mut self, other: &Self) {
         if self.key.whole().is_some() {
             self.copies = self.copies.saturating_add(other.copies);
@@ -304,6 +340,20 @@ impl Resources {
             None => true,
             Some(reserved) => reserved == role || roles::is_below(role, reserved),
         })
+    }
+
+    /// At most so much of every entry, in thousandths, where one number or string counts 1000; `None` where there is no
+    /// bound. Amounts are cut, of ranges the lowest numbers are taken, of sets the first strings; a disk that cannot be
+    /// split is taken whole or not at all.
+    #[must_use]
+    pub fn bounded(&self, mut bound: impl FnMut(&Entry) -> Option<u64>) -> Self {
+        let cut = |entry: &Entry| match bound(entry) {
+            Some(bound) => entry.at_most(bound),
+            None => Some(entry.clone()),
+        };
+        Self {
+            entries: self.iter().filter_map(cut).collect(),
+        }
     }
 
     /// What may be taken back.

@@ -19,6 +19,7 @@ use proffer_proto::v1::task_status::Reason;
 use proffer_proto::v1::{self, TaskState};
 use proffer_proto::{Rejection, ids, link};
 
+use crate::allocator::Description;
 use crate::effect::{Answer, Effect};
 use crate::executors::{self, Executors};
 use crate::input::{ConnectionId, RequestId};
@@ -172,7 +173,7 @@ pub(crate) fn recover(leading: &mut Leading, step: &mut Step<'_>) {
         leading.agent_ids.insert(id.clone(), slot);
         if away {
             // It counts in what the cluster has, so that shares do not change with every agent that comes back.
-            leading.allocator.put_agent(slot, &leading.agents[slot].total);
+            describe(leading, slot);
             books::refresh(leading, slot);
             let at = step.now.plus(step.config.agent_reregister_timeout);
             leading.timers.set(Timer::AgentAway(slot), at);
@@ -407,7 +408,6 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
     leading.timers.cancel(Timer::AgentAway(slot));
     let ping_at = step.now.plus(step.config.ping_interval);
     leading.timers.set(Timer::Ping(slot), ping_at);
-    leading.allocator.put_agent(slot, &total);
     let agent = &mut leading.agents[slot];
     if agent.registered != step.now {
         agent.reregistered = Some(step.now);
@@ -422,8 +422,9 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
     agent.version = register.version;
     agent.address = address;
     agent.capabilities = register.capabilities;
+    describe(leading, slot);
     let registered = link::Registered {
-        agent_id: agent.id.clone(),
+        agent_id: leading.agents[slot].id.clone(),
         ping_interval_seconds: step.config.ping_interval.as_secs_f64(),
     };
     step.effects
@@ -436,6 +437,18 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
     drain::resume(leading, step, slot);
     maintenance::place(leading, step, slot);
     maintenance::touch(leading, slot);
+}
+
+/// Tells the allocator what the agent is.
+fn describe(leading: &mut Leading, slot: AgentSlot) {
+    let agent = &leading.agents[slot];
+    let description = Description {
+        total: &agent.total,
+        hostname: &agent.info.hostname,
+        attributes: &agent.info.attributes,
+        domain: agent.info.domain.as_ref(),
+    };
+    leading.allocator.put_agent(slot, &description);
 }
 
 /// A stream ended.
@@ -684,7 +697,7 @@ pub(crate) fn resized(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlo
     agent.info.resources = total.to_wire();
     agent.total = total;
     if let Phase::Attached(_) = agent.phase {
-        leading.allocator.put_agent(slot, &leading.agents[slot].total);
+        describe(leading, slot);
     }
     if shrunk {
         offers::rescind_agent(leading, step, slot);

@@ -12,7 +12,7 @@
 
 mod accept;
 mod agents;
-mod allocator;
+pub mod allocator;
 mod books;
 mod config;
 mod drain;

@@ -6,7 +6,7 @@ use proffer_proto::registry as wire;
 use proffer_proto::v1;
 
 use crate::agents::{self, Agent};
-use crate::allocator::{Allocator, Decision, Drf};
+use crate::allocator::{Allocator, Decision, Hierarchical};
 use crate::config::Config;
 use crate::drain;
 use crate::effect::{Answer, Effect, Effects};
@@ -222,6 +222,11 @@ impl Master {
         };
         self.leading = Some(Box::new(leading));
         if let Some((leading, mut step)) = self.parts(effects) {
+            let domain = step.config.master_info.as_ref().and_then(|info| info.domain.as_ref());
+            let region = domain.and_then(|domain| domain.fault_domain.as_ref());
+            leading
+                .allocator
+                .set_region(region.map(|domain| domain.region.name.as_str()));
             roles::recover(leading, &mut step);
             agents::recover(leading, &mut step);
             frameworks::recover(leading, &mut step);
@@ -264,7 +269,7 @@ impl Leading {
             tasks: Slots::default(),
             offers: BTreeMap::new(),
             proposals: BTreeMap::new(),
-            allocator: Box::new(Drf::default()),
+            allocator: Box::new(Hierarchical::default()),
             timers: Timers::default(),
             draining: BTreeMap::new(),
             maintenance: Maintenance::default(),

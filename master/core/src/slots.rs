@@ -7,8 +7,10 @@ use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
 
 /// A typed index.
-pub(crate) trait Slot: Copy + Ord + fmt::Debug {
+pub trait Slot: Copy + Ord + fmt::Debug {
+    /// The slot of an index.
     fn from_index(index: u32) -> Self;
+    /// Its index.
     fn index(self) -> usize;
 }
 
@@ -16,7 +18,7 @@ macro_rules! slot {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(crate) struct $name(u32);
+        pub struct $name(u32);
 
         impl Slot for $name {
             fn from_index(index: u32) -> Self {

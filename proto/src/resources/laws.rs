@@ -376,3 +376,30 @@ fn a_mount_is_there_whole_or_not_at_all() {
     assert_eq!(two.disk(), Scalar::from_whole(10));
     assert_eq!(two.checked_sub(&whole), Some(whole));
 }
+
+#[test]
+fn what_is_bounded_is_cut_where_it_can_be() {
+    let resources = Resources::parse("cpus:2.5;disk:7;ports:[1-3,8-9];x:{a,b,c}").unwrap();
+    let bounded = |bound: u64| {
+        resources
+            .bounded(|entry| (entry.name() != "disk").then_some(bound))
+            .to_string()
+    };
+    assert_eq!(bounded(u64::MAX), resources.to_string());
+    assert_eq!(bounded(4000), "cpus:2.5;disk:7;ports:[1-3,8-8];x:{a,b,c}");
+    assert_eq!(bounded(2100), "cpus:2.1;disk:7;ports:[1-2];x:{a,b}");
+    assert_eq!(bounded(999), "cpus:0.999;disk:7");
+    let mount = v1::Resource {
+        disk: Some(DiskInfo {
+            source: Some(Source {
+                r#type: source::Type::Mount as i32,
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..scalar_message("disk", 5000)
+    };
+    let whole = Resources::from_wire(&[mount]).unwrap();
+    assert_eq!(whole.bounded(|_| Some(4_999_000)), Resources::new());
+    assert_eq!(whole.bounded(|_| Some(5_000_000)), whole);
+}

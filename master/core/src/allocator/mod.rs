@@ -1,53 +1,210 @@
 //! Who is offered what.
 //!
-//! The allocator knows agents (their total and free resources), claims (one role of one framework, with what it holds)
-//! and refusals. It is told of every change and remembers which agents a decision may have changed for; `allocate`
-//! looks at these only, so that a step in which nothing changed costs nothing. What it decides counts as held by the
-//! claim from then on.
+//! The allocator knows agents (what they are, their total and free resources), claims (one role of one framework, with
+//! what it wants and holds), roles (their weight and quota) and refusals. It is told of every change and remembers what
+//! a decision may have changed for; `allocate` looks at that only, so that a step in which nothing changed costs
+//! nothing. What it decides counts as held by the claim from then on.
+//!
+//! What is public here is so for the benchmark and for whoever wants to replay decisions: a master is driven by
+//! [`Master::step`](crate::Master::step).
+//!
+//! # What may be offered
+//!
+//! A claim is offered all of an agent that is free and open to it: what is reserved for its role or one above, and what
+//! is not reserved. It is offered nothing at all of an agent that its wishes rule out (GPUs, region, constraints), that
+//! is too small, on which no shape of its declared demand fits, or of which it refused as much or more.
+//!
+//! # Quota
+//!
+//! A role *consumes* what claims of it and of the roles below hold unreserved, and what is reserved for these roles,
+//! used or not; what is revocable does not count. All kinds of resources can have guarantees and limits; one port or one
+//! string of a set counts as 1.
+//!
+//! - *Limit*: nothing is offered by which a role would consume more than its limit. An agent is cut to fit.
+//! - *Guarantee*: as much as guarantees have over what is consumed is kept free for the roles that have them. A claim
+//!   below an unmet guarantee is served before all others, but of the guaranteed kinds only as much as is guaranteed;
+//!   then fair sharing goes on with the rest.
 
-mod drf;
+mod amounts;
+mod bits;
+mod constraints;
+mod decide;
 mod filters;
+mod hierarchical;
 mod quantities;
 mod roles;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use proffer_proto::resources::Resources;
+use proffer_proto::resources::{Resources, Scalar};
+use proffer_proto::v1;
 
-pub(crate) use drf::Drf;
-pub(crate) use quantities::Quantities;
+pub use crate::slots::{AgentSlot, ClaimSlot, Slot};
+pub use constraints::Constraints;
+pub use hierarchical::Hierarchical;
+pub use quantities::Quantities;
 
-use crate::slots::{AgentSlot, ClaimSlot};
 use crate::time::Timestamp;
+
+/// The least that is offered to who asks for no other minimum: this many thousandths of a processor...
+const CPUS_MIN: u64 = 10;
+/// ...or this many thousandths of a megabyte.
+const MEM_MIN: u64 = 32_000;
+
+/// In which order roles and frameworks are served.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// Hierarchical weighted dominant resource fairness: the lowest share, divided by its weight, comes first.
+    ///
+    /// After Ghodsi et al., "Dominant Resource Fairness" (NSDI 2011). Shares are fixed-point numbers, so that they are
+    /// the same on every machine.
+    #[default]
+    Drf,
+    /// Of the roles beside each other the one with the largest weight comes first, whatever it holds; among equal
+    /// weights, and among the frameworks of a role, the lowest share does.
+    Priority,
+}
+
+/// In which order agents are given away, where several are free at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AgentOrder {
+    /// In the order of their slots.
+    #[default]
+    Slot,
+    /// The fullest first, so that work is packed on few agents.
+    Pack,
+    /// The emptiest first, so that work is spread over many.
+    Spread,
+}
 
 /// These free resources of the agent go to the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Decision {
-    pub(crate) agent: AgentSlot,
-    pub(crate) claim: ClaimSlot,
-    pub(crate) resources: Resources,
+pub struct Decision {
+    /// Where they are.
+    pub agent: AgentSlot,
+    /// Who is to be offered them.
+    pub claim: ClaimSlot,
+    /// Without allocation role.
+    pub resources: Resources,
+}
+
+/// What an agent is.
+#[derive(Debug, Clone, Copy)]
+pub struct Description<'a> {
+    /// All it has, free or not.
+    pub total: &'a Resources,
+    /// Its name, for constraints.
+    pub hostname: &'a str,
+    /// Its attributes, for constraints.
+    pub attributes: &'a [v1::Attribute],
+    /// Where it is.
+    pub domain: Option<&'a v1::DomainInfo>,
+}
+
+impl<'a> Description<'a> {
+    /// Its region, if it told.
+    pub fn region(&self) -> Option<&'a str> {
+        Some(&self.domain?.fault_domain.as_ref()?.region.name)
+    }
+
+    /// Its zone, if it told.
+    pub fn zone(&self) -> Option<&'a str> {
+        Some(&self.domain?.fault_domain.as_ref()?.zone.name)
+    }
 }
 
 /// What a claim may be offered at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Wishes {
+pub struct Wishes {
     /// The role; a path such as `ads/batch`.
-    pub(crate) role: String,
+    pub role: String,
     /// Nothing below all of these is offered; the allocator's default where there is none.
-    pub(crate) minimum: Option<Vec<Quantities>>,
+    pub minimum: Option<Vec<Quantities>>,
     /// Agents with GPUs are only offered to claims that know what to do with them.
-    pub(crate) gpus: bool,
+    pub gpus: bool,
+    /// Agents in another region than the masters are only offered to claims that know of regions.
+    pub regions: bool,
+    /// What may be taken back is only offered to claims that know of that.
+    pub revocable: bool,
+    /// Only agents that these accept are offered.
+    pub constraints: Option<Arc<Constraints>>,
+    /// Declared demand: only agents on which one of these shapes fits are offered; with an empty list nothing is. `None`
+    /// where nothing was declared. It is for the caller to lower the counts as demand is met.
+    pub demand: Option<Vec<Shape>>,
+}
+
+/// Some resources that a claim waits for, so many times.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Of this agent only.
+    pub agent: Option<AgentSlot>,
+    /// What is wanted at least.
+    pub resources: Quantities,
+    /// How often; a shape that is wanted zero times is not looked at.
+    pub count: u32,
+}
+
+/// What a role may have and is to have. A kind without guarantee has none, a kind without limit has no bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// By kind of resource, what is kept free for the role until it has it.
+    pub guarantees: BTreeMap<String, Scalar>,
+    /// By kind of resource, the most that the role may have.
+    pub limits: BTreeMap<String, Scalar>,
+}
+
+/// Why a claim is not offered an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// The claim is suppressed, or its framework is away.
+    ClaimInactive,
+    /// Nothing of the agent is offered to anybody.
+    AgentInactive,
+    /// Everything is in use, or in offers.
+    NothingFree,
+    /// All that is free is reserved for other roles, or may be taken back while the claim does not want such resources.
+    Reserved,
+    /// The agent has GPUs and the claim does not know of them.
+    Gpus,
+    /// The agent is in another region and the claim does not know of regions.
+    Region,
+    /// The claim's constraints do not accept the agent.
+    Constraints,
+    /// The claim refused it, until then.
+    Refused(Timestamp),
+    /// What is free is less than the claim's minimum.
+    TooSmall,
+    /// No shape of the declared demand fits.
+    NoShapeFits,
+    /// What the limit of a role leaves is not worth offering.
+    Limit {
+        /// The role that has the limit.
+        role: String,
+        /// The kind of resource that is limited.
+        resource: String,
+    },
+    /// What is not kept free for the guarantees of others is not worth offering.
+    Headroom,
 }
 
 /// A policy. Resources are without allocation roles.
-pub(crate) trait Allocator: fmt::Debug + Send {
-    /// An agent came, or its total changed.
-    fn put_agent(&mut self, agent: AgentSlot, total: &Resources);
+///
+/// The caller's part: every agent and claim is put before anything else is said of it; what is free on an agent is
+/// told after every change (`set_free`), also after decisions, and what a claim holds by `charge` and `credit`: a
+/// decision is charged already, so an offer that ends is credited, and what was launched from it charged anew. Quotas
+/// and weights are told when the registry has them, for roles of which there may be no claim yet.
+pub trait Allocator: fmt::Debug + Send {
+    /// The region of the masters; agents elsewhere are for claims that know of regions. Without it all agents are near.
+    fn set_region(&mut self, region: Option<&str>);
+    /// An agent came, or its total (with reservations), its attributes or its domain changed.
+    fn put_agent(&mut self, agent: AgentSlot, description: &Description<'_>);
     /// An agent left. What was held there has been credited.
     fn remove_agent(&mut self, agent: AgentSlot);
-    /// Nothing of an inactive agent is offered.
+    /// Nothing of an inactive agent is offered, nor kept free for guarantees.
     fn set_agent_active(&mut self, agent: AgentSlot, active: bool);
     /// What is free on an agent now.
     fn set_free(&mut self, agent: AgentSlot, free: Resources);
@@ -65,20 +222,35 @@ pub(crate) trait Allocator: fmt::Debug + Send {
     /// How much the claim holds.
     fn held(&self, claim: ClaimSlot) -> Quantities;
 
+    /// Gives a role a weight in thousandths, at least 1; `None` for the default, 1000.
+    fn set_weight(&mut self, role: &str, weight: Option<u64>);
+    /// Gives a role a quota, or takes it away. What is consumed already stays, even where it is more than the limit.
+    fn set_quota(&mut self, role: &str, quota: Option<Quota>);
+    /// What of its quota a role consumes; also of roles without quota, which count for those above them.
+    fn consumed(&self, role: &str) -> Quantities;
+
     /// Until then the claim is not to be offered these resources of the agent, nor a part of them.
     fn refuse(&mut self, claim: ClaimSlot, agent: AgentSlot, resources: Resources, until: Timestamp);
     /// Forgets what the claim refused.
     fn revive(&mut self, claim: ClaimSlot);
-    /// When the first refusal ends.
+    /// No refusal ends before this.
     fn next_expiry(&self) -> Option<Timestamp>;
     /// Ends the refusals that are over.
     fn expire(&mut self, now: Timestamp);
 
-    /// Decides about everything that may have changed since the last call.
+    /// Decides about everything that may have changed since the last call; one decision for each claim and agent.
     fn allocate(&mut self, decisions: &mut Vec<Decision>);
 
     /// What is free on an agent.
     fn free(&self, agent: AgentSlot) -> Option<&Resources>;
+    /// What the claim would be offered of what is free on the agent if no other came before it, or why nothing.
+    ///
+    /// # Errors
+    /// The first reason in the order of [`Reason`]'s variants that holds, but refusals and sizes after limits.
+    fn verdict(&self, claim: ClaimSlot, agent: AgentSlot) -> Result<Resources, Reason>;
     /// Says what is inconsistent inside.
+    ///
+    /// # Errors
+    /// A sentence about the first thing that does not hold.
     fn check(&self) -> Result<(), String>;
 }

@@ -130,5 +130,8 @@ pub(super) fn wishes(framework: &Framework, role: &str) -> Wishes {
         role: role.to_owned(),
         minimum: filters.and_then(|filters| minimum(filters).ok().flatten()),
         gpus: framework.has(Capability::GpuResources),
+        regions: framework.has(Capability::RegionAware),
+        revocable: framework.has(Capability::RevocableResources),
+        ..Wishes::default()
     }
 }
