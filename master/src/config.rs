@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use proffer_master_core::LEVEL;
+use proffer_master_core::allocator::{AgentOrder, Policy};
 use proffer_proto::domain;
 use proffer_proto::v1::DomainInfo;
 
@@ -51,6 +52,12 @@ pub struct Args {
     /// Offers that are not answered for so long are rescinded; `none` for never [default: none]
     #[arg(long, env = "PROFFER_MASTER_OFFER_TIMEOUT", value_name = "DURATION")]
     pub offer_timeout: Option<String>,
+    /// Who is served first: `drf` for weighted fair shares, `priority` for the role with the largest weight [default: drf]
+    #[arg(long, env = "PROFFER_MASTER_ALLOCATOR", value_name = "POLICY")]
+    pub allocator: Option<String>,
+    /// Which agents are given away first: `slot` for the longest known, `pack` for the fullest, `spread` for the emptiest [default: slot]
+    #[arg(long, env = "PROFFER_MASTER_AGENT_ORDER", value_name = "ORDER")]
+    pub agent_order: Option<String>,
     /// How often agents are pinged [default: 15s]
     #[arg(long, env = "PROFFER_MASTER_AGENT_PING_INTERVAL", value_name = "DURATION")]
     pub agent_ping_interval: Option<String>,
@@ -120,6 +127,10 @@ pub struct Config {
     pub domain: Option<DomainInfo>,
     /// After how long offers are rescinded.
     pub offer_timeout: Option<Duration>,
+    /// Who is served first.
+    pub allocator: Policy,
+    /// Which agents are given away first.
+    pub agent_order: AgentOrder,
     /// How often agents are pinged.
     pub agent_ping_interval: Duration,
     /// How many pings an agent may miss.
@@ -185,6 +196,8 @@ const NAMES: &[&str] = &[
     "cluster",
     "domain",
     "offer-timeout",
+    "allocator",
+    "agent-order",
     "agent-ping-interval",
     "agent-ping-misses",
     "agent-reregister-timeout",
@@ -208,6 +221,8 @@ impl Config {
             cluster: "proffer".to_owned(),
             domain: None,
             offer_timeout: None,
+            allocator: Policy::default(),
+            agent_order: AgentOrder::default(),
             agent_ping_interval: Duration::from_secs(15),
             agent_ping_misses: 5,
             agent_reregister_timeout: Duration::from_secs(600),
@@ -258,6 +273,17 @@ impl Config {
                     value => duration(value).map(Some),
                 })?
                 .flatten(),
+            allocator: layers.get("allocator", args.allocator, "drf", |value| match value {
+                "drf" => Ok(Policy::Drf),
+                "priority" => Ok(Policy::Priority),
+                _ => Err("drf or priority is accepted".to_owned()),
+            })?,
+            agent_order: layers.get("agent-order", args.agent_order, "slot", |value| match value {
+                "slot" => Ok(AgentOrder::Slot),
+                "pack" => Ok(AgentOrder::Pack),
+                "spread" => Ok(AgentOrder::Spread),
+                _ => Err("slot, pack or spread is accepted".to_owned()),
+            })?,
             agent_ping_interval: layers.get("agent-ping-interval", args.agent_ping_interval, "15s", duration)?,
             agent_ping_misses: layers.get("agent-ping-misses", args.agent_ping_misses, "5", count)?,
             agent_reregister_timeout: layers.get(
@@ -484,6 +510,23 @@ mod tests {
         assert_eq!(config.listen.port(), 5050);
         assert_eq!(config.agent_ping_interval, Duration::from_secs(15));
         assert_eq!(config.offer_timeout, None);
+        assert_eq!((config.allocator, config.agent_order), (Policy::Drf, AgentOrder::Slot));
+    }
+
+    #[test]
+    fn the_allocator_is_chosen_by_name() {
+        let args = |allocator: &str, order: &str| Args {
+            allocator: Some(allocator.to_owned()),
+            agent_order: Some(order.to_owned()),
+            ..Args::default()
+        };
+        let config = Config::from_args(args("priority", "pack")).unwrap();
+        assert_eq!(
+            (config.allocator, config.agent_order),
+            (Policy::Priority, AgentOrder::Pack)
+        );
+        assert!(refusal(args("fair", "pack")).contains("drf or priority is accepted"));
+        assert!(refusal(args("drf", "random")).contains("slot, pack or spread is accepted"));
     }
 
     #[test]

@@ -309,6 +309,8 @@ fn start(
         agent_reregister_timeout: config.agent_reregister_timeout,
         framework_resubscribe_timeout: config.framework_resubscribe_timeout,
         offer_timeout: config.offer_timeout,
+        allocator: config.allocator,
+        agent_order: config.agent_order,
         state_bytes_max: config.state_bytes_max,
         level: config.level,
         ..proffer_master_core::Config::default()

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use proffer_proto::v1;
 
+use crate::allocator::{AgentOrder, Policy};
+
 /// The settings of a master's core. `Config::default()` has the documented defaults.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -28,6 +30,10 @@ pub struct Config {
     pub decline_pause: Duration,
     /// Offers that are neither accepted nor declined for so long are rescinded; never if unset.
     pub offer_timeout: Option<Duration>,
+    /// In which order roles and frameworks are served.
+    pub allocator: Policy,
+    /// In which order agents are given away.
+    pub agent_order: AgentOrder,
     /// How many removed frameworks are remembered.
     pub completed_frameworks_max: usize,
     /// How many agents marked gone are remembered.
@@ -57,6 +63,8 @@ impl Default for Config {
             heartbeat_interval: Duration::from_secs(15),
             decline_pause: Duration::from_secs(1),
             offer_timeout: None,
+            allocator: Policy::default(),
+            agent_order: AgentOrder::default(),
             completed_frameworks_max: 1000,
             gone_agents_max: 10_000,
             completed_tasks_max: 1000,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proffer_proto::registry as wire;
-use proffer_proto::v1;
+use proffer_proto::{domain, v1};
 
 use crate::agents::{self, Agent};
 use crate::allocator::{Allocator, Decision, Hierarchical};
@@ -218,15 +218,12 @@ impl Master {
         self.lost_leadership(effects);
         let leading = Leading {
             made,
-            ..Leading::new(incarnation, self.now)
+            ..Leading::new(incarnation, self.now, &self.config)
         };
         self.leading = Some(Box::new(leading));
         if let Some((leading, mut step)) = self.parts(effects) {
             let domain = step.config.master_info.as_ref().and_then(|info| info.domain.as_ref());
-            let region = domain.and_then(|domain| domain.fault_domain.as_ref());
-            leading
-                .allocator
-                .set_region(region.map(|domain| domain.region.name.as_str()));
+            leading.allocator.set_region(domain.and_then(domain::region));
             roles::recover(leading, &mut step);
             agents::recover(leading, &mut step);
             frameworks::recover(leading, &mut step);
@@ -253,7 +250,7 @@ impl Master {
 }
 
 impl Leading {
-    fn new(incarnation: String, elected: Timestamp) -> Self {
+    fn new(incarnation: String, elected: Timestamp, config: &Config) -> Self {
         Leading {
             incarnation,
             elected,
@@ -269,7 +266,7 @@ impl Leading {
             tasks: Slots::default(),
             offers: BTreeMap::new(),
             proposals: BTreeMap::new(),
-            allocator: Box::new(Hierarchical::default()),
+            allocator: Box::new(Hierarchical::new(config.allocator, config.agent_order)),
             timers: Timers::default(),
             draining: BTreeMap::new(),
             maintenance: Maintenance::default(),

@@ -15,10 +15,10 @@ pub trait Slot: Copy + Ord + fmt::Debug {
 }
 
 macro_rules! slot {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $visibility:vis $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(u32);
+        $visibility struct $name(u32);
 
         impl Slot for $name {
             fn from_index(index: u32) -> Self {
@@ -34,19 +34,19 @@ macro_rules! slot {
 
 slot!(
     /// An agent that is in the registry.
-    AgentSlot
+    pub AgentSlot
 );
 slot!(
     /// A framework that is in the registry.
-    FrameworkSlot
+    pub(crate) FrameworkSlot
 );
 slot!(
     /// One role of one framework: what is offered to.
-    ClaimSlot
+    pub ClaimSlot
 );
 slot!(
     /// A task that is not yet forgotten.
-    TaskSlot
+    pub(crate) TaskSlot
 );
 
 /// An array of what lives.

@@ -267,14 +267,19 @@ impl Hierarchical {
             // What others are cut to may be other numbers and strings now, which they did not refuse.
             all |= self.roles.has_quota();
             let decision = self.grant(slot, claim, grant);
-            #[cfg(test)]
-            self.grants.push((stage, decision.clone()));
-            let _ = stage;
+            self.note(stage, &decision);
             match decisions[first..].iter_mut().find(|made| made.claim == claim) {
                 Some(made) => made.resources += decision.resources,
                 None => decisions.push(decision),
             }
         }
+    }
+
+    /// Tests look at every grant.
+    #[cfg_attr(not(test), allow(unused_variables, clippy::unused_self))]
+    fn note(&mut self, stage: Stage, decision: &Decision) {
+        #[cfg(test)]
+        self.grants.push((stage, decision.clone()));
     }
 
     /// Who is next, and what of: guarantees first.

@@ -41,7 +41,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use proffer_proto::resources::{Resources, Scalar};
-use proffer_proto::v1;
+use proffer_proto::{domain, v1};
 
 pub use crate::slots::{AgentSlot, ClaimSlot, Slot};
 pub use constraints::Constraints;
@@ -108,12 +108,12 @@ pub struct Description<'a> {
 impl<'a> Description<'a> {
     /// Its region, if it told.
     pub fn region(&self) -> Option<&'a str> {
-        Some(&self.domain?.fault_domain.as_ref()?.region.name)
+        domain::region(self.domain?)
     }
 
     /// Its zone, if it told.
     pub fn zone(&self) -> Option<&'a str> {
-        Some(&self.domain?.fault_domain.as_ref()?.zone.name)
+        domain::zone(self.domain?)
     }
 }
 

@@ -217,9 +217,10 @@ impl Roles {
         let (need, own) = standing.reckon(&node.consumed);
         let exhausted = standing.is_exhausted(&node.consumed);
         let ease = fell && (standing.kept_back || standing.exhausted);
-        let remark = (!own.is_zero()) != standing.has_own || exhausted != standing.exhausted;
+        let has_own = !own.is_zero();
+        let remark = has_own != standing.has_own || exhausted != standing.exhausted;
         self.needs_grew |= own.iter().any(|(kind, amount)| amount > standing.own.get(kind));
-        standing.has_own = !own.is_zero();
+        standing.has_own = has_own;
         standing.exhausted = exhausted;
         standing.own = own;
         let parent = node.parent;

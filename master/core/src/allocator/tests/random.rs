@@ -287,13 +287,13 @@ impl Pair {
                 self.ours.set_quota(role, Some(quota.clone()));
                 self.twin.quotas.insert(role.to_owned(), quota);
             }
-            20 if what % 2 == 0 => {
+            20 if what.is_multiple_of(2) => {
                 self.ours.set_quota(role, None);
                 self.twin.quotas.remove(role);
             }
-            21 => self.set_active(on, what % 2 == 0),
+            21 => self.set_active(on, what.is_multiple_of(2)),
             22 => self.reserve(on, ["a", "b", "a/x"][usize::from(what) % 3]),
-            23 if what % 3 == 0 => self.remove_agent(on),
+            23 if what.is_multiple_of(3) => self.remove_agent(on),
             23 => self.remove_claim(by),
             _ => {}
         }
