@@ -142,6 +142,14 @@ impl Member {
         Ok(member)
     }
 
+    /// Time stands still, but a leader shows the others that it is there.
+    pub fn beat(&mut self) {
+        if !self.removed && self.leads() {
+            self.node.ping();
+            self.settle();
+        }
+    }
+
     /// One tick of time has passed.
     pub fn tick(&mut self) {
         if self.removed {

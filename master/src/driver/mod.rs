@@ -17,6 +17,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod ticks;
+mod turns;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use keeper::Keeper;
 use snapshots::SnapshotPolicy;
 pub use start::{Running, start};
 use ticks::Ticks;
+use turns::Turns;
 
 use crate::answers::{Bell, Ticket};
 use crate::clock::Clock;
@@ -169,6 +171,7 @@ struct Driver {
     leader_address: watch::Sender<Option<String>>,
     snapshots: SnapshotPolicy,
     ticks: Ticks,
+    turns: Turns,
     /// Changes up to here were restored and are not told to the core again.
     restored: u64,
     clock: Clock,

@@ -136,9 +136,14 @@ impl Driver {
 
     /// Raft's clock ticks if it is time.
     fn tick(&mut self) {
-        if self.must_tick() && self.ticks.take() {
+        if !self.must_tick() || !self.ticks.take() {
+            return;
+        }
+        if self.turns.take() {
             self.member.tick();
             self.tick_group();
+        } else {
+            self.member.beat();
         }
     }
 

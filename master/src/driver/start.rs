@@ -11,6 +11,7 @@ use super::handle::PEER_EVENTS_LENGTH;
 use super::run::Inbox;
 use super::snapshots::SnapshotPolicy;
 use super::ticks::Ticks;
+use super::turns::Turns;
 use super::{Driver, Error, Group, Handle, Keeper, QUEUE_LENGTH, Settings, entry};
 use crate::applied::AppliedRegistry;
 use crate::clock::Clock;
@@ -30,7 +31,7 @@ pub struct Running {
 }
 
 /// Starts the driver's thread. When this returns, the registry is restored; and the master leads if it is alone. To be called
-/// within a tokio runtime, which carries the connections to the other masters.
+/// within the tokio runtime that serves.
 ///
 /// # Errors
 /// What is in the work directory cannot be used.
@@ -48,7 +49,7 @@ pub fn start(home: Home, core: proffer_master_core::Config, settings: Settings) 
         level: settings.level,
         version: core.version.clone(),
     };
-    let peers = Peers::start(me.clone(), peer_events);
+    let peers = Peers::start(me.clone(), peer_events).map_err(Error::Thread)?;
     let incoming = peers.incoming();
     let driver = Driver::new(home, core, settings, me, peers, leader)?;
     let written = driver.writer.written().clone();
@@ -146,6 +147,7 @@ impl Driver {
             leader_address,
             snapshots,
             ticks: Ticks::start(),
+            turns: Turns::of_current(),
             restored,
             clock: Clock::start(),
             inputs: VecDeque::new(),

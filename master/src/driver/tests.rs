@@ -68,7 +68,7 @@ fn unsettled(directory: &std::path::Path, level: u32) -> Result<Driver, Error> {
         level,
         version: "1.2.3".to_owned(),
     };
-    let peers = Peers::start(me.clone(), events);
+    let peers = Peers::start(me.clone(), events).map_err(Error::Thread)?;
     Driver::new(home, Config::default(), settings(level), me, peers, leader)
 }
 

@@ -16,6 +16,7 @@ mod snapshot;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -97,6 +98,7 @@ pub struct Peers {
     runtime: Option<runtime::Handle>,
     peers: Mutex<BTreeMap<u64, Peer>>,
     _introducing: Option<Task>,
+    _own: Option<Own>,
 }
 
 /// The way to one of them.
@@ -105,6 +107,18 @@ struct Peer {
     queue: Arc<Queue>,
     snapshots: mpsc::UnboundedSender<Message>,
     _tasks: [Task; 2],
+}
+
+/// A runtime that ends without being waited for: it is dropped in another one.
+#[derive(Debug)]
+struct Own(Option<runtime::Runtime>);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Runs until this is dropped.
@@ -118,13 +132,27 @@ impl Drop for Task {
 }
 
 impl Peers {
-    /// Begins; nobody is known yet. To be called within a tokio runtime, which carries the connections, unless there will
-    /// be no others. `events` is the driver's queue: whoever brings something waits where it is full.
-    pub fn start(me: Me, events: mpsc::Sender<Event>) -> Self {
-        Self::with_dial(me, events, Dial::default())
+    /// Begins; nobody is known yet. What goes to the others goes on a thread of its own: a heartbeat that waits its turn among ten
+    /// thousand agents costs the leadership. `events` is the driver's queue: whoever brings something waits where it is full.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(me: Me, events: mpsc::Sender<Event>) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("peers")
+            .enable_all()
+            .build()?;
+        let guard = runtime.enter();
+        let peers = Self::with_dial(me, events, Dial::default());
+        drop(guard);
+        Ok(Self {
+            _own: Some(Own(Some(runtime))),
+            ..peers
+        })
     }
 
-    /// As [`Peers::start`], over connections of the caller's making.
+    /// As [`Peers::start`], over connections of the caller's making, which the runtime carries that the caller is in.
     pub fn with_dial(me: Me, events: mpsc::Sender<Event>, dial: Dial) -> Self {
         let patience = Patience {
             piece: Duration::from_secs(10),
@@ -152,6 +180,7 @@ impl Peers {
             runtime,
             peers: Mutex::default(),
             _introducing: introducing,
+            _own: None,
         }
     }
 

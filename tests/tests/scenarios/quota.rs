@@ -98,10 +98,7 @@ async fn what_is_set_of_roles_outlives_the_leader() -> anyhow::Result<()> {
     std::fs::remove_file(&file)?;
     ensure!(rows(&masters, &["quota", "ls"]).await? == set);
     let table = String::from_utf8(proffer(&masters, &["quota", "ls"]).await?.stdout)?;
-    ensure!(
-        table.starts_with("ROLE") && table.contains("cpus:2;ports:3"),
-        "{table}"
-    );
+    ensure!(table.starts_with("ROLE") && table.contains("cpus:2;ports:3"), "{table}");
     cluster.local().restart_master(leader).await?;
     cluster.stop().await
 }
