@@ -89,6 +89,15 @@ enum Command {
     /// How much roles get against each other.
     #[command(subcommand)]
     Weights(commands::weights::WeightsCommand),
+    /// Say why a framework or a role is not offered more.
+    Why {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+        #[command(flatten)]
+        args: commands::why::WhyArgs,
+    },
     /// Print what a task wrote.
     Logs {
         #[command(flatten)]
@@ -216,6 +225,7 @@ fn ask(command: Command) -> Result<ExitCode, Failure> {
             Command::Roles { cluster, output } => commands::roles::run(&cluster, &output).await,
             Command::Quota(command) => commands::quota::run(command).await,
             Command::Weights(command) => commands::weights::run(command).await,
+            Command::Why { cluster, output, args } => commands::why::run(&cluster, &output, &args).await,
             Command::Logs { cluster, args } => commands::logs::run(&cluster, &args).await,
             Command::Stats { cluster, output, args } => commands::stats::run(&cluster, &output, &args).await,
             Command::Kill { cluster, args } => commands::kill::run(&cluster, &args).await,

@@ -1,8 +1,10 @@
 //! The typed calls of a subscribed framework.
 
 use proffer_proto::api::scheduler_client::SchedulerClient;
-use proffer_proto::v1::scheduler::{Call, call};
-use proffer_proto::v1::{AgentId, ExecutorId, Filters, FrameworkId, FrameworkInfo, KillPolicy, OfferId, TaskId, offer};
+use proffer_proto::v1::scheduler::{Call, OfferConstraints, call};
+use proffer_proto::v1::{
+    AgentId, ExecutorId, Filters, FrameworkId, FrameworkInfo, KillPolicy, OfferId, Request, TaskId, offer,
+};
 use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::line::Line;
@@ -150,8 +152,30 @@ impl Calls {
         framework_info: FrameworkInfo,
         suppressed_roles: Vec<String>,
     ) -> Result<(), CallError> {
-        self.submit(build::update_framework(framework_info, suppressed_roles))
+        self.submit(build::update_framework(framework_info, suppressed_roles, None))
             .await
+    }
+
+    /// As [`update_framework`](Self::update_framework), with offer constraints; without them the framework has none any more.
+    pub async fn update_framework_with(
+        &self,
+        framework_info: FrameworkInfo,
+        suppressed_roles: Vec<String>,
+        constraints: OfferConstraints,
+    ) -> Result<(), CallError> {
+        self.submit(build::update_framework(
+            framework_info,
+            suppressed_roles,
+            Some(constraints),
+        ))
+        .await
+    }
+
+    /// Declares what the framework waits for, in place of what it declared before: only agents on which one of these fits are offered
+    /// from then on, and none when all of them were launched. An empty list takes the demand back. A new subscription
+    /// begins without demand.
+    pub async fn request(&self, requests: Vec<Request>) -> Result<(), CallError> {
+        self.submit(build::request(requests)).await
     }
 }
 
@@ -242,12 +266,23 @@ pub(crate) mod build {
         }
     }
 
-    pub(crate) fn update_framework(framework_info: FrameworkInfo, suppressed_roles: Vec<String>) -> Call {
+    pub(crate) fn request(requests: Vec<Request>) -> Call {
+        Call {
+            request: Some(call::Request { requests }),
+            ..call(call::Type::Request)
+        }
+    }
+
+    pub(crate) fn update_framework(
+        framework_info: FrameworkInfo,
+        suppressed_roles: Vec<String>,
+        offer_constraints: Option<OfferConstraints>,
+    ) -> Call {
         Call {
             update_framework: Some(call::UpdateFramework {
                 framework_info,
                 suppressed_roles,
-                ..Default::default()
+                offer_constraints,
             }),
             ..call(call::Type::UpdateFramework)
         }

@@ -61,6 +61,11 @@ pub async fn connect(
         framework_info: framework.into(),
         ..Default::default()
     };
+    connect_with(masters, subscribe).await
+}
+
+/// As [`connect`], with suppressed roles and offer constraints.
+pub async fn connect_with(masters: &Masters, subscribe: call::Subscribe) -> Result<(Events, Calls), SubscribeRejected> {
     Connector::new(masters.clone()).connect(subscribe).await
 }
 

@@ -128,7 +128,7 @@ impl<S: Scheduler> Driver<S> {
         let subscribe = call::Subscribe {
             framework_info: self.context.framework.clone(),
             suppressed_roles: self.context.suppressed.iter().cloned().collect(),
-            ..Default::default()
+            offer_constraints: self.context.constraints.clone(),
         };
         let connecting = connector.connect(subscribe);
         tokio::pin!(connecting);

@@ -3,8 +3,12 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
+use proffer_proto::Rejection;
+use proffer_proto::resources::Resources;
 use proffer_proto::v1::framework_info::{Capability, capability};
-use proffer_proto::v1::{FrameworkId, FrameworkInfo};
+use proffer_proto::v1::offer_filters::{MinAllocatableResources, ResourceQuantities};
+use proffer_proto::v1::value::Scalar;
+use proffer_proto::v1::{FrameworkId, FrameworkInfo, OfferFilters};
 
 /// Builds a [`FrameworkInfo`].
 ///
@@ -84,6 +88,29 @@ impl Framework {
     pub fn web_page(mut self, url: impl Into<String>) -> Self {
         self.info.webui_url = Some(url.into());
         self
+    }
+
+    /// Offers to that role hold at least one of these amounts, each as `cpus:1;mem:512`; without it the master's minimum counts.
+    ///
+    /// # Errors
+    /// What cannot be read, by the name of the resource.
+    pub fn minimum(mut self, role: impl Into<String>, any_of: &[&str]) -> Result<Self, Rejection> {
+        let quantities = |text: &&str| {
+            let resources = Resources::parse(text)?;
+            let amounts = resources.scalars().into_iter().map(|(name, amount)| {
+                let value = amount.as_f64();
+                (name.to_owned(), Scalar { value })
+            });
+            Ok(ResourceQuantities {
+                quantities: amounts.collect(),
+            })
+        };
+        let quantities = any_of.iter().map(quantities).collect::<Result<_, Rejection>>()?;
+        let filters = OfferFilters {
+            min_allocatable_resources: Some(MinAllocatableResources { quantities }),
+        };
+        self.info.offer_filters.insert(role.into(), filters);
+        Ok(self)
     }
 
     /// Adds a capability.

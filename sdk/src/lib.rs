@@ -98,9 +98,10 @@ pub mod state;
 pub mod task;
 mod tasks;
 pub mod testing;
+pub mod wishes;
 
 pub use calls::{CallError, Calls, STREAM_ID_METADATA};
-pub use connection::{Disconnected, Events, SubscribeRejected, connect};
+pub use connection::{Disconnected, Events, SubscribeRejected, connect, connect_with};
 pub use driver::{Driver, RunError, run};
 pub use framework::Framework;
 pub use masters::{DEFAULT_PORT, InvalidMasters, LEADER_METADATA, Masters};

@@ -15,6 +15,7 @@ use crate::finder::Failed;
 use crate::leader::{Connection, Leader};
 use crate::masters::{Masters, channel, leader_of};
 
+mod explain;
 mod machines;
 mod roles;
 

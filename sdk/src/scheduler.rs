@@ -5,10 +5,10 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use proffer_proto::v1::scheduler::{Call, call, event};
+use proffer_proto::v1::scheduler::{Call, OfferConstraints, call, event};
 use proffer_proto::v1::{
-    AgentId, ExecutorId, Filters, FrameworkId, FrameworkInfo, InverseOffer, KillPolicy, Offer, OfferId, TaskId,
-    TaskInfo, TaskStatus, offer,
+    AgentId, ExecutorId, Filters, FrameworkId, FrameworkInfo, InverseOffer, KillPolicy, Offer, OfferId, Request,
+    TaskId, TaskInfo, TaskStatus, offer,
 };
 use tokio::sync::mpsc;
 
@@ -160,6 +160,8 @@ pub struct Options {
     pub known_tasks: Vec<KnownTask>,
     /// Roles for which no offers are wanted at first.
     pub suppressed_roles: Vec<String>,
+    /// Which agents are offered, by role.
+    pub offer_constraints: Option<OfferConstraints>,
     /// How long resources of unused offers are not offered again.
     pub decline_filter: Duration,
     /// How often [`Scheduler::tick`] is called.
@@ -188,6 +190,7 @@ impl Options {
             framework: framework.into(),
             known_tasks: Vec::new(),
             suppressed_roles: Vec::new(),
+            offer_constraints: None,
             decline_filter: Duration::from_secs(5),
             tick: None,
             reconcile_backoff: (Duration::from_secs(1), Duration::from_secs(60)),
@@ -205,6 +208,12 @@ impl Options {
     /// Tells of tasks that an earlier process launched.
     pub fn known_tasks(mut self, tasks: impl IntoIterator<Item = KnownTask>) -> Self {
         self.known_tasks.extend(tasks);
+        self
+    }
+
+    /// Only wants offers of agents that the constraints accept; [`crate::wishes`] makes them.
+    pub fn offer_constraints(mut self, constraints: OfferConstraints) -> Self {
+        self.offer_constraints = Some(constraints);
         self
     }
 
@@ -261,6 +270,7 @@ pub struct Context<M> {
     pub(crate) connected: bool,
     pub(crate) tasks: TaskTable,
     pub(crate) suppressed: BTreeSet<String>,
+    pub(crate) constraints: Option<OfferConstraints>,
     pub(crate) launches: Vec<(Placement, TaskInfo)>,
     pub(crate) outbox: Outbox,
     pub(crate) ending: Option<Ending>,
@@ -279,6 +289,7 @@ impl<M> Context<M> {
             connected: false,
             tasks,
             suppressed: options.suppressed_roles.iter().cloned().collect(),
+            constraints: options.offer_constraints.clone(),
             launches: Vec::new(),
             outbox,
             ending: None,
@@ -392,8 +403,25 @@ impl<M> Context<M> {
     pub fn update_framework(&mut self, framework: impl Into<FrameworkInfo>) {
         self.framework = framework.into();
         self.framework.id = self.framework_id.clone();
+        self.tell();
+    }
+
+    /// Changes which agents are offered, by role; [`crate::wishes`] makes constraints.
+    pub fn constrain(&mut self, constraints: Option<OfferConstraints>) {
+        self.constraints = constraints;
+        self.tell();
+    }
+
+    fn tell(&mut self) {
         let suppressed = self.suppressed.iter().cloned().collect();
-        self.queue(build::update_framework(self.framework.clone(), suppressed));
+        let update = build::update_framework(self.framework.clone(), suppressed, self.constraints.clone());
+        self.queue(update);
+    }
+
+    /// Declares what the framework waits for: see [`Calls::request`](crate::Calls::request). To be declared again when the framework has
+    /// subscribed again.
+    pub fn request(&mut self, requests: Vec<Request>) {
+        self.queue(build::request(requests));
     }
 
     /// Makes any other call. The framework id is filled in.

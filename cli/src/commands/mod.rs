@@ -18,6 +18,7 @@ pub(crate) mod stream;
 pub(crate) mod tasks;
 pub(crate) mod terminal;
 pub(crate) mod weights;
+pub(crate) mod why;
 
 use std::time::Duration;
 

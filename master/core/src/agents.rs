@@ -30,7 +30,7 @@ use crate::remnants::{self, Remnants};
 use crate::slots::{AgentSlot, TaskSlot};
 use crate::time::Timestamp;
 use crate::timers::Timer;
-use crate::{books, drain, events, frameworks, maintenance, tasks};
+use crate::{books, drain, events, frameworks, maintenance, roles, tasks};
 
 /// The version of the link protocol that is spoken here.
 const PROTOCOL: u32 = 1;
@@ -423,6 +423,7 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
     agent.address = address;
     agent.capabilities = register.capabilities;
     describe(leading, slot);
+    roles::heard(leading, slot);
     let registered = link::Registered {
         agent_id: leading.agents[slot].id.clone(),
         ping_interval_seconds: step.config.ping_interval.as_secs_f64(),
@@ -431,6 +432,7 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
         .send_agent(connection, link::master_message::Body::Registered(registered));
     let unknown = executors::relist(leading, slot, register.executors);
     tasks::relist(leading, step, slot, register.tasks, was_unreachable, unknown);
+    roles::weigh(leading, step, slot);
     books::refresh(leading, slot);
     let offered = leading.agents[slot].is_offered();
     leading.allocator.set_agent_active(slot, offered);
@@ -537,6 +539,8 @@ pub(crate) fn unreachable(leading: &mut Leading, step: &mut Step<'_>, slot: Agen
         .and_then(|known| known.unreachable_ms);
     let since = since.map_or(step.now, Timestamp::from_millis_i64);
     agent.phase = Phase::Unreachable { since };
+    roles::heard(leading, slot);
+    let agent = &leading.agents[slot];
     let id = agent.id.clone();
     leading.timers.cancel(Timer::AgentAway(slot));
     tasks::agent_unreachable(leading, step, slot, since);
@@ -637,6 +641,8 @@ fn remove(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, end: task
     tasks::end_all(leading, step, slot, end);
     executors::forget(leading, slot);
     leading.allocator.remove_agent(slot);
+    roles::heard(leading, slot);
+    frameworks::forget_agent(leading, slot);
     leading.timers.cancel(Timer::Ping(slot));
     leading.timers.cancel(Timer::AgentAway(slot));
     leading.timers.cancel(Timer::Drain(slot));
@@ -702,6 +708,7 @@ pub(crate) fn resized(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlo
     if shrunk {
         offers::rescind_agent(leading, step, slot);
     }
+    roles::weigh(leading, step, slot);
     books::refresh(leading, slot);
     settled(leading, step, slot);
 }

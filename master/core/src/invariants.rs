@@ -6,8 +6,12 @@ use crate::agents::Phase;
 use crate::books;
 use crate::frameworks::StreamState;
 use crate::master::{Leading, Master};
+use crate::offers::Offer;
 use crate::proposals::Proposal;
-use crate::tasks;
+use crate::{roles, tasks};
+
+/// So many pairs of claims and agents are asked about.
+const EXPLAINED_MAX: usize = 500;
 
 /// Says what is broken.
 ///
@@ -19,6 +23,8 @@ pub fn check(master: &Master) -> Result<(), String> {
     limited(leading)?;
     conserved(leading)?;
     exclusive(leading)?;
+    within_limits(master, leading)?;
+    explained(leading)?;
     tasks_known_once(leading)?;
     durable(master, leading)?;
     streams(leading)?;
@@ -95,6 +101,45 @@ fn conserved(leading: &Leading) -> Result<(), String> {
         }
         if held != leading.allocator.held(slot) {
             return Err(format!("what role {} holds is miscounted", claim.role));
+        }
+    }
+    Ok(())
+}
+
+/// No role is offered anything of which it has more than its limit.
+fn within_limits(master: &Master, leading: &Leading) -> Result<(), String> {
+    for quota in master.registry.roles.quotas() {
+        let consumed = leading.allocator.consumed(&quota.role);
+        for (resource, limit) in &quota.limits {
+            if consumed.get(resource).thousandths() <= *limit {
+                continue;
+            }
+            let counts = |offer: &&Offer| {
+                let mut entries = offer.resources.iter();
+                roles::is_within(&leading.claims[offer.claim].role, &quota.role)
+                    && entries.any(|entry| entry.name() == resource && roles::is_plain(entry))
+            };
+            if leading.offers.values().find(counts).is_some() {
+                return Err(format!("role {} is offered {resource} beyond its limit", quota.role));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// There is a reason for everything that is not offered. Not looked for in clusters that are too large for that.
+fn explained(leading: &Leading) -> Result<(), String> {
+    if leading.claims.iter().count() * leading.agents.iter().count() > EXPLAINED_MAX {
+        return Ok(());
+    }
+    for (claim, state) in leading.claims.iter() {
+        for (agent, at) in leading.agents.iter() {
+            if let Ok(resources) = leading.allocator.verdict(claim, agent) {
+                return Err(format!(
+                    "{resources} of agent {} could be offered to {}",
+                    at.id, state.role
+                ));
+            }
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ mod drain;
 mod effect;
 mod events;
 mod executors;
+mod explain;
 mod frameworks;
 mod input;
 pub mod invariants;

@@ -168,6 +168,7 @@ impl Master {
         if let Some((leading, mut step)) = self.parts(effects) {
             drain::review(leading, &mut step);
             maintenance::review(leading, &mut step);
+            roles::review(leading, &mut step);
             offers::allocate(leading, &mut step);
             leading.arm(&mut step);
         }
@@ -224,8 +225,8 @@ impl Master {
         if let Some((leading, mut step)) = self.parts(effects) {
             let domain = step.config.master_info.as_ref().and_then(|info| info.domain.as_ref());
             leading.allocator.set_region(domain.and_then(domain::region));
-            roles::recover(leading, &mut step);
             agents::recover(leading, &mut step);
+            roles::recover(leading, &mut step);
             frameworks::recover(leading, &mut step);
             maintenance::replan(leading, &mut step);
         }

@@ -11,6 +11,7 @@ use crate::agents::{self, Agent, Phase};
 use crate::drain::{self, Order};
 use crate::effect::Answer;
 use crate::executors;
+use crate::explain;
 use crate::frameworks::{self, Framework};
 use crate::input::RequestId;
 use crate::kill;
@@ -98,6 +99,16 @@ fn dispatch(leading: &mut Leading, step: &mut Step<'_>, request: RequestId, call
             return Ok(());
         }
         _ => {}
+    }
+    if kind == Type::Explain {
+        let payload = call.explain.ok_or_else(|| Rejection::missing("explain"))?;
+        let response = Response {
+            r#type: Some(response::Type::Explain as i32),
+            explain: Some(explain::explain(leading, step, &payload)?),
+            ..Response::default()
+        };
+        step.effects.answer(request, Answer::Response(Box::new(response)));
+        return Ok(());
     }
     if let Some(order) = order_about_roles(kind, &call)? {
         roles::order(leading, step, order, request);
@@ -220,7 +231,7 @@ fn read(leading: &Leading, step: &Step<'_>, kind: Type) -> Result<Response, Reje
                             GET_TASKS, GET_ROLES, GET_QUOTA, GET_WEIGHTS, UPDATE_QUOTA, SET_QUOTA, REMOVE_QUOTA, \
                             UPDATE_WEIGHTS, TEARDOWN, MARK_AGENT_GONE, DRAIN_AGENT, DEACTIVATE_AGENT, \
                             REACTIVATE_AGENT, GET_MAINTENANCE_SCHEDULE, GET_MAINTENANCE_STATUS, \
-                            UPDATE_MAINTENANCE_SCHEDULE, START_MAINTENANCE, STOP_MAINTENANCE or KILL_TASK";
+                            UPDATE_MAINTENANCE_SCHEDULE, START_MAINTENANCE, STOP_MAINTENANCE, KILL_TASK or EXPLAIN";
             return Err(Rejection::new("type", problem, accepted));
         }
     })
@@ -349,6 +360,7 @@ fn framework_of(leading: &Leading, framework: &Framework) -> get_frameworks::Fra
             .collect(),
         allocated_resources: sums.allocated.to_wire(),
         offered_resources: sums.offered.to_wire(),
+        offer_constraints: framework.constraints().cloned(),
         ..get_frameworks::Framework::default()
     }
 }

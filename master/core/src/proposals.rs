@@ -44,8 +44,8 @@ pub(crate) enum Proposal {
     Remove(FrameworkSlot, Removal),
     /// An operator changes the plan of maintenance.
     Maintain(RequestId),
-    /// An operator sets quotas or weights.
-    Roles(RequestId),
+    /// An operator sets quotas or weights of these roles.
+    Roles(RequestId, Vec<String>),
     /// A write of the frameworks' state.
     Write(Box<Write>),
     /// Nothing waits for it.
@@ -99,7 +99,7 @@ pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, proposal: Pr
         Proposal::Deadline(framework) => frameworks::deadline_set(leading, step, framework),
         Proposal::Remove(framework, removal) => frameworks::removed(leading, step, framework, removal),
         Proposal::Maintain(request) => maintenance::committed(leading, step, request),
-        Proposal::Roles(request) => roles::committed(leading, step, request),
+        Proposal::Roles(request, named) => roles::committed(leading, step, request, &named),
         // A write's answer depends on what it did, which is told elsewhere.
         Proposal::Write(_) | Proposal::Alone => {}
     }
@@ -141,7 +141,7 @@ pub(crate) fn dropped(leading: &mut Leading, step: &mut Step<'_>, proposal: Prop
             frameworks::try_again(leading, step, framework);
         }
         Proposal::Maintain(_) => maintenance::dropped(leading, step),
-        Proposal::Roles(_) => roles::settled(leading, step),
+        Proposal::Roles(..) => roles::settled(leading, step),
         Proposal::Write(write) => state::dropped(leading, &write),
         Proposal::Alone => {}
     }
@@ -154,7 +154,7 @@ impl Proposal {
             Proposal::Found(subscription, _) | Proposal::Resubscribe(_, subscription) => Some(subscription.request),
             Proposal::UpdateFramework(_, update) => Some(update.request),
             Proposal::Remove(_, removal) => removal.request(),
-            Proposal::Maintain(request) | Proposal::Roles(request) => Some(*request),
+            Proposal::Maintain(request) | Proposal::Roles(request, _) => Some(*request),
             Proposal::Write(write) => Some(write.request),
             _ => None,
         }

@@ -108,8 +108,9 @@ fn dispatch(
             shutdown(leading, step, slot, request, payload).map_err(|rejection| rejection.within("shutdown"))?;
         }
         Type::Request => {
-            call.request.ok_or_else(|| missing("request"))?;
-            step.effects.answer(request, Answer::Accepted);
+            let payload = call.request.ok_or_else(|| missing("request"))?;
+            frameworks::request(leading, step, slot, request, &payload)
+                .map_err(|rejection| rejection.within("request"))?;
         }
         Type::UpdateFramework => {
             let payload = call.update_framework.ok_or_else(|| missing("update_framework"))?;

@@ -102,6 +102,7 @@ impl Task {
 /// A task is launched on an agent. Its resources are no longer the offer's.
 pub(crate) fn launch(leading: &mut Leading, slot: FrameworkSlot, agent: AgentSlot, claim: ClaimSlot, wire: v1::Task) {
     let resources = Resources::from_wire(&wire.resources).unwrap_or_default().unallocate();
+    frameworks::met(leading, claim, agent, &resources);
     let task = insert(leading, slot, agent, claim, resources, wire, false);
     hold(leading, agent, &[task]);
 }

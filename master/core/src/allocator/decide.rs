@@ -40,7 +40,7 @@ pub(super) enum Lack {
 pub(super) struct Claim {
     pub(super) wishes: Wishes,
     minimum: Option<Vec<Amounts>>,
-    shapes: Option<Vec<(Option<AgentSlot>, Amounts)>>,
+    pub(super) shapes: Option<Vec<(Option<AgentSlot>, Amounts)>>,
 }
 
 /// What may be offered, and what kept more from being offered.
@@ -75,7 +75,7 @@ impl Claim {
     }
 
     /// Whether this much is worth offering.
-    fn is_enough(&self, amounts: &Amounts) -> bool {
+    pub(super) fn is_enough(&self, amounts: &Amounts) -> bool {
         match &self.minimum {
             None => is_worth_offering(amounts),
             Some(minimum) => {

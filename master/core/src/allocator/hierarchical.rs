@@ -144,6 +144,11 @@ impl Hierarchical {
         self.agents.get(agent.index())?.as_ref()
     }
 
+    /// What all agents have.
+    pub(super) fn total(&self) -> &Amounts {
+        &self.total
+    }
+
     /// How many agents the next call of `allocate` looks at.
     #[cfg(test)]
     pub(super) fn looked_at(&mut self) -> usize {
@@ -667,6 +672,18 @@ impl Allocator for Hierarchical {
 
     fn verdict(&self, claim: ClaimSlot, agent: AgentSlot) -> Result<Resources, Reason> {
         self.judge(claim, agent)
+    }
+
+    fn suffices(&self, claim: ClaimSlot, resources: &Resources) -> bool {
+        self.would_suffice(claim, resources)
+    }
+
+    fn is_content(&self, claim: ClaimSlot) -> bool {
+        self.has_all(claim)
+    }
+
+    fn share(&self, resources: &Resources) -> u64 {
+        self.share_of(resources)
     }
 
     fn check(&self) -> Result<(), String> {

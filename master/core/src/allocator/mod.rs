@@ -29,6 +29,7 @@ mod amounts;
 mod bits;
 mod constraints;
 mod decide;
+mod explain;
 mod filters;
 mod hierarchical;
 mod quantities;
@@ -248,6 +249,12 @@ pub trait Allocator: fmt::Debug + Send {
     /// # Errors
     /// The first reason in the order of [`Reason`]'s variants that holds, but refusals and sizes after limits.
     fn verdict(&self, claim: ClaimSlot, agent: AgentSlot) -> Result<Resources, Reason>;
+    /// Whether these resources would be worth offering to the claim, were they free on some agent; quota aside.
+    fn suffices(&self, claim: ClaimSlot, resources: &Resources) -> bool;
+    /// Whether the claim declared demand of which nothing is left.
+    fn is_content(&self, claim: ClaimSlot) -> bool;
+    /// The largest part that these resources are of what the cluster has of any kind, as a fraction of 2^32.
+    fn share(&self, resources: &Resources) -> u64;
     /// Says what is inconsistent inside.
     ///
     /// # Errors

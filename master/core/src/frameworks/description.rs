@@ -1,6 +1,7 @@
-//! What a framework says of itself: roles, capabilities, wishes; what is accepted, and what may change later.
+//! What a framework says of itself: roles, capabilities, wishes, constraints; what is accepted, and what may change later.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proffer_proto::resources::Scalar;
 use proffer_proto::v1::framework_info::capability::Type as Capability;
@@ -8,7 +9,17 @@ use proffer_proto::v1::{self, scheduler};
 use proffer_proto::{Rejection, roles};
 
 use super::Framework;
-use crate::allocator::{Quantities, Wishes};
+use crate::allocator::{Constraints, Quantities, Wishes};
+
+/// What SUBSCRIBE and UPDATE_FRAMEWORK say beside the description, checked. Not in the registry: who subscribes again says it again.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    pub(super) suppressed: BTreeSet<String>,
+    /// By role, made ready for the allocator.
+    pub(super) constraints: BTreeMap<String, Arc<Constraints>>,
+    /// The same as they were said.
+    pub(super) stated: Option<scheduler::OfferConstraints>,
+}
 
 /// The roles that a description names.
 pub(crate) fn roles_of(info: &v1::FrameworkInfo) -> BTreeSet<String> {
@@ -28,8 +39,8 @@ pub(crate) fn roles_of(info: &v1::FrameworkInfo) -> BTreeSet<String> {
 pub(super) fn check(
     info: &v1::FrameworkInfo,
     suppressed: Vec<String>,
-    constraints: Option<&scheduler::OfferConstraints>,
-) -> Result<BTreeSet<String>, Rejection> {
+    constraints: Option<scheduler::OfferConstraints>,
+) -> Result<Terms, Rejection> {
     check_info(info).map_err(|rejection| rejection.within("framework_info"))?;
     let roles = roles_of(info);
     for (index, role) in suppressed.iter().enumerate() {
@@ -39,11 +50,31 @@ pub(super) fn check(
             return Err(Rejection::new(field, problem, "a role that `framework_info` names"));
         }
     }
-    if constraints.is_some_and(|constraints| !constraints.role_constraints.is_empty()) {
-        let problem = "is set, but offer constraints are not there yet";
-        return Err(Rejection::new("offer_constraints", problem, "no offer constraints"));
-    }
-    Ok(suppressed.into_iter().collect())
+    let compiled = constraints.as_ref().map(|stated| compile(stated, &roles));
+    let compiled = compiled
+        .transpose()
+        .map_err(|rejection| rejection.within("offer_constraints"))?;
+    Ok(Terms {
+        suppressed: suppressed.into_iter().collect(),
+        constraints: compiled.unwrap_or_default(),
+        stated: constraints,
+    })
+}
+
+fn compile(
+    stated: &scheduler::OfferConstraints,
+    roles: &BTreeSet<String>,
+) -> Result<BTreeMap<String, Arc<Constraints>>, Rejection> {
+    let of = |(role, constraints): (&String, &scheduler::offer_constraints::RoleConstraints)| {
+        let field = format!("role_constraints[{role:?}]");
+        if !roles.contains(role) {
+            let problem = "is for no role of the framework";
+            return Err(Rejection::new(field, problem, "roles that `framework_info` names"));
+        }
+        let compiled = Constraints::compile(constraints).map_err(|rejection| rejection.within(field))?;
+        Ok((role.clone(), Arc::new(compiled)))
+    };
+    stated.role_constraints.iter().map(of).collect()
 }
 
 fn check_info(info: &v1::FrameworkInfo) -> Result<(), Rejection> {
@@ -132,6 +163,7 @@ pub(super) fn wishes(framework: &Framework, role: &str) -> Wishes {
         gpus: framework.has(Capability::GpuResources),
         regions: framework.has(Capability::RegionAware),
         revocable: framework.has(Capability::RevocableResources),
-        ..Wishes::default()
+        constraints: framework.terms.constraints.get(role).cloned(),
+        demand: framework.demand.as_ref().map(|demand| demand.of(role)),
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! A framework has one claim on the allocator for each of its roles.
 
+mod demand;
 mod description;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,6 +32,9 @@ use crate::time::Timestamp;
 use crate::timers::Timer;
 use crate::{events, executors, tasks};
 
+use demand::Demand;
+pub(crate) use demand::{forget_agent, met, request};
+use description::Terms;
 pub(crate) use description::roles_of;
 
 /// When something that could not be proposed is proposed again.
@@ -51,6 +55,9 @@ pub(crate) struct Framework {
     pub(crate) claims: BTreeMap<String, ClaimSlot>,
     pub(crate) tasks: BTreeMap<v1::TaskId, TaskSlot>,
     pub(crate) offers: BTreeSet<OfferNumber>,
+    terms: Terms,
+    /// What it asked for by REQUEST; unset where it did not.
+    demand: Option<Demand>,
     /// Ended tasks whose last update is acknowledged, oldest first.
     pub(crate) completed: VecDeque<v1::Task>,
     pub(crate) registered: Timestamp,
@@ -93,7 +100,7 @@ pub(crate) struct Subscription {
     pub(crate) request: RequestId,
     pub(crate) stream: StreamId,
     info: v1::FrameworkInfo,
-    suppressed: BTreeSet<String>,
+    terms: Terms,
 }
 
 /// A checked UPDATE_FRAMEWORK.
@@ -101,7 +108,7 @@ pub(crate) struct Subscription {
 pub(crate) struct Update {
     pub(crate) request: RequestId,
     info: v1::FrameworkInfo,
-    suppressed: BTreeSet<String>,
+    terms: Terms,
 }
 
 /// What waits until the change of the framework that is on its way is settled.
@@ -134,6 +141,8 @@ impl Framework {
             claims: BTreeMap::new(),
             tasks: BTreeMap::new(),
             offers: BTreeSet::new(),
+            terms: Terms::default(),
+            demand: None,
             completed: VecDeque::new(),
             registered,
             reregistered: None,
@@ -159,6 +168,11 @@ impl Framework {
         self.has(Capability::PartitionAware)
     }
 
+    /// The offer constraints that it stated.
+    pub(crate) fn constraints(&self) -> Option<&scheduler::OfferConstraints> {
+        self.terms.stated.as_ref()
+    }
+
     fn failover_timeout(&self) -> Duration {
         Duration::try_from_secs_f64(self.info.failover_timeout()).unwrap_or(Duration::MAX)
     }
@@ -172,7 +186,7 @@ pub(crate) fn recover(leading: &mut Leading, step: &mut Step<'_>) {
         let framework = Framework::new(id.clone(), known.info.clone(), true, registered);
         let slot = leading.frameworks.insert(framework);
         leading.framework_ids.insert(id.clone(), slot);
-        describe(leading, slot, known.info.clone(), &BTreeSet::new());
+        describe(leading, slot, known.info.clone(), Terms::default());
         match known.failover_deadline_ms {
             Some(deadline) => {
                 let at = Timestamp::from_millis_i64(deadline).max(grace);
@@ -226,14 +240,13 @@ fn check_subscribe(request: RequestId, stream: StreamId, call: Call) -> Result<S
             ));
         }
     }
-    let constraints = subscribe.offer_constraints.as_ref();
-    let suppressed = description::check(&info, subscribe.suppressed_roles, constraints)
+    let terms = description::check(&info, subscribe.suppressed_roles, subscribe.offer_constraints)
         .map_err(|rejection| rejection.within("subscribe"))?;
     Ok(Subscription {
         request,
         stream,
         info,
-        suppressed,
+        terms,
     })
 }
 
@@ -327,7 +340,7 @@ fn connect(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSlot, subs
         request,
         stream,
         info,
-        suppressed,
+        terms,
     } = subscription;
     if let Some(old) = leading.frameworks[slot].stream() {
         step.effects.send_event(old, events::error("Framework failed over"));
@@ -349,7 +362,8 @@ fn connect(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSlot, subs
     let interval = step.config.heartbeat_interval.as_secs_f64();
     let subscribed = events::subscribed(&id, interval, step.config.master_info.as_ref());
     step.effects.send_event(stream, subscribed);
-    describe(leading, slot, info, &suppressed);
+    leading.frameworks[slot].demand = None;
+    describe(leading, slot, info, terms);
     revive_all(leading, slot);
     tasks::send_pending(leading, step, slot);
     if before == Some(StreamState::Opening { ended: true }) {
@@ -364,9 +378,11 @@ fn revive_all(leading: &mut Leading, slot: FrameworkSlot) {
 }
 
 /// Takes a new description over. Roles that are left keep what they hold, and get nothing more.
-fn describe(leading: &mut Leading, slot: FrameworkSlot, info: v1::FrameworkInfo, suppressed: &BTreeSet<String>) {
+fn describe(leading: &mut Leading, slot: FrameworkSlot, info: v1::FrameworkInfo, terms: Terms) {
     let roles = description::roles_of(&info);
+    let suppressed = terms.suppressed.clone();
     leading.frameworks[slot].info = info;
+    leading.frameworks[slot].terms = terms;
     for claim in leading.frameworks[slot].claims.values() {
         leading.claims[*claim].subscribed = false;
     }
@@ -396,6 +412,16 @@ pub(crate) fn claim(leading: &mut Leading, slot: FrameworkSlot, role: &str) -> C
     let wishes = description::wishes(&leading.frameworks[slot], role);
     leading.allocator.put_claim(claim, wishes);
     claim
+}
+
+/// Tells the allocator anew what the framework's roles want.
+fn refresh_wishes(leading: &mut Leading, slot: FrameworkSlot) {
+    let framework = &leading.frameworks[slot];
+    for (role, claim) in &framework.claims {
+        leading
+            .allocator
+            .put_claim(*claim, description::wishes(framework, role));
+    }
 }
 
 /// Tells the allocator which roles of the framework want offers.
@@ -593,19 +619,15 @@ pub(crate) fn update(
     let info = call.framework_info;
     let id = &leading.frameworks[slot].id;
     let checked = match &info.id {
-        Some(inner) if inner == id => description::check(&info, call.suppressed_roles, call.offer_constraints.as_ref()),
+        Some(inner) if inner == id => description::check(&info, call.suppressed_roles, call.offer_constraints),
         _ => {
             let accepted = format!("{:?}, the call's `framework_id`", id.value);
             Err(Rejection::new("framework_info.id", "is another id, or none", accepted))
         }
     };
     match checked {
-        Ok(suppressed) => {
-            let update = Update {
-                request,
-                info,
-                suppressed,
-            };
+        Ok(terms) => {
+            let update = Update { request, info, terms };
             dispatch_update(leading, step, slot, Box::new(update));
         }
         Err(rejection) => {
@@ -645,7 +667,7 @@ pub(crate) fn updated(leading: &mut Leading, step: &mut Step<'_>, slot: Framewor
 
 fn take_update(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSlot, update: Update) {
     step.effects.answer(update.request, Answer::Accepted);
-    describe(leading, slot, update.info, &update.suppressed);
+    describe(leading, slot, update.info, update.terms);
     let left: Vec<OfferNumber> = leading.frameworks[slot]
         .offers
         .iter()

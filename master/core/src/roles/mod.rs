@@ -7,6 +7,7 @@
 mod answers;
 mod checks;
 mod quota;
+mod told;
 mod usage;
 mod weights;
 
@@ -26,6 +27,8 @@ use checks::Violation;
 
 pub(crate) use answers::{get_quota, get_roles, get_weights};
 pub(crate) use quota::{of_removal, of_request, of_update};
+pub(crate) use told::{heard, recover, review, weigh};
+pub(crate) use usage::is_plain;
 pub(crate) use weights::of_call as weights;
 
 /// The level of the registry that introduced quotas and weights.
@@ -37,6 +40,7 @@ pub(crate) struct Roles {
     /// A change is proposed; what comes meanwhile waits in the queue.
     in_flight: bool,
     queue: VecDeque<(Order, RequestId)>,
+    unheard: told::Unheard,
 }
 
 impl Roles {
@@ -53,11 +57,6 @@ pub(crate) enum Order {
     Weights(Vec<wire::Weight>),
 }
 
-/// Tells the allocator at an election what the registry has.
-pub(crate) fn recover(leading: &mut Leading, step: &mut Step<'_>) {
-    let _ = (leading, step);
-}
-
 /// An operator's order.
 pub(crate) fn order(leading: &mut Leading, step: &mut Step<'_>, order: Order, request: RequestId) {
     if let Err(why) = level::check_at(step, LEVEL, "quotas and weights are set") {
@@ -69,7 +68,8 @@ pub(crate) fn order(leading: &mut Leading, step: &mut Step<'_>, order: Order, re
     match carry_out(leading, step, order) {
         Ok(Some(body)) => {
             leading.roles.in_flight = true;
-            propose(leading, step, body, Proposal::Roles(request));
+            let roles = named(&body);
+            propose(leading, step, body, Proposal::Roles(request, roles));
         }
         Ok(None) => step.effects.answer(request, Answer::Accepted),
         Err(answer) => step.effects.answer(request, answer),
@@ -124,9 +124,24 @@ fn refusal(violations: &[Violation]) -> String {
     format!("{}; with `force` it is set all the same", list.join("; "))
 }
 
-/// The registry has what was proposed.
-pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, request: RequestId) {
+/// The roles that a change is about.
+fn named(body: &Body) -> Vec<String> {
+    match body {
+        Body::SetQuotas(set) => set.quotas.iter().map(|quota| quota.role.clone()).collect(),
+        Body::SetWeights(set) => set.weights.iter().map(|weight| weight.role.clone()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The registry has what was proposed about these roles.
+pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, request: RequestId, roles: &[String]) {
     step.effects.answer(request, Answer::Accepted);
+    for role in roles {
+        told::tell(leading, step, role);
+    }
+    for role in roles {
+        told::take_back(leading, step, role);
+    }
     settled(leading, step);
 }
 
@@ -148,4 +163,9 @@ fn check_role(role: &str) -> Result<(), Rejection> {
 /// The role above a role.
 fn parent(role: &str) -> Option<&str> {
     role.rsplit_once('/').map(|(parent, _)| parent)
+}
+
+/// Whether what a role holds counts for another: itself, or one below it.
+pub(crate) fn is_within(role: &str, top: &str) -> bool {
+    role == top || proffer_proto::roles::is_below(role, top)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proffer_proto::resources::{Entry, Quantity, Resources};
+use proffer_proto::resources::{Entry, Resources};
 
 use super::parent;
 use crate::agents::Phase;
@@ -32,17 +32,9 @@ impl Usage {
     }
 }
 
-fn thousandths(entry: &Entry) -> u64 {
-    match entry.quantity() {
-        Quantity::Scalar(_) => entry.scalar().unwrap_or_default().thousandths(),
-        Quantity::Ranges(ranges) => ranges.len().saturating_mul(1000),
-        Quantity::Set(set) => (set.len() as u64).saturating_mul(1000),
-    }
-}
-
 fn add(amounts: &mut Amounts, entry: &Entry) {
     let sum = amounts.entry(entry.name().to_owned()).or_default();
-    *sum = sum.saturating_add(thousandths(entry));
+    *sum = sum.saturating_add(entry.thousandths());
 }
 
 /// What all agents have that are not given up, and is not revocable.
@@ -77,9 +69,6 @@ pub(super) fn of_roles<'a>(leading: &Leading, roles: &BTreeSet<&'a str>) -> BTre
         for executor in agent.executors.values() {
             sums.allocated(&executor.role, &executor.resources);
         }
-        for remnant in agent.remnants.values() {
-            sums.allocated(&remnant.role, &remnant.resources);
-        }
         for offer in agent.offers.iter().map(|number| &leading.offers[number]) {
             let role = &leading.claims[offer.claim].role;
             let plain = offer.resources.iter().filter(|entry| is_plain(entry));
@@ -90,8 +79,16 @@ pub(super) fn of_roles<'a>(leading: &Leading, roles: &BTreeSet<&'a str>) -> BTre
 }
 
 /// What quota is about, where it is not reserved.
-fn is_plain(entry: &Entry) -> bool {
+pub(crate) fn is_plain(entry: &Entry) -> bool {
     entry.key().reservation_role().is_none() && !entry.key().is_revocable()
+}
+
+/// The part of resources that quota is about, where it is not reserved.
+pub(super) fn plain(resources: &Resources) -> Amounts {
+    let mut amounts = Amounts::new();
+    let plain = resources.iter().filter(|entry| is_plain(entry));
+    plain.for_each(|entry| add(&mut amounts, entry));
+    amounts
 }
 
 struct Sums<'a, 'b> {

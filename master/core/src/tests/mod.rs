@@ -8,8 +8,10 @@
 mod accept;
 mod agents;
 mod allocate;
+mod demand;
 mod drain;
 mod executors;
+mod explain;
 mod failover;
 mod frameworks;
 mod maintenance;
@@ -34,7 +36,7 @@ use proffer_proto::resources::Resources;
 use proffer_proto::v1::executor_info::Type;
 use proffer_proto::v1::scheduler::{self, call};
 use proffer_proto::v1::{self, TaskState, master};
-use proffer_proto::{link, registry as wire};
+use proffer_proto::{domain, link, registry as wire};
 
 use crate::{Config, ConnectionId, Effect, Effects, Input, Master, ProposalId, ReadId, RequestId, StreamId, Timestamp};
 
@@ -203,14 +205,20 @@ impl World {
 
     fn configure(&mut self, setting: &str) {
         let (key, value) = setting.split_once('=').expect("key=value");
-        let number: u64 = value.parse().expect("a number");
         let mut config = self.master.config().clone();
+        let number = value.parse::<u64>().unwrap_or_default();
         match key {
             "offer_timeout" => config.offer_timeout = Some(Duration::from_millis(number)),
             "completed_frameworks_max" => config.completed_frameworks_max = number as usize,
             "completed_tasks_max" => config.completed_tasks_max = number as usize,
             "state_bytes_max" => config.state_bytes_max = number,
             "level" => config.level = number as u32,
+            "domain" => {
+                config.master_info = Some(v1::MasterInfo {
+                    domain: domain::parse(value).ok(),
+                    ..v1::MasterInfo::default()
+                });
+            }
             "gone_agents_max" => config.gone_agents_max = number as usize,
             _ => panic!("unknown setting {key}"),
         }
@@ -361,6 +369,8 @@ impl World {
     /// - `operator drains a1 [gone] [grace=5]`, `operator deactivates|reactivates a1`
     /// - `operator schedules a1 a2 [from=1000]`, `operator takes-down|brings-up a1`, `f1 yields|keeps i1 [refuse=5]`
     /// - `operator quotas a=cpus,1/cpus,2;ports,3 a/b=/ [force=yes] [dry-run=yes]` (guarantees, then limits), `operator weights a=2`
+    /// - `only=a:rack~r1` and `min=cpus,2` of a SUBSCRIBE or UPDATE_FRAMEWORK, `attributes=rack:r1` and `domain=eu/a` of an agent
+    /// - `f1 requests [cpus,4] [count=2] [on=a1] [role=a]`, `operator explains f1 [role=a]`, `operator explains role=a`
     /// - `operator gone a1`, `operator teardown f1`, `operator kills f1/t1`, `operator gets GET_AGENTS`
     fn input(&mut self, line: &str) -> Option<Input> {
         let (who, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -506,6 +516,11 @@ impl World {
                 hostname: who.to_owned(),
                 resources: resources(&text),
                 id: id.map(v1::AgentId::from),
+                attributes: words
+                    .options
+                    .get("attributes")
+                    .map_or(Vec::new(), |text| vec![attribute(text)]),
+                domain: words.options.get("domain").and_then(|text| domain::parse(text).ok()),
                 ..v1::AgentInfo::default()
             },
             version: "1".to_owned(),
@@ -568,6 +583,9 @@ impl World {
             id: self.ids.get(who).map(|id| v1::FrameworkId::from(id.as_str())),
             failover_timeout: option("timeout").map(|seconds| seconds.parse().expect("seconds")),
             principal: option("principal"),
+            offer_filters: words.options.get("min").map_or(BTreeMap::new(), |text| {
+                roles.iter().map(|role| (role.clone(), minimum(text))).collect()
+            }),
             roles,
             capabilities: capabilities.into_iter().map(capability).collect(),
             ..v1::FrameworkInfo::default()
@@ -587,7 +605,7 @@ impl World {
                 subscribe: Some(call::Subscribe {
                     framework_info: info,
                     suppressed_roles: words.list("suppressed"),
-                    offer_constraints: None,
+                    offer_constraints: words.options.get("only").map(|text| constraints(text)),
                 }),
                 ..scheduler::Call::default()
             };
@@ -683,7 +701,7 @@ impl World {
                 update_framework: Some(call::UpdateFramework {
                     framework_info: self.description(who, words),
                     suppressed_roles: words.list("suppressed"),
-                    offer_constraints: None,
+                    offer_constraints: words.options.get("only").map(|text| constraints(text)),
                 }),
                 ..base(call::Type::UpdateFramework)
             },
@@ -703,11 +721,28 @@ impl World {
                 ..base(call::Type::Shutdown)
             },
             "requests" => scheduler::Call {
-                request: Some(call::Request::default()),
+                request: Some(call::Request {
+                    requests: words.words.iter().map(|text| self.wanted(text, words)).collect(),
+                }),
                 ..base(call::Type::Request)
             },
             "tears-down" => base(call::Type::Teardown),
             _ => panic!("frameworks do not know {verb}"),
+        }
+    }
+
+    /// `cpus,4;mem,100`, with the options `count`, `on` and `role`
+    fn wanted(&self, text: &str, words: &Words<'_>) -> v1::Request {
+        let option = |key: &str| words.options.get(key);
+        let resources = Resources::parse(&text.replace(',', ":")).expect("resources");
+        let resources = match option("role") {
+            Some(role) => resources.allocate(role),
+            None => resources,
+        };
+        v1::Request {
+            agent_id: option("on").map(|agent| self.id(agent).into()),
+            resources: resources.to_wire(),
+            count: option("count").map(|count| count.parse().expect("a number")),
         }
     }
 
@@ -862,6 +897,16 @@ impl World {
                     ..base(master::call::Type::UpdateQuota)
                 }
             }
+            "explains" => {
+                let words = Words::of(rest);
+                master::Call {
+                    explain: Some(master::call::Explain {
+                        framework_id: words.words.first().map(|name| self.id(name).into()),
+                        role: words.options.get("role").map(|role| (*role).to_owned()),
+                    }),
+                    ..base(master::call::Type::Explain)
+                }
+            }
             "weights" => {
                 let info = |(role, weight): (&str, &str)| v1::WeightInfo {
                     role: Some(role.to_owned()),
@@ -953,6 +998,57 @@ fn executor_info(text: &str) -> v1::ExecutorInfo {
         executor_id: id.into(),
         resources: held,
         ..v1::ExecutorInfo::default()
+    }
+}
+
+/// `rack:r1`
+fn attribute(text: &str) -> v1::Attribute {
+    let (name, value) = text.split_once(':').expect("name:value");
+    v1::Attribute {
+        name: name.to_owned(),
+        r#type: v1::value::Type::Text as i32,
+        text: Some(v1::value::Text {
+            value: value.to_owned(),
+        }),
+        ..v1::Attribute::default()
+    }
+}
+
+/// `a:rack~r1`: for the role `a`, agents on which the attribute `rack` matches `r1`
+fn constraints(text: &str) -> scheduler::OfferConstraints {
+    use scheduler::attribute_constraint::{Predicate, Selector, predicate, selector};
+    use scheduler::offer_constraints::{RoleConstraints, role_constraints::Group};
+    let (role, rest) = text.split_once(':').expect("role:attribute~value");
+    let (name, regex) = rest.split_once('~').expect("role:attribute~value");
+    let constraint = scheduler::AttributeConstraint {
+        selector: Selector {
+            selector: Some(selector::Selector::AttributeName(name.to_owned())),
+        },
+        predicate: Predicate {
+            predicate: Some(predicate::Predicate::TextMatches(predicate::TextMatches {
+                regex: regex.to_owned(),
+            })),
+        },
+    };
+    let groups = vec![Group {
+        attribute_constraints: vec![constraint],
+    }];
+    scheduler::OfferConstraints {
+        role_constraints: BTreeMap::from([(role.to_owned(), RoleConstraints { groups })]),
+    }
+}
+
+/// `cpus,2;mem,64`
+fn minimum(text: &str) -> v1::OfferFilters {
+    let parts = text.split(';').filter_map(|part| part.split_once(','));
+    let scalar = |value: &str| v1::value::Scalar {
+        value: value.parse().expect("a number"),
+    };
+    let quantities = parts.map(|(name, value)| (name.to_owned(), scalar(value))).collect();
+    v1::OfferFilters {
+        min_allocatable_resources: Some(v1::offer_filters::MinAllocatableResources {
+            quantities: vec![v1::offer_filters::ResourceQuantities { quantities }],
+        }),
     }
 }
 

@@ -118,6 +118,20 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
             format!("{framework} accepts {offer} group={new}:mem,8+x{what}:mem,{mem} executor=e1:mem,16")
         }
         47 | 48 if attached => format!("{agent} exits {framework} e{}", what % 2),
+        49..=51 => {
+            let force = ["", " force=yes", " force=yes", " dry-run=yes"][usize::from(what) % 4];
+            let role = ["a", "a/b", "b", "*"][usize::from(what / 4) % 4];
+            let (cpus, ports) = (what / 3 % 9, what / 5 % 7);
+            let limits = ["", "cpus,N;ports,P", "cpus,N", "ports,P;mem,300"][usize::from(what / 7) % 4];
+            let limits = limits.replace('N', &cpus.to_string()).replace('P', &ports.to_string());
+            let guarantee = ["", "cpus,2", "mem,100;ports,1"][usize::from(what / 11) % 3];
+            format!("operator quotas {role}={guarantee}/{limits}{force}")
+        }
+        52 => format!("operator weights a={} b={}", what % 5 + 1, what / 5 % 5 + 1),
+        53 if what % 3 == 0 => format!("{framework} requests"),
+        53 | 54 => format!("{framework} requests cpus,{} count={}", what % 9 + 1, what % 2 + 1),
+        55..=57 => format!("operator explains {framework}"),
+        58 => "operator gets GET_QUOTA".to_owned(),
         18 => format!("{framework} declines {offer} refuse={}", what % 7),
         19 => format!("{framework} revives"),
         20 => format!("{framework} suppresses"),
@@ -178,7 +192,7 @@ fn run(steps: &[(u8, u8, u16)]) -> String {
         ..Config::default()
     });
     world.line("manual");
-    world.line("0ms level 2");
+    world.line("0ms level 3");
     let mut twin = Twin::default();
     let mut observer = Observer::default();
     let mut now = 0;
@@ -253,7 +267,7 @@ fn random_inputs_reach_what_they_should() {
         (state >> 33) as u32
     };
     let mut out = String::new();
-    for _ in 0..60 {
+    for _ in 0..90 {
         let steps: Vec<_> = (0..200)
             .map(|_| ((next() % 80) as u8, next() as u8, next() as u16))
             .collect();
@@ -288,6 +302,13 @@ fn random_inputs_reach_what_they_should() {
         "<- heartbeat",
         "<- ping",
         "not leader",
+        "propose quotas",
+        "propose weights",
+        "answer refused",
+        "answer UPDATE_QUOTA; ",
+        "LIMIT",
+        "GUARANTEES",
+        "DEMAND",
         "answer got nothing",
         "answer got a",
         "answer done",

@@ -147,3 +147,138 @@ fn orders_wait_for_each_other_and_are_checked_against_what_the_one_before_left()
            answer not leader",
     );
 }
+
+#[test]
+fn no_role_is_offered_more_than_its_limit_and_guarantees_are_kept_free() {
+    check(
+        "> 0ms level 3
+         > 0ms operator quotas a=/cpus,3;ports,4 a/x=/ports,2 b=mem,512/ force=yes
+           propose quotas a [] to [cpus:3;ports:4], a/x [] to [ports:2], b [mem:512] to []
+           answer accepted
+         > 1ms f1 subscribes roles=a/x
+           propose put f1
+           answer accepted
+           f1 <- subscribed as m1-F0001
+         > 1ms f2 subscribes roles=a
+           propose put f2
+           answer accepted
+           f2 <- subscribed as m1-F0002
+         > 2ms a1 registers cpus:4;mem:1024;ports:[1-9]
+           propose admit a1
+           a1 <- registered as m1-A0001
+           f1 <- offers o1 a1 cpus{allocated to a/x}:3;mem{allocated to a/x}:512;ports{allocated to a/x}:[1-2]
+         > 3ms f1 accepts o1 launch=t1:cpus,1;mem,32;ports,[1-1] refuse=0
+           answer accepted
+           a1 <- launch f1/t1 cpus{allocated to a/x}:1;mem{allocated to a/x}:32;ports{allocated to a/x}:[1-1]
+           f2 <- offers o2 a1 cpus{allocated to a}:2;mem{allocated to a}:480;ports{allocated to a}:[2-4]
+         > 4ms f3 subscribes roles=b
+           propose put f3
+           answer accepted
+           f3 <- subscribed as m1-F0003
+           f3 <- offers o3 a1 cpus{allocated to b}:1;mem{allocated to b}:512;ports{allocated to b}:[5-9]
+         > 5ms operator gets GET_QUOTA
+           answer GET_QUOTA; a [] to [cpus:3;ports:4] allocated [cpus:1;mem:32;ports:1] offered [cpus:2;mem:480;ports:3] reserved []; a/x [] to [ports:2] allocated [cpus:1;mem:32;ports:1] offered [] reserved []; b [mem:512] to [] allocated [] offered [cpus:1;mem:512;ports:5] reserved []
+         > 6ms operator quotas a=/cpus,1;ports,4
+           propose quotas a [] to [cpus:1;ports:4]
+           answer accepted
+           f2 <- rescind o2
+           f2 <- offers o4 a1 mem{allocated to a}:480;ports{allocated to a}:[2-4]
+           f3 <- offers o5 a1 cpus{allocated to b}:2
+         > 7ms operator gets GET_QUOTA
+           answer GET_QUOTA; a [] to [cpus:1;ports:4] allocated [cpus:1;mem:32;ports:1] offered [mem:480;ports:3] reserved []; a/x [] to [ports:2] allocated [cpus:1;mem:32;ports:1] offered [] reserved []; b [mem:512] to [] allocated [] offered [cpus:3;mem:512;ports:5] reserved []
+         > 8ms operator quotas a=/
+           propose quotas a [] to []
+           answer accepted",
+    );
+}
+
+#[test]
+fn a_new_leader_holds_limits_although_it_does_not_know_what_runs_on_agents_that_are_not_back() {
+    check(
+        "> 0ms level 3
+         > 0ms operator quotas a=/cpus,4
+           propose quotas a [] to [cpus:4]
+           answer accepted
+         > 1ms f1 subscribes roles=a timeout=1000
+           propose put f1
+           answer accepted
+           f1 <- subscribed as m1-F0001
+         > 2ms a1 registers cpus:3;mem:1024
+           propose admit a1
+           a1 <- registered as m1-A0001
+           f1 <- offers o1 a1 cpus{allocated to a}:3;mem{allocated to a}:1024
+         > 2ms a2 registers cpus:3;mem:1024
+           propose admit a2
+           a2 <- registered as m1-A0002
+           f1 <- offers o2 a2 cpus{allocated to a}:1;mem{allocated to a}:1024
+         > 3ms f1 accepts o1 launch=t1:cpus,3;mem,32 refuse=1000
+           answer accepted
+           a1 <- launch f1/t1 cpus{allocated to a}:3;mem{allocated to a}:32
+         > 4ms restarts as m2
+           propose away f1 until 1000004ms
+         > 5ms f1 subscribes roles=a timeout=1000
+           propose back f1
+           answer accepted
+           f1 <- subscribed as m1-F0001
+         > 6ms a2 registers
+           a2 <- registered as m1-A0002
+           f1 <- offers o1 a2 cpus{allocated to a}:1;mem{allocated to a}:1024
+         > 7ms a1 registers tasks=f1/t1:RUNNING:cpus,3;mem,32
+           a1 <- registered as m1-A0001
+           f1 <- offers o2 a1 mem{allocated to a}:992
+         > 8ms operator gets GET_QUOTA
+           answer GET_QUOTA; a [] to [cpus:4] allocated [cpus:3;mem:32] offered [cpus:1;mem:2016] reserved []
+         > 9ms restarts as m3
+           propose away f1 until 1000009ms
+         > 10ms f1 subscribes roles=a timeout=1000
+           propose back f1
+           answer accepted
+           f1 <- subscribed as m1-F0001
+         > 11ms a2 registers
+           a2 <- registered as m1-A0002
+           f1 <- offers o1 a2 cpus{allocated to a}:1;mem{allocated to a}:1024
+         > 12ms operator gone a1
+           propose gone a1
+           answer accepted
+           f1 <- failure a1
+           f1 <- offers o2 a2 cpus{allocated to a}:2",
+    );
+}
+
+#[test]
+fn weights_divide_what_is_wanted() {
+    check(
+        "> 0ms level 3
+         > 0ms operator weights a=3
+           propose weights a 3000
+           answer accepted
+         > 1ms f1 subscribes roles=a
+           propose put f1
+           answer accepted
+           f1 <- subscribed as m1-F0001
+         > 1ms f2 subscribes roles=b
+           propose put f2
+           answer accepted
+           f2 <- subscribed as m1-F0002
+         > 2ms a1 registers cpus:1;mem:1000
+           propose admit a1
+           a1 <- registered as m1-A0001
+           f1 <- offers o1 a1 cpus{allocated to a}:1;mem{allocated to a}:1000
+         > 3ms a2 registers cpus:1;mem:1000
+           propose admit a2
+           a2 <- registered as m1-A0002
+           f2 <- offers o2 a2 cpus{allocated to b}:1;mem{allocated to b}:1000
+         > 4ms a3 registers cpus:1;mem:1000
+           propose admit a3
+           a3 <- registered as m1-A0003
+           f1 <- offers o3 a3 cpus{allocated to a}:1;mem{allocated to a}:1000
+         > 5ms a4 registers cpus:1;mem:1000
+           propose admit a4
+           a4 <- registered as m1-A0004
+           f1 <- offers o4 a4 cpus{allocated to a}:1;mem{allocated to a}:1000
+         > 6ms a5 registers cpus:1;mem:1000
+           propose admit a5
+           a5 <- registered as m1-A0005
+           f1 <- offers o5 a5 cpus{allocated to a}:1;mem{allocated to a}:1000",
+    );
+}

@@ -285,6 +285,27 @@ impl World {
         )
     }
 
+    fn reason(&self, reason: &master::response::explain::Reason) -> String {
+        let mut text = format!("{} {}", reason.kind().as_str_name(), reason.agents);
+        if let Some(agent) = &reason.largest_agent_id {
+            text += &format!(" {} [{}]", self.name(agent.as_str()), resources_text(&reason.largest));
+        }
+        if let Some(until) = &reason.until {
+            text += &format!(" until {}ms", until.nanoseconds / 1_000_000);
+        }
+        if let (Some(role), Some(resource)) = (&reason.role, &reason.resource) {
+            text += &format!(" of {role} for {resource}");
+        }
+        for holder in &reason.holders {
+            let resources = resources_text(&holder.resources);
+            text += &format!(
+                " by {} {} {} [{resources}]",
+                holder.framework_name, holder.role, holder.offers
+            );
+        }
+        text
+    }
+
     /// A response as lines of its main facts.
     fn response(&self, response: &master::Response) -> String {
         let mut parts = vec![response.r#type().as_str_name().to_owned()];
@@ -388,6 +409,15 @@ impl World {
                 amounts_text(&usage.allocated),
                 amounts_text(&usage.offered),
                 amounts_text(&usage.reserved),
+            ));
+        }
+        for claim in response.explain.clone().unwrap_or_default().claims {
+            let reasons: Vec<String> = claim.reasons.iter().map(|reason| self.reason(reason)).collect();
+            parts.push(format!(
+                "{} {}: {}",
+                claim.framework_name,
+                claim.role,
+                reasons.join(", ")
             ));
         }
         for info in response.get_weights.clone().unwrap_or_default().weight_infos {

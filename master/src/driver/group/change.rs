@@ -55,6 +55,10 @@ impl Driver {
             let waits = match self.member.change_group(number, GroupChange::Promote { id, replaces }) {
                 Ok(()) => Waits::Change(number),
                 Err(reason @ (GroupRefusal::Behind { .. } | GroupRefusal::Busy)) => Waits::Attempt(reason.to_string()),
+                // A newcomer is recorded before it becomes a learner.
+                Err(reason @ GroupRefusal::Unknown(unknown)) if unknown == id && self.is_only_recorded(id) => {
+                    Waits::Attempt(reason.to_string())
+                }
                 // Only the other's record is left, by a leader that stopped between the two steps.
                 Err(GroupRefusal::Votes(_)) if replaces.is_some_and(|old| self.is_only_recorded(old)) => {
                     let goal = |reply| Goal::Add { id, replaces, reply };
