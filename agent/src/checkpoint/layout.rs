@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 /// The directory of a pod's sandbox in which those of its tasks are.
 pub const TASKS: &str = "tasks";
 /// Longest name of a directory entry on Linux, in bytes.
-const NAME_BYTES_MAX: usize = 255;
+pub(crate) const NAME_BYTES_MAX: usize = 255;
 
 /// An id that cannot name a directory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

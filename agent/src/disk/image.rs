@@ -4,35 +4,40 @@
 //! than the limit by what it needs for itself; the rest is kept back by the kernel (`reserved_clusters`), so that the limit is exact.
 //!
 //! It is mounted while its container lives, and then read-only while somebody reads it: the last few stay mounted.
+//!
+//! A file gets its name, that of its sandbox, when the file system in it is whole; until then it is one of the [`stock`].
+
+mod file_system;
+mod shape;
+mod stock;
+mod template;
 
 use std::collections::VecDeque;
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use proffer_shim::loopback;
-use rustix::fs::Mode;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::UnmountFlags;
 
+use self::shape::Shape;
+use self::stock::Stock;
 use super::{BackEnd, Unusable, make_plain, open_directory};
-use crate::checkpoint::layout::TASKS;
+use crate::checkpoint::layout::{NAME_BYTES_MAX, TASKS};
+use crate::fetcher::checksum;
 
 const BLOCK_BYTES: u64 = 4096;
-/// A file for so many bytes, as usual.
-const BYTES_PER_FILE: u64 = 16 << 10;
-const FILES_MIN: u64 = 1024;
-const FILE_RECORD_BYTES: u64 = 256;
+/// What the names of images end with.
+const ENDING: &str = ".ext4";
 /// How many sandboxes of ended containers stay mounted.
 const SHOWN_MAX: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct Images {
     directory: PathBuf,
+    stock: Stock,
     /// Mounted to be read, the one that was wanted last at the end.
     shown: Mutex<VecDeque<PathBuf>>,
 }
@@ -40,6 +45,7 @@ pub(super) struct Images {
 impl Images {
     pub(super) fn new(directory: PathBuf) -> Self {
         Images {
+            stock: Stock::new(directory.clone()),
             directory,
             shown: Mutex::default(),
         }
@@ -53,39 +59,20 @@ impl Images {
         if let Some(pod) = above.and_then(Path::parent).and_then(Path::file_name) {
             name.push(pod);
             name.push(".");
+            // The id of a task may be as long as a name can be.
+            if name.len() + own.len() + ENDING.len() > NAME_BYTES_MAX {
+                name.push(".");
+                name.push(checksum::of(own.as_encoded_bytes()).to_string());
+                name.push(ENDING);
+                return self.directory.join(name);
+            }
         }
         name.push(own);
-        name.push(".ext4");
+        name.push(ENDING);
         self.directory.join(name)
     }
 
-    fn make_mounted(&self, sandbox: &Path, image: &Path, bytes: u64) -> io::Result<()> {
-        let files = (bytes / BYTES_PER_FILE).max(FILES_MIN);
-        // Its tables of files, maps of blocks, and copies of its description.
-        let own = files * FILE_RECORD_BYTES + bytes / 1024 + (4 << 20);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(image)?;
-        file.set_len((bytes + own).next_multiple_of(BLOCK_BYTES))?;
-        make_file_system(image, files)?;
-        make_plain(sandbox)?;
-        let number = mount(&file, sandbox, false)?;
-        let _ = std::fs::remove_dir(sandbox.join("lost+found"));
-        let directory = open_directory(sandbox)?;
-        rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o700))?;
-        let status = rustix::fs::fstatvfs(&directory)?;
-        let free = status.f_bfree * status.f_frsize;
-        let kept = free
-            .checked_sub(bytes.next_multiple_of(BLOCK_BYTES))
-            .ok_or_else(|| io::Error::other("the file system takes more for itself than was reckoned with"))?;
-        let control = format!("/sys/fs/ext4/loop{number}/reserved_clusters");
-        std::fs::write(control, (kept / BLOCK_BYTES).to_string())
-    }
-
-    /// Removes images whose sandboxes are not there: an agent ended between the two.
+    /// Removes images whose sandboxes are not there, those of the stock too: an agent ended between the two.
     fn sweep(&self, sandboxes: &Path) -> io::Result<()> {
         let mut left: Vec<PathBuf> = entries(&self.directory)?;
         for framework in entries(sandboxes)? {
@@ -120,7 +107,7 @@ impl BackEnd for Images {
             .recursive(true)
             .create(&self.directory)
             .map_err(|error| format!("make {}: {error}", self.directory.display()))?;
-        let output = program()
+        let output = shape::program()
             .arg("-V")
             .output()
             .map_err(|error| format!("file systems in files need mkfs.ext4 (package e2fsprogs): {error}"))?;
@@ -135,11 +122,17 @@ impl BackEnd for Images {
     }
 
     fn make(&self, sandbox: &Path, bytes: u64) -> io::Result<()> {
+        let prepared = self.stock.take(Shape { bytes })?;
         let image = self.image(sandbox);
-        let made = self.make_mounted(sandbox, &image, bytes);
+        prepared.name(&image)?;
+        let made = make_plain(sandbox).and_then(|()| {
+            let attached = prepared.attach(sandbox);
+            if attached.is_err() {
+                let _ = std::fs::remove_dir(sandbox);
+            }
+            attached
+        });
         if made.is_err() {
-            let _ = unmount(sandbox);
-            let _ = std::fs::remove_dir(sandbox);
             let _ = std::fs::remove_file(&image);
         }
         made
@@ -174,7 +167,7 @@ impl BackEnd for Images {
             shown.remove(place);
         }
         if !is_mounted(sandbox)? {
-            mount(&File::open(self.image(sandbox))?, sandbox, true)?;
+            file_system::mount_to_read(&File::open(self.image(sandbox))?, sandbox)?;
         } else if is_writable(sandbox)? {
             // Its container lives.
             return Ok(());
@@ -216,49 +209,6 @@ impl Drop for Images {
             }
         }
     }
-}
-
-/// `mkfs.ext4`, which is not always in the path of services.
-fn program() -> Command {
-    let mut command = Command::new("mkfs.ext4");
-    command
-        .env("PATH", "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin")
-        .stdin(Stdio::null());
-    command
-}
-
-/// Without a journal: what a power cut leaves of a sandbox is of no use.
-fn make_file_system(image: &Path, files: u64) -> io::Result<()> {
-    let output = program()
-        .args(["-q", "-F", "-b", "4096", "-m", "0"])
-        .args(["-I", &FILE_RECORD_BYTES.to_string(), "-N", &files.to_string()])
-        .args(["-O", "^has_journal,^resize_inode"])
-        .args(["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"])
-        .arg(image)
-        .output()?;
-    match output.status.success() {
-        true => Ok(()),
-        false => {
-            let text = String::from_utf8_lossy(&output.stderr);
-            Err(io::Error::other(format!("mkfs.ext4: {}", text.trim())))
-        }
-    }
-}
-
-/// Mounts an image at a directory; the number of its loop device.
-fn mount(image: &File, directory: &Path, read_only: bool) -> io::Result<u32> {
-    let device = loopback::attach(image.as_fd(), read_only)?;
-    let mut flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
-    let options = match read_only {
-        true => {
-            flags |= MountFlags::RDONLY;
-            c"errors=continue"
-        }
-        false => c"discard,noinit_itable,errors=continue",
-    };
-    let source = CString::new(format!("/dev/loop{}", device.number))?;
-    rustix::mount::mount(&source, directory, c"ext4", flags, Some(options))?;
-    Ok(device.number)
 }
 
 fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {

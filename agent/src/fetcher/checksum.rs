@@ -66,7 +66,7 @@ impl Hasher {
 }
 
 /// The checksum of a short text.
-pub(super) fn of(text: &[u8]) -> Checksum {
+pub(crate) fn of(text: &[u8]) -> Checksum {
     let mut hasher = Hasher::new();
     hasher.update(text);
     hasher.finish()

@@ -6,7 +6,7 @@
 
 mod artifact;
 mod cache;
-mod checksum;
+pub(crate) mod checksum;
 mod connection;
 mod download;
 mod local;

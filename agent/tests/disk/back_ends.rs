@@ -111,6 +111,45 @@ fn what_ended_is_shown_again_and_not_all_of_it_stays_mounted() {
     assert_eq!(host.mounts(), 0);
 }
 
+/// `cargo test -p proffer-agent --test disk -- --ignored --nocapture how_long`
+#[test]
+#[ignore = "a measurement"]
+fn how_long_it_takes_to_make_a_sandbox() {
+    let Some(host) = Host::new("timed", None) else { return };
+    let Some(disk) = host.open("image") else { return };
+    let mut made = Vec::new();
+    for number in 0..40 {
+        let sandbox = host.sandboxes().join("f/t").join(format!("c{number}"));
+        let began = std::time::Instant::now();
+        disk.make(&sandbox, Some(64 * MIB)).unwrap();
+        made.push(began.elapsed());
+        disk.ended(&sandbox);
+        disk.remove(&sandbox).unwrap();
+        // One task after the other: the stock is filled again.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    made.sort();
+    eprintln!("make: p50 {:?}, p90 {:?}, most {:?}", made[20], made[36], made[39]);
+    let began = std::time::Instant::now();
+    let sandboxes: Vec<_> = (0..100)
+        .map(|number| host.sandboxes().join("f/t").join(format!("d{number}")))
+        .collect();
+    std::thread::scope(|scope| {
+        for part in sandboxes.chunks(25) {
+            let disk = &disk;
+            scope.spawn(move || {
+                part.iter()
+                    .for_each(|sandbox| disk.make(sandbox, Some(64 * MIB)).unwrap())
+            });
+        }
+    });
+    eprintln!("make: 100 on four threads {:?}", began.elapsed());
+    let began = std::time::Instant::now();
+    sandboxes.iter().for_each(|sandbox| disk.ended(sandbox));
+    eprintln!("ended: 100 one by one {:?}", began.elapsed());
+    sandboxes.iter().for_each(|sandbox| disk.remove(sandbox).unwrap());
+}
+
 #[test]
 fn a_host_without_any_of_it_is_told_so() {
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -187,6 +226,7 @@ fn keeps_within(host: &Host, name: &str) {
     disk.ended(&again);
     disk.remove(&again).unwrap();
     assert_eq!(host.mounts(), 0, "a mount is left");
+    drop(disk);
     let left = fs::read_dir(host.path("images")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "an image is left");
 }

@@ -149,7 +149,9 @@ async fn each_task_of_a_pod_has_a_disk_of_its_own_also_after_a_restart() -> anyh
     }
     let wait = "while [ ! -e go ]; do sleep 0.05; done";
     let fill = "dd if=/dev/zero of=big bs=65536 2>/dev/null; size=$(stat -c %s big); rm big; echo $size";
-    let tasks = [("small", 4.0), ("large", 12.0)];
+    // An id may be as long as the name of a directory.
+    let long = "long".repeat(63);
+    let tasks = [("small", 4.0), ("large", 12.0), (long.as_str(), 2.0)];
     let group = tasks.map(|(id, mebibytes)| with_disk(id, &format!("{wait}; {fill}"), mebibytes));
     let executor = v1::ExecutorInfo {
         executor_id: "pod".into(),

@@ -57,7 +57,7 @@ impl Agent {
             .arg(format!("--work-dir={}", directory.join("work").display()))
             .arg(format!("--runtime-dir={}", directory.join("run").display()))
             .arg(format!("--cgroup-root={cgroup_root}"))
-            .arg("--resources=cpus:1000;mem:64000")
+            .arg("--resources=cpus:1000;mem:64000;disk:1000000")
             .stderr(log)
             .spawn()?;
         let mut agent = Agent {

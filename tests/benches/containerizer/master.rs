@@ -19,6 +19,7 @@ const AGENT: &str = "agent";
 /// Each task's.
 const CPUS: f64 = 0.1;
 const MEM_MIB: f64 = 16.0;
+const DISK_MIB: f64 = 64.0;
 
 type Sender = mpsc::Sender<Result<MasterMessage, Status>>;
 
@@ -74,7 +75,7 @@ impl Link {
             agent_id: v1::AgentId {
                 value: AGENT.to_owned(),
             },
-            resources: vec![scalar("cpus", CPUS), scalar("mem", MEM_MIB)],
+            resources: vec![scalar("cpus", CPUS), scalar("mem", MEM_MIB), scalar("disk", DISK_MIB)],
             command: Some(command),
             ..Default::default()
         };
