@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use proffer_proto::v1;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,6 +25,7 @@ use crate::driver::{Clock, Driver, Event, RandomIds};
 use crate::fetcher::Fetcher;
 use crate::launcher::{Endpoint, Launcher};
 use crate::sandbox::keep;
+use crate::server::caller::{Caller, Port};
 use crate::sessions::secret::Secret;
 use crate::{executor_api, link, server};
 
@@ -190,13 +190,12 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         inputs: Arc::default(),
         secret,
     };
-    // Small answers at once: Nagle's algorithm and delayed acknowledgements together cost 40 ms.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let local = socket.map(|socket| {
         let serve = axum::serve(socket, executor_api::router(events.clone()));
         tokio::spawn(async move { serve.await })
     });
-    let serve = axum::serve(listener, server::router(api));
+    let router = server::router(api).into_make_service_with_connect_info::<Caller>();
+    let serve = axum::serve(Port(listener), router);
     let server = tokio::spawn(async move { serve.await });
     if let Some(path) = &config.address_file {
         write_whole(path, &address.to_string()).map_err(system(format!("write {}", path.display())))?;

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt};
 use proffer_proto::api::Accepted;
-use proffer_proto::api::executor_server::{Executor, ExecutorServer};
+use proffer_proto::api::executor_server::{Executor, ExecutorServer, SERVICE_NAME};
 use proffer_proto::recordio;
 use proffer_proto::v1::executor::call::Type;
 use proffer_proto::v1::executor::{Call, Event, event};
@@ -34,13 +34,21 @@ struct Api {
     inbox: mpsc::Sender<driver::Event>,
 }
 
+const PATH: &str = "/api/v1/executor";
+
+/// Whether a path is one of this API's.
+pub(crate) fn is_own(path: &str) -> bool {
+    let service = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));
+    path == PATH || service.is_some_and(|method| method.starts_with('/'))
+}
+
 /// The routes of the API.
 pub(crate) fn router(inbox: mpsc::Sender<driver::Event>) -> axum::Router {
     let api = Api { inbox };
     let grpc = tonic::service::Routes::new(ExecutorServer::new(api.clone()));
     // What is found nowhere is the port's business, of which this is a part.
     axum::Router::new()
-        .route("/api/v1/executor", axum::routing::post(over_http).with_state(api))
+        .route(PATH, axum::routing::post(over_http).with_state(api))
         .merge(grpc.into_axum_router().reset_fallback())
 }
 

@@ -1,5 +1,9 @@
 //! The agent's port: gRPC `AgentOperator`, the same calls over HTTP at `/api/v1`, `/files` and `/health`.
+//!
+//! What a container's processes may ask for without the agent's token: `/health`, and the calls of executors, which have tokens of
+//! their own.
 
+pub(crate) mod caller;
 mod containers;
 mod downloads;
 mod streams;
@@ -8,7 +12,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response as HttpResponse};
 use proffer_proto::api::agent_operator_server::{AgentOperator, AgentOperatorServer};
 use proffer_proto::v1;
@@ -18,6 +24,7 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
+use self::caller::Caller;
 use crate::checkpoint::layout::{BadId, Layout};
 use crate::containerizer::ContainerId;
 use crate::core::{Core, Executor, ExecutorName, Task, TaskName};
@@ -27,7 +34,7 @@ use crate::launcher::Launcher;
 use crate::sandbox::files;
 use crate::sessions::secret::Secret;
 use crate::sessions::{Sessions, TaskInputs};
-use crate::statistics;
+use crate::{executor_api, statistics};
 
 /// The largest call.
 const BODY_BYTES_MAX: usize = 4 << 20;
@@ -48,10 +55,43 @@ pub(crate) fn router(api: Api) -> axum::Router {
     let grpc = tonic::service::Routes::new(AgentOperatorServer::new(api.clone()));
     let router = grpc
         .into_axum_router()
-        .merge(crate::executor_api::router(api.events.clone()))
+        .merge(executor_api::router(api.events.clone()))
         .route("/health", axum::routing::get(|| async { "OK" }))
         .route("/api/v1", axum::routing::post(over_http).with_state(api.clone()));
-    downloads::routes(router, &api)
+    let router = downloads::routes(router, &api);
+    router.layer(axum::middleware::from_fn_with_state(api, guard))
+}
+
+/// Lets those inside containers not see what the agent says of others.
+async fn guard(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    request: Request,
+    next: Next,
+) -> HttpResponse {
+    let path = request.uri().path();
+    let is_open = path == "/health" || executor_api::is_own(path);
+    if is_open || !caller.is_contained(api.launcher.containerizer.tree()) {
+        return next.run(request).await;
+    }
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    if api.secret.check(authorization.map(|value| value.as_bytes())).is_ok() {
+        return next.run(request).await;
+    }
+    let status = Status::unauthenticated(
+        "authorization: callers in containers of this agent, and those of this host of whom the kernel does not say whether they \
+         are (it takes Linux 5.8 and the module inet_diag), need `Bearer` and the agent's token, which is in the file that its flag \
+         `token-file` names",
+    );
+    match is_grpc(request.headers()) {
+        true => status.into_http(),
+        false => refusal(&status),
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 #[tonic::async_trait]
@@ -79,11 +119,7 @@ impl AgentOperator for Api {
     }
 }
 
-async fn over_http(
-    axum::extract::State(api): axum::extract::State<Api>,
-    headers: HeaderMap,
-    body: axum::body::Body,
-) -> HttpResponse {
+async fn over_http(State(api): State<Api>, headers: HeaderMap, body: axum::body::Body) -> HttpResponse {
     if streams::is_streamed(&headers) {
         return streams::feed_over_http(&api, &headers, body).await;
     }

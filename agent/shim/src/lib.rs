@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod btrfs;
+pub mod cgroup;
 pub mod landlock;
 pub mod loopback;
 pub mod pidfd;

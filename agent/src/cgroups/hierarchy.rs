@@ -166,6 +166,11 @@ impl Hierarchy {
         remove_tree(&self.root.join(container.cgroup()), Instant::now() + REMOVE_WAIT)
     }
 
+    /// The path of our own directory, in which those of the containers are.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Our own directory.
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()

@@ -24,7 +24,7 @@ use proffer_shim::record;
 use self::container::Container;
 use self::records::Records;
 use self::starter::Starter;
-use crate::cgroups::{self, Cgroups};
+use crate::cgroups::{self, Cgroups, Hierarchy};
 use crate::faults;
 use crate::isolators::{self, Isolator};
 
@@ -399,6 +399,12 @@ impl Containerizer {
     pub fn holds(&self, id: &ContainerId) -> bool {
         let containers = self.inner.containers();
         containers.keys().any(|own| own == id || own.pod().as_ref() == Some(id))
+    }
+
+    /// The unified tree, wherever there is one.
+    pub fn tree(&self) -> Option<&Hierarchy> {
+        let unified = self.inner.cgroups.unified.as_ref()?;
+        Some(unified.hierarchy())
     }
 
     /// The containers that have not been forgotten.

@@ -1,4 +1,4 @@
-//! Who may look and act inside containers: whoever can read the agent's token.
+//! Who may act inside containers, and ask for anything from inside one: whoever can read the agent's token.
 //!
 //! A task reaches the agent's port like everybody else on the host, but not the file of the token, which only root can read.
 

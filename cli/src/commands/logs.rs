@@ -1,13 +1,14 @@
 //! `proffer logs`.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use proffer_proto::v1::Task;
 use proffer_sdk::CallError;
 use proffer_sdk::operator::{AgentClient, OperatorClient};
 
-use super::{ClusterArgs, agents, all_tasks, find_task, is_active};
+use super::{ClusterArgs, agents, all_tasks, find_task, is_active, session};
 use crate::exit::{Failure, FailureKind};
 
 /// How much is read at a time, bytes.
@@ -34,6 +35,9 @@ pub(crate) struct LogsArgs {
     /// Begin with the last bytes only.
     #[arg(long, value_name = "BYTES")]
     tail: Option<u64>,
+    /// The file with the token of the task's agent; needed inside containers alone.
+    #[arg(long, env = "PROFFER_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 /// Whether the sandbox of a task is in that of its pod.
@@ -55,6 +59,11 @@ pub(crate) async fn run(cluster: &ClusterArgs, args: &LogsArgs) -> Result<(), Fa
     let tasks = operator.get_tasks().await.map_err(|error| cluster.failure(error))?;
     let task = find_task(&all_tasks(tasks), &args.task, args.framework.as_deref())?;
     let mut agent = agent_of(cluster, &mut operator, &task).await?;
+    if let Some(path) = &args.token_file {
+        agent = agent
+            .token(&session::read_token(path)?)
+            .map_err(|error| session::rejected(&error))?;
+    }
     let name = match (&args.file, args.stderr) {
         (Some(file), _) => file.as_str(),
         (None, true) => "stderr",

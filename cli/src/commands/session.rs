@@ -65,7 +65,8 @@ impl TargetArgs {
     }
 }
 
-fn read_token(path: &Path) -> Result<String, Failure> {
+/// The token in a file.
+pub(crate) fn read_token(path: &Path) -> Result<String, Failure> {
     let read = std::fs::read_to_string(path);
     read.map_err(|error| {
         Failure::new(
