@@ -4,10 +4,11 @@ mod support;
 
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use proffer_proto::secrets;
 use proffer_proto::v1::TaskState::{TaskError, TaskFailed, TaskFinished, TaskRunning};
 use proffer_proto::v1::task_status::Reason;
+use proffer_proto::v1::volume::source::sandbox_path::Type as SandboxPathType;
 use proffer_proto::v1::volume::source::{HostPath, SandboxPath, Type};
 use proffer_proto::v1::volume::{Mode, Source};
 use proffer_proto::v1::{self, agent::call};
@@ -133,6 +134,54 @@ async fn a_task_has_its_volumes() -> anyhow::Result<()> {
         .await?;
     master.update("options", TaskFinished).await?;
     ensure!(output(&agent, "options").await? == "1\n");
+    Ok(())
+}
+
+#[tokio::test]
+async fn tasks_of_a_pod_share_a_volume_of_their_pod() -> anyhow::Result<()> {
+    if !can_contain()? {
+        return Ok(());
+    }
+    let master = FakeMaster::start().await?;
+    let mut agent = AgentProcess::start(&master)?;
+    master.registered(1).await?;
+    let shared = |path: &str, mode| {
+        let mut source = sandbox("common/inner");
+        if let Some(path) = &mut source.sandbox_path {
+            path.set_type(SandboxPathType::Parent);
+        }
+        vec![volume(path, mode, source)]
+    };
+    let writer = "echo one > out/note; until [ -e out/go ]; do sleep 0.05; done; echo two > out/note2; sleep 1000";
+    let reader = "until read note < /srv/note; do sleep 0.05; done; echo $note; echo no > /srv/no && echo written; \
+                  until read note < /srv/note2; do sleep 0.05; done; echo $note; sleep 1000";
+    let group = vec![
+        with_volumes("writer", writer, shared("out", Mode::Rw)),
+        with_volumes("reader", reader, shared("/srv", Mode::Ro)),
+    ];
+    let executor = v1::ExecutorInfo {
+        executor_id: "pod".into(),
+        r#type: Some(v1::executor_info::Type::Default.into()),
+        ..Default::default()
+    };
+    master.launch_on(executor, group, true, true).await?;
+    master.update("writer", TaskRunning).await?;
+    master.update("reader", TaskRunning).await?;
+    // What is shared outlives the agent.
+    agent.kill().await?;
+    agent.restart()?;
+    master.registered(2).await?;
+    let runs = agent.path("work/sandboxes").join(support::FRAMEWORK).join("pod");
+    let run = runs.read_dir()?.next().context("the pod has a sandbox")??.path();
+    std::fs::write(run.join("common/inner/go"), "")?;
+    until("the reader has read both", || {
+        let text = std::fs::read_to_string(run.join("tasks/reader/stdout")).ok()?;
+        (text == "one\ntwo\n").then_some(())
+    })
+    .await?;
+    ensure!(!run.join("common/inner/no").exists(), "it is read-only for one of them");
+    // It is the pod's: neither task has it in a sandbox of its own.
+    ensure!(run.join("tasks/writer/out").read_dir()?.next().is_none());
     Ok(())
 }
 

@@ -12,8 +12,8 @@ use anyhow::{Context, bail, ensure};
 /// Emulation is ten to twenty times slower than the machine it runs on.
 const DEADLINE: Duration = Duration::from_secs(900);
 
-/// With it the machine has a disk.
-const LOOP_DRIVER: &str = "loop.ko";
+/// The kernel's modules: with that of loop devices the machine has a disk.
+const MODULES: &str = "modules";
 
 /// Both processors take turns on one thread. On a thread each, one can go on executing the breakpoint with which the kernel guards code
 /// that it changes (cgroup-BPF does, with its first program and after its last), after the other has changed it back: for ever.
@@ -29,7 +29,9 @@ pub struct Machine {
     /// Where files are gathered; removed afterwards.
     pub directory: PathBuf,
     /// Files and where they go below `/tests`.
-    pub files: Vec<(PathBuf, &'static str)>,
+    pub files: Vec<(PathBuf, String)>,
+    /// Programs of this host, and where they go; those that are not here are left out.
+    pub programs: Vec<(&'static str, &'static str)>,
     /// Run by `sh` in `/tests`; its exit status is the machine's.
     pub script: String,
 }
@@ -43,7 +45,7 @@ pub fn missing() -> Option<String> {
     ))
 }
 
-/// The kernel: `$PROFFER_VM_KERNEL`, or Debian's, fetched once below `target`. Its driver of loop devices lies beside it.
+/// The kernel: `$PROFFER_VM_KERNEL`, or Debian's, fetched once below `target`. Its modules lie beside it.
 ///
 /// # Errors
 /// It cannot be fetched.
@@ -53,7 +55,7 @@ pub fn kernel(target: &Path) -> anyhow::Result<PathBuf> {
     }
     let directory = target.join("vm");
     let kernel = directory.join("vmlinuz");
-    if !kernel.is_file() || !directory.join(LOOP_DRIVER).is_file() {
+    if !kernel.is_file() || !directory.join(MODULES).is_dir() {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("vm/fetch-kernel");
         let output = Command::new(script)
             .arg(&directory)
@@ -76,9 +78,13 @@ impl Machine {
     pub fn run(&self, kernel: &Path) -> anyhow::Result<String> {
         let root = self.directory.join("root");
         self.fill(&root)?;
-        let driver = kernel.with_file_name(LOOP_DRIVER);
-        if driver.is_file() {
-            std::fs::copy(driver, root.join("tests").join(LOOP_DRIVER))?;
+        let modules = kernel.with_file_name(MODULES);
+        if modules.is_dir() {
+            std::fs::create_dir(root.join("tests").join(MODULES))?;
+            for module in std::fs::read_dir(modules)? {
+                let module = module?;
+                std::fs::copy(module.path(), root.join("tests").join(MODULES).join(module.file_name()))?;
+            }
         }
         let initrd = self.directory.join("initrd.gz");
         let pack = "find . | cpio -o -H newc --quiet | gzip -1 > ../initrd.gz";
@@ -115,7 +121,7 @@ impl Machine {
         if self.directory.exists() {
             std::fs::remove_dir_all(&self.directory)?;
         }
-        for directory in ["bin", "etc", "tests/deps"] {
+        for directory in ["bin", "sbin", "usr", "etc", "tests/deps"] {
             std::fs::create_dir_all(root.join(directory))?;
         }
         let busybox = find("busybox").context("checked before")?;
@@ -134,6 +140,12 @@ impl Machine {
             succeed(Command::new("strip").arg("-o").arg(&target).arg(source))?;
             libraries.extend(linked_with(source)?);
         }
+        for (program, place) in &self.programs {
+            if let Some(source) = find(program) {
+                std::fs::copy(&source, root.join(place))?;
+                libraries.extend(linked_with(&source)?);
+            }
+        }
         for library in libraries {
             let target = root.join(library.strip_prefix("/")?);
             std::fs::create_dir_all(target.parent().context("a library lies in a directory")?)?;
@@ -143,7 +155,7 @@ impl Machine {
     }
 }
 
-/// The shared libraries of a program, and its loader.
+/// The shared libraries of a program, and its loader; none of a static one.
 fn linked_with(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(program).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -164,7 +176,9 @@ fn succeed(command: &mut Command) -> anyhow::Result<()> {
 }
 
 fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
+    let mut path = std::env::var_os("PATH")?;
+    // Where the programs of administrators are.
+    path.push(":/usr/sbin:/sbin");
     std::env::split_paths(&path)
         .map(|directory| directory.join(program))
         .find(|candidate| candidate.is_file())

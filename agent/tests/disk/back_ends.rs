@@ -1,6 +1,4 @@
 //! Each back end of the disk isolation on a file system of its own, which the test makes in a file and mounts.
-//!
-//! In the emulated machine the file systems were made before: `PROFFER_DISK_IMAGES` is the directory where they lie.
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -298,25 +296,20 @@ impl Host {
         options: &str,
     ) -> Result<(), String> {
         let image = self.path("image");
-        if let Some(made) = std::env::var_os("PROFFER_DISK_IMAGES") {
-            let made = Path::new(&made).join(name);
-            fs::copy(&made, &image).map_err(|error| format!("{}: {error}", made.display()))?;
-        } else {
-            let file = File::create(&image).map_err(|error| error.to_string())?;
-            file.set_len(bytes).map_err(|error| error.to_string())?;
-            let made = Command::new(program)
-                .args(flags)
-                .arg(&image)
-                .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-                .output();
-            let made =
-                made.map_err(|error| format!("{program} (apt-get install xfsprogs btrfs-progs e2fsprogs): {error}"))?;
-            assert!(
-                made.status.success(),
-                "{program}: {}",
-                String::from_utf8_lossy(&made.stderr)
-            );
-        }
+        let file = File::create(&image).map_err(|error| error.to_string())?;
+        file.set_len(bytes).map_err(|error| error.to_string())?;
+        let made = Command::new(program)
+            .args(flags)
+            .arg(&image)
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .output();
+        let made =
+            made.map_err(|error| format!("{program} (apt-get install xfsprogs btrfs-progs e2fsprogs): {error}"))?;
+        assert!(
+            made.status.success(),
+            "{program}: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
         let file = OpenOptions::new().read(true).write(true).open(&image).unwrap();
         let device = loopback::attach(file.as_fd(), false).map_err(|error| format!("loop devices: {error}"))?;
         let source = CString::new(format!("/dev/loop{}", device.number)).unwrap();

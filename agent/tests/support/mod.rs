@@ -293,7 +293,7 @@ impl AgentProcess {
             resources: "cpus:4;mem:1024;disk:1024;ports:[31900-31909]".into(),
             flags: Vec::new(),
             boot_id: None,
-            program: env!("CARGO_BIN_EXE_proffer-agent").into(),
+            program: program(),
             directory,
             cgroup_root,
             master: master.to_owned(),
@@ -425,6 +425,12 @@ impl Drop for AgentProcess {
         let _ = child.kill();
         let _ = child.wait();
     }
+}
+
+/// The agent that was built with the tests; elsewhere, as in the emulated machine, that of `$PROFFER_AGENT`.
+fn program() -> PathBuf {
+    let elsewhere = std::env::var_os("PROFFER_AGENT");
+    elsewhere.map_or_else(|| env!("CARGO_BIN_EXE_proffer-agent").into(), PathBuf::from)
 }
 
 /// A task that runs a shell command.
