@@ -286,4 +286,37 @@ mod tests {
         let deep: PathBuf = std::iter::repeat_n("d", 200).collect();
         assert!(destination.directory(&deep).unwrap_err().to_string().contains("deep"));
     }
+
+    #[test]
+    fn what_is_swapped_meanwhile_lets_nothing_out() {
+        let (directory, root, destination) = destination();
+        let outside = directory.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::create_dir(root.join("dir")).unwrap();
+        symlink(&outside, root.join("link")).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let (here, there) = (root.join("dir"), root.join("link"));
+                    let flags = rustix::fs::RenameFlags::EXCHANGE;
+                    rustix::fs::renameat_with(CWD, &here, CWD, &there, flags).unwrap();
+                }
+            });
+            for number in 0..2_000 {
+                let path = |name: &str| PathBuf::from(format!("dir/{name}{number}"));
+                let _ = destination.create(&path("file"));
+                let _ = destination.directory(&path("directory/"));
+                let _ = destination.symlink(&path("link"), Path::new("file"));
+                let _ = destination.hard_link(&path("hard"), &path("file"));
+                let _ = destination.remove(&path("file"));
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(
+            std::fs::read_dir(&outside).unwrap().count(),
+            0,
+            "something was made outside"
+        );
+    }
 }

@@ -309,6 +309,16 @@ mod tests {
         symlink("../../../../../secret", sandbox.join("relative")).unwrap();
         symlink("/", sandbox.join("root")).unwrap();
         symlink("/proc/self/root", sandbox.join("magic")).unwrap();
+        symlink("/etc/shadow", sandbox.join("shadow")).unwrap();
+        // Of another task.
+        let other = layout.sandbox("f", "other", "c").unwrap();
+        std::fs::create_dir_all(&other).unwrap();
+        std::fs::write(other.join("stdout"), "theirs").unwrap();
+        symlink("../../other/c/stdout", sandbox.join("neighbour")).unwrap();
+        symlink("../../other/c", sandbox.join("neighbours")).unwrap();
+        // What is read as one file from several is no other way out.
+        symlink(&secret, sandbox.join("stdout")).unwrap();
+        symlink(other.join("stdout"), sandbox.join("stderr.1")).unwrap();
         std::fs::write(sandbox.join("file"), "own").unwrap();
         symlink("file", sandbox.join("inside")).unwrap();
         let inside = "/frameworks/f/executors/t/runs/latest/inside";
@@ -330,6 +340,11 @@ mod tests {
             "relative",
             "root/etc/passwd",
             "magic/etc/passwd",
+            "shadow",
+            "neighbour",
+            "neighbours/stdout",
+            "stdout",
+            "stderr.1",
             "pipe",
             "../../../../../secret",
             "sub/../../c/absolute",
@@ -339,6 +354,10 @@ mod tests {
         ] {
             let path = format!("/frameworks/f/executors/t/runs/latest/{inner}");
             assert!(read(&layout, &path, 0, None).is_err(), "{inner}");
+        }
+        for inner in ["root", "neighbours", "magic"] {
+            let path = format!("/frameworks/f/executors/t/runs/latest/{inner}");
+            assert!(list(&layout, &path).is_err(), "{inner}");
         }
         for path in [
             "/etc/passwd",
@@ -352,5 +371,45 @@ mod tests {
             assert!(read(&layout, path, 0, None).is_err(), "{path:?}");
             assert!(list(&layout, path).is_err(), "{path:?}");
         }
+    }
+
+    #[test]
+    fn what_is_swapped_while_it_is_read_leads_nowhere() {
+        let (directory, layout, sandbox) = sandbox();
+        let outside = directory.path().join("outside");
+        for (place, text) in [(&outside, "secret"), (&sandbox.join("dir"), "own")] {
+            std::fs::create_dir_all(place).unwrap();
+            std::fs::write(place.join("file"), text).unwrap();
+        }
+        symlink(&outside, sandbox.join("link")).unwrap();
+        let path = "/frameworks/f/executors/t/runs/c/dir/file";
+        let directory_path = "/frameworks/f/executors/t/runs/c/dir";
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let (own, refused) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // The directory and the link change places, as fast as can be.
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let (here, there) = (sandbox.join("dir"), sandbox.join("link"));
+                    let flags = rustix::fs::RenameFlags::EXCHANGE;
+                    rustix::fs::renameat_with(rustix::fs::CWD, &here, rustix::fs::CWD, &there, flags).unwrap();
+                }
+            });
+            let (mut own, mut refused) = (0, 0);
+            for _ in 0..5_000 {
+                match read(&layout, path, 0, None) {
+                    Ok(part) => {
+                        assert_eq!(part.data, b"own");
+                        own += 1;
+                    }
+                    Err(_) => refused += 1,
+                }
+                for file in list(&layout, directory_path).unwrap_or_default() {
+                    assert_eq!(file.size, Some(3), "{file:?} is the one outside");
+                }
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            (own, refused)
+        });
+        assert_eq!(own + refused, 5_000);
     }
 }
