@@ -1,9 +1,13 @@
 //! The flags of the fetcher.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Error, at_least, seconds};
 use crate::fetcher;
+
+/// How long the fetcher waits before it asks a server again for the first time.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// How artifacts are fetched.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,7 +47,7 @@ pub struct Fetch {
     /// See [`FetchArgs::fetch_bytes_max`].
     pub bytes_max: u64,
     /// See [`FetchArgs::fetch_stall`].
-    pub stall: std::time::Duration,
+    pub stall: Duration,
     /// See [`FetchArgs::fetch_ca_file`].
     pub ca_file: Option<PathBuf>,
     /// See [`FetchArgs::fetch_parallel`].
@@ -83,6 +87,7 @@ impl Fetch {
             cache_bytes: self.cache_bytes,
             bytes_max: self.bytes_max,
             stall: self.stall,
+            pause: PAUSE,
             ca_file: self.ca_file.clone(),
             parallel: usize::try_from(self.parallel).unwrap_or(1),
         }

@@ -47,6 +47,8 @@ pub(super) struct Settings {
     pub(super) ca_file: Option<PathBuf>,
     /// How long a server may be silent.
     pub(super) stall: Duration,
+    /// How long to wait before it is asked again; four times as long each further time.
+    pub(super) pause: Duration,
 }
 
 /// An answer, whose connection lives as long as it does.

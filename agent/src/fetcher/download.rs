@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{StatusCode, Uri};
@@ -19,7 +18,6 @@ use super::progress::Progress;
 const REDIRECTS_MAX: usize = 10;
 /// How often it is tried without a byte of progress.
 const ATTEMPTS_MAX: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// What a server says of the version of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -92,7 +90,7 @@ pub(super) async fn download(
             return Err(format!("{error} (tried {failures} times)"));
         }
         progress.say(&format!("{error}; trying again after {} bytes", part.bytes));
-        tokio::time::sleep(PAUSE * 4_u32.pow(failures - 1)).await;
+        tokio::time::sleep(settings.pause * 4_u32.pow(failures - 1)).await;
     }
 }
 

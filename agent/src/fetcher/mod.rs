@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) bytes_max: u64,
     /// How long a server may be silent.
     pub(crate) stall: Duration,
+    /// How long to wait before it is asked again; four times as long each further time.
+    pub(crate) pause: Duration,
     /// The certificates to trust in place of the host's.
     pub(crate) ca_file: Option<PathBuf>,
     /// How many tasks fetch at once.
@@ -121,6 +123,7 @@ impl Fetcher {
             connection: connection::Settings {
                 ca_file: settings.ca_file.clone(),
                 stall: settings.stall,
+                pause: settings.pause,
             },
             cache: Cache::open(&settings.directory, settings.cache_bytes)?,
             permits: Arc::new(Semaphore::new(settings.parallel)),

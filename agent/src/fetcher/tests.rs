@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -123,6 +123,7 @@ impl Place {
             cache_bytes: 1 << 20,
             bytes_max: 1 << 20,
             stall: Duration::from_secs(60),
+            pause: Duration::from_millis(1),
             ca_file: None,
             parallel: 4,
         };
@@ -440,6 +441,75 @@ fn an_archive_is_unpacked_in_place_of_itself() {
     };
     place.fetch("whole", &whole).unwrap();
     assert_eq!(fs::read(place.path("whole/sub/archive.bin")).unwrap(), archive);
+}
+
+#[test]
+fn links_in_the_sandbox_lead_no_artifact_out_of_it() {
+    let server = Server::start(|_, _| reply("200 OK", b"evil"));
+    let place = Place::new();
+    fs::create_dir_all(place.path("s/inner")).unwrap();
+    fs::create_dir_all(place.path("other")).unwrap();
+    for name in ["secret", "other/file"] {
+        fs::write(place.path(name), "own").unwrap();
+    }
+    // As the task of a former fetch, an executor or an archive could leave them.
+    for (link, target) in [
+        ("up", ".."),
+        ("absolute", place.path("other").to_str().unwrap()),
+        ("inner/deep", "../../other"),
+        ("twice", "up"),
+        ("magic", "/proc/self/root"),
+        ("x", "../secret"),
+        ("fetch.log.2", "../secret"),
+        ("tree", "../other"),
+    ] {
+        symlink(target, place.path("s").join(link)).unwrap();
+    }
+    let fetch = |name: &str, cached: bool| {
+        let artifact = Uri {
+            output_file: Some(name.into()),
+            cache: Some(cached),
+            ..uri(&server.url("artifact"))
+        };
+        place.fetch("s", &artifact)
+    };
+    let unharmed = || {
+        assert_eq!(
+            (place.read("secret"), place.read("other/file")),
+            ("own".into(), "own".into())
+        );
+        assert_eq!(fs::read_dir(place.path("other")).unwrap().count(), 1);
+        let outside = fs::read_dir(place.directory.path()).unwrap().count();
+        assert_eq!(
+            outside, 4,
+            "something was made beside the sandbox: s, other, secret, fetched are there"
+        );
+    };
+    for cached in [false, true] {
+        for name in [
+            "up/secret",
+            "up/new",
+            "absolute/file",
+            "inner/deep/new",
+            "twice/new",
+            "magic/tmp/new",
+            "tree/file",
+            "tree/new/er",
+        ] {
+            assert!(fetch(name, cached).is_err(), "{name}, cached: {cached}");
+            unharmed();
+        }
+        // A link in the very place of the artifact is refused or replaced, not written through.
+        if fetch("x", cached).is_ok() {
+            assert!(place.path("s/x").symlink_metadata().unwrap().is_file());
+        }
+        unharmed();
+    }
+    // Nor does the log of the fetcher follow one.
+    fs::remove_file(place.path("s/fetch.log")).unwrap();
+    symlink("../secret", place.path("s/fetch.log")).unwrap();
+    let _ = fetch("plain", false);
+    unharmed();
 }
 
 #[test]
