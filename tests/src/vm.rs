@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 
 /// Emulation is ten to twenty times slower than the machine it runs on.
-const DEADLINE: Duration = Duration::from_secs(900);
+const DEADLINE: Duration = Duration::from_secs(1_200);
 
 /// The kernel's modules: with that of loop devices the machine has a disk.
 const MODULES: &str = "modules";
