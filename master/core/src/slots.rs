@@ -114,12 +114,14 @@ impl<K: Slot, T> Slots<K, T> {
 impl<K: Slot, T> Index<K> for Slots<K, T> {
     type Output = T;
 
+    #[inline]
     fn index(&self, key: K) -> &T {
         self.get(key).expect("the indices of an entry go with the entry")
     }
 }
 
 impl<K: Slot, T> IndexMut<K> for Slots<K, T> {
+    #[inline]
     fn index_mut(&mut self, key: K) -> &mut T {
         self.get_mut(key).expect("the indices of an entry go with the entry")
     }

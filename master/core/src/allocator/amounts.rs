@@ -129,9 +129,11 @@ impl Amounts {
         *amount = amount.saturating_sub(by);
     }
 
+    // Plain loops over the few: every compiler turns them into a handful of vector instructions.
+
     pub(super) fn add(&mut self, other: &Amounts) {
-        for (own, other) in self.few.iter_mut().zip(&other.few) {
-            *own = own.saturating_add(*other);
+        for kind in 0..FEW {
+            self.few[kind] = self.few[kind].saturating_add(other.few[kind]);
         }
         for (kind, other) in other.more.iter().enumerate().filter(|(_, other)| **other > 0) {
             self.raise(kind + FEW, *other);
@@ -139,8 +141,8 @@ impl Amounts {
     }
 
     pub(super) fn subtract(&mut self, other: &Amounts) {
-        for (own, other) in self.few.iter_mut().zip(&other.few) {
-            *own = own.saturating_sub(*other);
+        for kind in 0..FEW {
+            self.few[kind] = self.few[kind].saturating_sub(other.few[kind]);
         }
         for (own, other) in self.more.iter_mut().zip(&other.more) {
             *own = own.saturating_sub(*other);
@@ -148,20 +150,23 @@ impl Amounts {
     }
 
     pub(super) fn is_zero(&self) -> bool {
-        self.few.iter().chain(&self.more).all(|amount| *amount == 0)
+        self.few == [0; FEW] && self.more.iter().all(|amount| *amount == 0)
     }
 
     /// True when there is at least this much of every kind here.
     pub(super) fn contains(&self, other: &Amounts) -> bool {
-        self.few.iter().zip(&other.few).all(|(own, other)| own >= other)
-            && (other.more.iter().enumerate()).all(|(kind, other)| self.get(kind + FEW) >= *other)
+        let mut all = true;
+        for kind in 0..FEW {
+            all &= self.few[kind] >= other.few[kind];
+        }
+        all && (other.more.iter().enumerate()).all(|(kind, other)| self.get(kind + FEW) >= *other)
     }
 
     /// The lesser of both, kind by kind.
     pub(super) fn lesser(&self, other: &Amounts) -> Amounts {
         let mut lesser = self.clone();
-        for (own, other) in lesser.few.iter_mut().zip(&other.few) {
-            *own = (*own).min(*other);
+        for kind in 0..FEW {
+            lesser.few[kind] = lesser.few[kind].min(other.few[kind]);
         }
         for (kind, own) in lesser.more.iter_mut().enumerate() {
             *own = (*own).min(other.get(kind + FEW));
@@ -179,12 +184,17 @@ impl Amounts {
     /// nothing do not count.
     pub(super) fn dominant_share(&self, total: &Amounts) -> u64 {
         let (mut held, mut of) = (0u64, 1u64);
-        for (kind, amount) in self.iter() {
-            let total = total.get(kind);
+        let mut larger = |amount: u64, total: u64| {
             // amount / total > held / of, without a division.
             if total > 0 && u128::from(amount) * u128::from(of) > u128::from(held) * u128::from(total) {
                 (held, of) = (amount, total);
             }
+        };
+        for kind in 0..FEW {
+            larger(self.few[kind], total.few[kind]);
+        }
+        for (amount, total) in self.more.iter().zip(&total.more) {
+            larger(*amount, *total);
         }
         match held.checked_mul(1 << 32) {
             Some(shifted) => shifted / of,

@@ -351,10 +351,15 @@ impl Hierarchical {
         let (gpus, remote, is_plain) = (agent.gpus, agent.remote, agent.is_plain);
         let small = !is_worth_offering(&agent.all);
         let (needy, exhausted) = (self.roles.needy(), self.roles.exhausted());
+        let quota = self.roles.has_quota();
         let mut count = 0;
         let mut kept_free = false;
         candidates.fill(self.active.words(), |index| {
-            let mut word = self.active.word(index) & !agent.refused.word(index) & !agent.unfit.word(index);
+            let mut word = self.active.word(index) & !agent.refused.word(index);
+            if word == 0 {
+                return 0;
+            }
+            word &= !agent.unfit.word(index);
             if !all {
                 word &= self.awake.word(index);
             }
@@ -367,11 +372,11 @@ impl Hierarchical {
             if stage == Stage::Guaranteed {
                 word &= needy.word(index);
             }
-            let choosy = self.choosy.word(index);
             if small {
-                word &= choosy;
+                word &= self.choosy.word(index);
             }
-            if is_plain {
+            if quota && is_plain {
+                let choosy = self.choosy.word(index);
                 word &= !exhausted.word(index) | choosy;
                 if short {
                     let open = needy.word(index) | choosy;
