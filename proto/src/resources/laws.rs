@@ -400,6 +400,6 @@ fn what_is_bounded_is_cut_where_it_can_be() {
         ..scalar_message("disk", 5000)
     };
     let whole = Resources::from_wire(&[mount]).unwrap();
-    assert_eq!(whole.bounded(|_| Some(4_999_000)), Resources::new());
-    assert_eq!(whole.bounded(|_| Some(5_000_000)), whole);
+    assert_eq!(whole.bounded(|_| Some(4_999)), Resources::new());
+    assert_eq!(whole.bounded(|_| Some(5_000)), whole);
 }
