@@ -11,7 +11,7 @@ mod told;
 mod usage;
 mod weights;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use proffer_proto::Rejection;
 use proffer_proto::registry as wire;
@@ -160,9 +160,23 @@ fn check_role(role: &str) -> Result<(), Rejection> {
     proffer_proto::roles::check(role, "role")
 }
 
+/// The name of a role in the field of a list that names each once; `seen` are those before it.
+fn check_role_once<'a>(role: &'a str, seen: &mut BTreeSet<&'a str>) -> Result<(), Rejection> {
+    check_role(role)?;
+    if !seen.insert(role) {
+        return Err(Rejection::new("role", format!("is {role:?} again"), "each role once"));
+    }
+    Ok(())
+}
+
 /// The role above a role.
 fn parent(role: &str) -> Option<&str> {
     role.rsplit_once('/').map(|(parent, _)| parent)
+}
+
+/// A role and those above it.
+fn and_above(role: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(role), |role| parent(role))
 }
 
 /// Whether what a role holds counts for another: itself, or one below it.

@@ -9,7 +9,7 @@ use proffer_proto::v1::master::call::UpdateQuota;
 use proffer_proto::v1::quota::{QuotaConfig, QuotaRequest};
 use proffer_proto::v1::value;
 
-use super::check_role;
+use super::{check_role, check_role_once, is_plain};
 use crate::effect::Answer;
 use crate::registry::Roles;
 
@@ -69,14 +69,7 @@ pub(crate) fn of_update(call: &UpdateQuota) -> Result<super::Order, Rejection> {
 }
 
 fn of_config<'a>(config: &'a QuotaConfig, seen: &mut BTreeSet<&'a str>) -> Result<wire::Quota, Rejection> {
-    check_role(&config.role)?;
-    if !seen.insert(&config.role) {
-        return Err(Rejection::new(
-            "role",
-            format!("is {:?} again", config.role),
-            "each role once",
-        ));
-    }
+    check_role_once(&config.role, seen)?;
     let mut guarantees = amounts(&config.guarantees).map_err(|rejection| rejection.within("guarantees"))?;
     guarantees.retain(|_, amount| *amount > 0);
     Ok(wire::Quota {
@@ -122,8 +115,7 @@ fn requested(request: &QuotaRequest) -> Result<wire::Quota, Rejection> {
     let resources = Resources::from_wire(&request.guarantee).map_err(|rejection| rejection.within("guarantee"))?;
     let mut guarantees = BTreeMap::new();
     for entry in &resources {
-        let plain =
-            entry.key().reservations().is_empty() && !entry.key().is_revocable() && entry.key().disk().is_none();
+        let plain = is_plain(entry) && entry.key().disk().is_none();
         let amount = entry.scalar().filter(|_| plain);
         let Some(amount) = amount else {
             let problem = format!("holds {}, which is no plain amount", entry.name());

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proffer_proto::registry as wire;
 use proffer_proto::resources::Scalar;
 
-use super::{is_plain, is_within, parent, usage};
+use super::{and_above, is_plain, is_within, usage};
 use crate::agents::Phase;
 use crate::allocator::Quota;
 use crate::master::{Leading, Step};
@@ -121,8 +121,7 @@ pub(crate) fn weigh(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot)
     let reserved = agent.total.iter().filter_map(|entry| entry.key().reservation_role());
     let mut roles: BTreeSet<String> = BTreeSet::new();
     for role in tasks.chain(executors).chain(reserved) {
-        let above = std::iter::successors(Some(role), |role| parent(role));
-        roles.extend(above.map(str::to_owned));
+        roles.extend(and_above(role).map(str::to_owned));
     }
     for role in roles {
         take_back(leading, step, &role);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proffer_proto::resources::{Entry, Resources};
 
-use super::parent;
+use super::and_above;
 use crate::agents::Phase;
 use crate::master::Leading;
 
@@ -104,7 +104,7 @@ impl Sums<'_, '_> {
 
     /// Counts something for a role and for those above it.
     fn each(&mut self, role: &str, mut count: impl FnMut(&mut Usage)) {
-        for role in std::iter::successors(Some(role), |role| parent(role)) {
+        for role in and_above(role) {
             if let Some(role) = self.roles.get(role) {
                 count(self.used.entry(role).or_default());
             }

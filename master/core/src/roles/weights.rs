@@ -6,7 +6,7 @@ use proffer_proto::Rejection;
 use proffer_proto::registry as wire;
 use proffer_proto::v1::WeightInfo;
 
-use super::{Order, check_role};
+use super::{Order, check_role_once};
 
 /// No weight is larger; one that is smaller than a thousandth is none.
 const WEIGHT_MAX: f64 = 1_000_000.0;
@@ -31,10 +31,7 @@ fn of_info<'a>(info: &'a WeightInfo, seen: &mut BTreeSet<&'a str>) -> Result<wir
     let Some(role) = &info.role else {
         return Err(Rejection::missing("role"));
     };
-    check_role(role)?;
-    if !seen.insert(role) {
-        return Err(Rejection::new("role", format!("is {role:?} again"), "each role once"));
-    }
+    check_role_once(role, seen)?;
     let thousandths = (info.weight * 1000.0).round();
     if !(1.0..=WEIGHT_MAX * 1000.0).contains(&thousandths) {
         let accepted = format!("a number from 0.001 to {WEIGHT_MAX}; 1 is what a role has that nobody gave a weight");
