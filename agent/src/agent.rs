@@ -24,6 +24,7 @@ use crate::disk::{self, Disk};
 use crate::driver::{Clock, Driver, Event, RandomIds};
 use crate::fetcher::Fetcher;
 use crate::launcher::{Endpoint, Launcher};
+use crate::persistent::Persistent;
 use crate::sandbox::keep;
 use crate::server::caller::{Caller, Port};
 use crate::sessions::secret::Secret;
@@ -144,6 +145,8 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         true => tracing::info!(isolator = "disk", text = disk.note(), "isolation"),
         false => tracing::warn!(isolator = "disk", text = disk.note(), "isolation is not enforced"),
     }
+    let persistent = Persistent::open(&layout, config.disk, image.volumes.as_ref());
+    let persistent = persistent.map_err(system(format!("make volumes below {}", layout.work_dir().display())))?;
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|source| Error::Listen {
         address: config.listen,
@@ -173,6 +176,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         layout,
         containerizer,
         disk,
+        persistent,
         permits,
         fetcher: fetcher.map_err(system(format!("open {}", fetched.display())))?,
         preparing: Mutex::default(),
@@ -218,6 +222,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
     if let Ok(Some(_open)) = &outcome {
         // The link ends when its last messages are out and the master has closed the stream.
         let _ = tokio::time::timeout(FAREWELL, &mut link).await;
+        stopping.persistent.let_go(&stopping.layout);
     }
     for task in [stopper, watch, upkeep, link] {
         task.abort();

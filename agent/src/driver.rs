@@ -21,6 +21,7 @@ use crate::core::{Core, Effect, ExecutorCall, Ids, Input, LaunchOrder, Refusal, 
 use crate::faults;
 use crate::launcher::{self, Ended, Launcher, Releases, Resizes};
 use crate::link::Stream;
+use crate::persistent::Layouts;
 
 const SIGTERM: i32 = 15;
 /// Events that are taken in one go.
@@ -68,6 +69,7 @@ pub(crate) struct Driver {
     clock: Clock,
     releases: Releases,
     resizes: Resizes,
+    layouts: Layouts,
     executors: Executors,
     stopped: bool,
     /// Whether the agent left the cluster, with nothing to come back to.
@@ -96,6 +98,7 @@ impl Driver {
         }
         let releases = Releases::start(Arc::clone(&launcher));
         let resizes = Resizes::start(Arc::clone(&launcher));
+        let layouts = Layouts::start(Arc::clone(&launcher), events.clone());
         Self {
             core,
             launcher,
@@ -108,6 +111,7 @@ impl Driver {
             clock,
             releases,
             resizes,
+            layouts,
             executors: Executors::default(),
             stopped: false,
             left: false,
@@ -272,6 +276,7 @@ impl Driver {
                 self.releases.push(Ended::Pod(pod), sandbox);
             }
             Effect::Resize(order) => self.resizes.push(*order),
+            Effect::LayOut(wanted) => self.layouts.push(wanted),
             Effect::Answer(request, result) => {
                 if result.is_err() {
                     self.executors.streams.remove(&request);

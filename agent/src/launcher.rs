@@ -18,6 +18,7 @@ use crate::core::{ExecutorOrder, FailureKind, Input, LaunchFailure, LaunchOrder,
 use crate::disk::Disk;
 use crate::driver::Event;
 use crate::fetcher::{self, Fetcher};
+use crate::persistent::Persistent;
 use crate::sandbox::{self, files, keep};
 use crate::{confinement, faults, spec, users, volumes};
 
@@ -40,6 +41,7 @@ pub(crate) struct Launcher {
     pub(crate) layout: Layout,
     pub(crate) containerizer: Containerizer,
     pub(crate) disk: Disk,
+    pub(crate) persistent: Persistent,
     /// What executors are told.
     pub(crate) endpoint: Endpoint,
     /// Bounds the launches that run at once: more than a few a processor only slow each other down.
@@ -177,7 +179,11 @@ impl Launcher {
     }
 
     fn prepare(&self, order: &LaunchOrder) -> Result<ContainerSpec, LaunchFailure> {
-        let spec = self.describe_order(order)?;
+        let mut spec = self.describe_order(order)?;
+        for mount in &order.volumes {
+            let mounted = self.persistent.mount(&self.layout, mount, &spec)?;
+            spec.volumes.push(mounted);
+        }
         if let Some(executor) = order.executor.as_ref().filter(|executor| executor.start == Start::Task) {
             // Devices are given to the containers in it.
             let sum = Resources {

@@ -20,6 +20,7 @@ mod fetcher;
 pub mod isolators;
 mod launcher;
 mod link;
+mod persistent;
 mod sandbox;
 mod server;
 mod sessions;

@@ -56,7 +56,8 @@ fn one(volume: &v1::Volume, policy: &Policy, in_pod: bool) -> Result<Volume, Lau
     })
 }
 
-fn target(path: &str) -> Result<PathBuf, LaunchFailure> {
+/// Where in the container a volume goes.
+pub(crate) fn target(path: &str) -> Result<PathBuf, LaunchFailure> {
     let refused = |problem: &str| Err(invalid(format!("container_path: `{}` {problem}", path.escape_debug())));
     let place = Path::new(path);
     if path.contains('\0') || !is_plain(place) {

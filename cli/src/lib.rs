@@ -98,6 +98,23 @@ enum Command {
         #[command(flatten)]
         args: commands::why::WhyArgs,
     },
+    /// Keep free resources of an agent for a role.
+    Reserve {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        args: commands::reservations::ReserveArgs,
+    },
+    /// Make resources everybody's again that were reserved.
+    Unreserve {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        args: commands::reservations::UnreserveArgs,
+    },
+    /// Persistent volumes: directories on agents that outlive tasks.
+    #[command(subcommand)]
+    Volumes(commands::volumes::VolumesCommand),
     /// Print what a task wrote.
     Logs {
         #[command(flatten)]
@@ -226,6 +243,9 @@ fn ask(command: Command) -> Result<ExitCode, Failure> {
             Command::Quota(command) => commands::quota::run(command).await,
             Command::Weights(command) => commands::weights::run(command).await,
             Command::Why { cluster, output, args } => commands::why::run(&cluster, &output, &args).await,
+            Command::Reserve { cluster, args } => commands::reservations::reserve(&cluster, &args).await,
+            Command::Unreserve { cluster, args } => commands::reservations::unreserve(&cluster, &args).await,
+            Command::Volumes(command) => commands::volumes::run(command).await,
             Command::Logs { cluster, args } => commands::logs::run(&cluster, &args).await,
             Command::Stats { cluster, output, args } => commands::stats::run(&cluster, &output, &args).await,
             Command::Kill { cluster, args } => commands::kill::run(&cluster, &args).await,

@@ -189,6 +189,22 @@ impl Entry {
         }
     }
 
+    /// What is in both, of the same key.
+    fn common(&self, other: &Self) -> Option<Self> {
+        let mut common = self.clone();
+        if self.key.whole().is_some() {
+            common.copies = self.copies.min(other.copies);
+            return Some(common);
+        }
+        common.quantity = match (&self.quantity, &other.quantity) {
+            (Quantity::Scalar(own), Quantity::Scalar(other)) => Quantity::Scalar(*own.min(other)),
+            (Quantity::Ranges(own), Quantity::Ranges(other)) => Quantity::Ranges(own.intersection(other)),
+            (Quantity::Set(own), Quantity::Set(other)) => Quantity::Set(own.intersection(other).cloned().collect()),
+            _ => return None,
+        };
+        (!common.quantity.is_empty()).then_some(common)
+    }
+
     /// What is left; `Some(None)` where that is nothing.
     fn checked_sub(&self, other: &Self) -> Option<Option<Self>> {
         let mut left = self.clone();
@@ -411,6 +427,43 @@ impl Resources {
     #[must_use]
     pub fn to_unreserved(self) -> Self {
         self.map_traits(|traits| traits.reservations.clear())
+    }
+
+    /// The same resources, where persistent volumes are the reserved disk space that they are made of.
+    #[must_use]
+    pub fn to_plain_disk(self) -> Self {
+        self.map_traits(Traits::lose_volume)
+    }
+
+    /// The same resources as the agent declares them: without dynamic reservations and persistent volumes.
+    #[must_use]
+    pub fn to_declared(self) -> Self {
+        self.map_traits(|traits| {
+            traits.lose_volume();
+            while traits.reservations.last().is_some_and(|layer| layer.dynamic) {
+                traits.reservations.pop();
+            }
+        })
+    }
+
+    /// What operations made of declared resources: dynamic reservations and persistent volumes.
+    #[must_use]
+    pub fn converted(&self) -> Self {
+        self.filter(|entry| entry.key.is_converted())
+    }
+
+    /// What of these resources is also in `other`; of what cannot be split, all or nothing.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        let mut common = Self::new();
+        for own in self {
+            if let Ok(index) = other.position(&own.key)
+                && let Some(shared) = own.common(&other.entries[index])
+            {
+                common.insert(shared);
+            }
+        }
+        common
     }
 
     /// The same resources, such that they may be taken back.

@@ -3,7 +3,7 @@
 use proffer_proto::api::scheduler_client::SchedulerClient;
 use proffer_proto::v1::scheduler::{Call, OfferConstraints, call};
 use proffer_proto::v1::{
-    AgentId, ExecutorId, Filters, FrameworkId, FrameworkInfo, KillPolicy, OfferId, Request, TaskId, offer,
+    AgentId, ExecutorId, Filters, FrameworkId, FrameworkInfo, KillPolicy, OfferId, OperationId, Request, TaskId, offer,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 
@@ -136,6 +136,22 @@ impl Calls {
         self.submit(build::reconcile(tasks)).await
     }
 
+    /// Acknowledges the outcome of an operation; only those with a uuid want it.
+    pub async fn acknowledge_operation(
+        &self,
+        agent_id: Option<AgentId>,
+        operation_id: OperationId,
+        uuid: Vec<u8>,
+    ) -> Result<(), CallError> {
+        self.submit(build::acknowledge_operation(agent_id, operation_id, uuid))
+            .await
+    }
+
+    /// Asks how operations stand; of every one where the list is empty.
+    pub async fn reconcile_operations(&self, operations: Vec<(OperationId, Option<AgentId>)>) -> Result<(), CallError> {
+        self.submit(build::reconcile_operations(operations)).await
+    }
+
     /// Sends data to an executor, at most once.
     pub async fn message(&self, agent_id: AgentId, executor_id: ExecutorId, data: Vec<u8>) -> Result<(), CallError> {
         self.submit(build::message(agent_id, executor_id, data)).await
@@ -252,6 +268,28 @@ pub(crate) mod build {
         Call {
             reconcile: Some(call::Reconcile { tasks }),
             ..call(call::Type::Reconcile)
+        }
+    }
+
+    pub(crate) fn acknowledge_operation(agent_id: Option<AgentId>, operation_id: OperationId, uuid: Vec<u8>) -> Call {
+        Call {
+            acknowledge_operation_status: Some(call::AcknowledgeOperationStatus {
+                agent_id,
+                uuid,
+                operation_id,
+            }),
+            ..call(call::Type::AcknowledgeOperationStatus)
+        }
+    }
+
+    pub(crate) fn reconcile_operations(operations: Vec<(OperationId, Option<AgentId>)>) -> Call {
+        let operations = operations
+            .into_iter()
+            .map(|(operation_id, agent_id)| call::reconcile_operations::Operation { operation_id, agent_id })
+            .collect();
+        Call {
+            reconcile_operations: Some(call::ReconcileOperations { operations }),
+            ..call(call::Type::ReconcileOperations)
         }
     }
 

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use proffer_proto::v1::scheduler::{Call, Event, call};
-use proffer_proto::v1::{TaskState, TaskStatus, task_status};
+use proffer_proto::v1::{OperationStatus, TaskState, TaskStatus, task_status};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -214,6 +214,8 @@ impl<S: Scheduler> Driver<S> {
             scheduler.rescinded(context, rescind.offer_id).await;
         } else if let Some(update) = event.update {
             self.update(update.status, lanes).await;
+        } else if let Some(update) = event.update_operation_status {
+            self.operation(update.status, lanes).await;
         } else if let Some(message) = event.message {
             scheduler.executor_message(context, message).await;
         } else if let Some(failure) = event.failure {
@@ -247,6 +249,10 @@ impl<S: Scheduler> Driver<S> {
         }
         self.reconciler
             .subscribed(Instant::now(), &self.context.tasks, takes_over);
+        let open = self.context.operations.open();
+        if !open.is_empty() {
+            lanes.send(build::reconcile_operations(open));
+        }
         self.kill_again(lanes);
     }
 
@@ -261,6 +267,17 @@ impl<S: Scheduler> Driver<S> {
         self.send_queued(lanes);
         if let (Some(uuid), Some(agent_id)) = (status.uuid, status.agent_id) {
             lanes.send(build::acknowledge(agent_id, status.task_id, uuid));
+        }
+    }
+
+    /// The same for operations.
+    async fn operation(&mut self, status: OperationStatus, lanes: &Lanes) {
+        if self.context.operations.is_news(&status) {
+            self.scheduler.operation(&mut self.context, status.clone()).await;
+        }
+        self.send_queued(lanes);
+        if let (Some(uuid), Some(id)) = (status.uuid, status.operation_id) {
+            lanes.send(build::acknowledge_operation(status.agent_id, id, uuid.value));
         }
     }
 
@@ -393,7 +410,7 @@ impl Lanes {
 
     fn send(&self, call: Call) {
         let lane = match call.r#type() {
-            call::Type::Acknowledge => &self.acknowledgements,
+            call::Type::Acknowledge | call::Type::AcknowledgeOperationStatus => &self.acknowledgements,
             _ => &self.ordered,
         };
         // A lane that is gone has reported why, and the subscription is about to end.

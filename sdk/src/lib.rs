@@ -91,6 +91,7 @@ mod leader;
 mod line;
 mod masters;
 pub mod offers;
+pub mod operations;
 pub mod operator;
 mod reconcile;
 mod scheduler;

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use proffer_proto::v1::scheduler::{Call, OfferConstraints, call, event};
 use proffer_proto::v1::{
-    AgentId, ExecutorId, Filters, FrameworkId, FrameworkInfo, InverseOffer, KillPolicy, Offer, OfferId, Request,
-    TaskId, TaskInfo, TaskStatus, offer,
+    AgentId, ExecutorId, Filters, FrameworkId, FrameworkInfo, InverseOffer, KillPolicy, Offer, OfferId, OperationId,
+    OperationStatus, Request, TaskId, TaskInfo, TaskStatus, offer,
 };
 use tokio::sync::mpsc;
 
 use crate::calls::build;
 use crate::masters::Masters;
 use crate::offers::Placement;
+use crate::operations::OperationTable;
 use crate::task::Task;
 use crate::tasks::{KnownTask, TaskTable};
 
@@ -92,6 +93,16 @@ pub trait Scheduler: Send {
 
     /// The state of a task changed. Never told twice; acknowledged after the method has returned.
     fn update(&mut self, context: &mut Context<Self::Message>, status: TaskStatus) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// The outcome of an operation with an id, or how it stands, where that was asked for. No outcome is told twice; acknowledged
+    /// after the method has returned.
+    fn operation(
+        &mut self,
+        context: &mut Context<Self::Message>,
+        status: OperationStatus,
+    ) -> impl Future<Output = ()> + Send {
         async {}
     }
 
@@ -269,6 +280,7 @@ pub struct Context<M> {
     pub(crate) framework: FrameworkInfo,
     pub(crate) connected: bool,
     pub(crate) tasks: TaskTable,
+    pub(crate) operations: OperationTable,
     pub(crate) suppressed: BTreeSet<String>,
     pub(crate) constraints: Option<OfferConstraints>,
     pub(crate) launches: Vec<(Placement, TaskInfo)>,
@@ -288,6 +300,7 @@ impl<M> Context<M> {
             framework: options.framework.clone(),
             connected: false,
             tasks,
+            operations: OperationTable::default(),
             suppressed: options.suppressed_roles.iter().cloned().collect(),
             constraints: options.offer_constraints.clone(),
             launches: Vec::new(),
@@ -389,6 +402,12 @@ impl<M> Context<M> {
         self.queue(build::reconcile(tasks));
     }
 
+    /// Asks how operations stand that an earlier process began; of all where the list is empty. Those of this process are asked
+    /// for after every new subscription anyway.
+    pub fn reconcile_operations(&mut self, operations: Vec<(OperationId, Option<AgentId>)>) {
+        self.queue(build::reconcile_operations(operations));
+    }
+
     /// Forgets a task that will not be heard of again.
     pub fn forget(&mut self, task_id: &TaskId) {
         self.tasks.remove(task_id);
@@ -444,6 +463,7 @@ impl<M> Context<M> {
 
     fn queue(&mut self, call: Call) {
         self.tasks.observe_call(&call);
+        self.operations.observe_call(&call);
         self.outbox.push(call);
     }
 }

@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use proffer_proto::resources::Resources;
 use proffer_proto::v1::scheduler::{Event, event};
 use proffer_proto::v1::{
-    AgentId, Filters, FrameworkId, FrameworkInfo, InverseOffer, KillPolicy, Offer, OfferId, TaskId, TaskInfo,
-    TaskState, TaskStatus,
+    AgentId, Filters, FrameworkId, FrameworkInfo, InverseOffer, KillPolicy, Offer, OfferId, OperationStatus, TaskId,
+    TaskInfo, TaskState, TaskStatus, offer::Operation,
 };
 use proffer_sdk::offers::{Matcher, Placement, launch};
 use proffer_sdk::{Calls, Events, Masters, Task, connect};
@@ -26,6 +26,7 @@ pub struct TestFramework {
     rescinded: Vec<OfferId>,
     inverse_offers: Vec<InverseOffer>,
     updates: Vec<TaskStatus>,
+    operations: Vec<OperationStatus>,
     errors: Vec<String>,
     acknowledge: bool,
     /// Where acknowledgements go that nobody waits for.
@@ -47,6 +48,7 @@ impl TestFramework {
             rescinded: Vec::new(),
             inverse_offers: Vec::new(),
             updates: Vec::new(),
+            operations: Vec::new(),
             errors: Vec::new(),
             acknowledge: true,
             lane: None,
@@ -149,6 +151,25 @@ impl TestFramework {
             .accept(vec![offer.id.clone()], vec![launch(infos)], Some(filters))
             .await?;
         Ok(())
+    }
+
+    /// Has operations done with an offer, the rest of which is given back at once.
+    pub async fn accept(&mut self, offer: &Offer, operations: Vec<Operation>) -> anyhow::Result<()> {
+        let filters = Filters {
+            refuse_seconds: Some(0.0),
+        };
+        let offers = vec![offer.id.clone()];
+        Ok(self.calls.accept(offers, operations, Some(filters)).await?)
+    }
+
+    /// Waits for the next word about an operation that was not looked at, and returns it.
+    pub async fn wait_for_operation(&mut self, id: &str) -> anyhow::Result<OperationStatus> {
+        let about = |status: &OperationStatus| status.operation_id.as_ref().is_some_and(|own| own.value == id);
+        self.until(&format!("a status of {id}"), |framework| {
+            let index = framework.operations.iter().position(about)?;
+            Some(framework.operations.remove(index))
+        })
+        .await
     }
 
     /// Gives an offer back for that time.
@@ -277,6 +298,14 @@ impl TestFramework {
                     }
                 }
                 self.updates.push(status);
+            }
+            event::Type::UpdateOperationStatus => {
+                let status = event.update_operation_status.context("it has a status")?.status;
+                if let (Some(uuid), Some(id), true) = (&status.uuid, &status.operation_id, self.acknowledge) {
+                    let (agent, id, uuid) = (status.agent_id.clone(), id.clone(), uuid.value.clone());
+                    self.calls.acknowledge_operation(agent, id, uuid).await?;
+                }
+                self.operations.push(status);
             }
             event::Type::Error => self
                 .errors

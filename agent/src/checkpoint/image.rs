@@ -6,7 +6,7 @@ use proffer_proto::v1;
 
 use super::record::{
     Agent, Boot, Cause, Checked, Ending, ExecutorEnding, ExecutorLaunch, ExecutorName, Fact, Launch, Record, TaskName,
-    Update,
+    Update, Volumes,
 };
 
 /// How many acknowledged updates of an executor's task are remembered.
@@ -25,6 +25,8 @@ pub struct Image {
     pub tasks: BTreeMap<TaskName, TaskImage>,
     /// The executors that have not ended.
     pub executors: BTreeMap<ExecutorName, ExecutorImage>,
+    /// The persistent volumes; none before the first.
+    pub volumes: Option<Volumes>,
 }
 
 /// The state of an executor on disk.
@@ -137,6 +139,7 @@ impl Image {
                     executor.ending = Some((ending.force_at, cause));
                 }
             }
+            Some(Fact::Volumes(volumes)) => self.volumes = Some(volumes),
             Some(Fact::ExecutorForgotten(name)) => {
                 self.executors.remove(&name);
                 self.forget_framework(&name.framework);
@@ -149,6 +152,7 @@ impl Image {
     pub fn records(&self) -> Vec<Record> {
         let mut facts = vec![Fact::Agent(self.agent.clone())];
         facts.extend(self.boot.clone().map(|id| Fact::Boot(Boot { id })));
+        facts.extend(self.volumes.clone().map(Fact::Volumes));
         facts.extend(self.frameworks.values().cloned().map(Fact::Framework));
         for (name, executor) in &self.executors {
             facts.push(Fact::Executor(executor.launch.clone()));

@@ -9,6 +9,11 @@
 //! ├── launcher                                the launcher, where <runtime dir> allows no execution
 //! ├── images                                  0700, the file systems of sandboxes that are in files: see `disk::image`
 //! ├── fetched                                 0700, downloads that are kept for other tasks: see `fetcher::cache`
+//! ├── volumes                                 root:root 0755
+//! │   └── <role, its slashes as %2F>
+//! │       └── <id of a persistent volume>
+//! │           └── <admission>-<version>       the data of one that was made then, owned by its task's user, 0750
+//! ├── volume-images                           0700, the file systems of volumes that are in files, at the same paths
 //! └── sandboxes                               root:root 0755
 //!     └── <framework id>
 //!         ├── <task id, or that of a custom executor>
@@ -90,6 +95,27 @@ impl Layout {
     /// Where file systems in files lie.
     pub fn images(&self) -> PathBuf {
         self.work.join("images")
+    }
+
+    /// The parent of all persistent volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.work.join("volumes")
+    }
+
+    /// Where file systems of volumes in files lie.
+    pub fn volume_images(&self) -> PathBuf {
+        self.work.join("volume-images")
+    }
+
+    /// The data of a volume that was made in the layout `version` of the admission `lineage`.
+    ///
+    /// # Errors
+    /// An id that cannot name a directory.
+    pub fn volume(&self, role: &str, id: &str, lineage: i64, version: u64) -> Result<PathBuf, BadId> {
+        let role = role.replace('%', "%25").replace('/', "%2F");
+        let role = self.volumes().join(component("role", &role)?);
+        let volume = role.join(component("disk.persistence.id", id)?);
+        Ok(volume.join(format!("{lineage}-{version}")))
     }
 
     /// The parent of all sandboxes.

@@ -8,7 +8,7 @@ use proffer_proto::v1;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Record {
     /// The fact; unset in a record of a newer version.
-    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20")]
+    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 60")]
     pub fact: Option<Fact>,
 }
 
@@ -55,6 +55,9 @@ pub enum Fact {
     /// The executor has ended.
     #[prost(message, tag = "12")]
     ExecutorForgotten(ExecutorName),
+    /// The persistent volumes that the agent has; replaces those before.
+    #[prost(message, tag = "60")]
+    Volumes(Volumes),
 }
 
 /// The agent's identity.
@@ -66,6 +69,66 @@ pub struct Agent {
     /// The id of the cluster that it is of; unset before a master told it.
     #[prost(string, optional, tag = "2")]
     pub cluster: Option<String>,
+}
+
+/// The persistent volumes of a layout.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Volumes {
+    /// The admission that the layout belongs to.
+    #[prost(int64, required, tag = "1")]
+    pub lineage: i64,
+    /// The version of the layout.
+    #[prost(uint64, required, tag = "2")]
+    pub version: u64,
+    /// The volumes.
+    #[prost(message, repeated, tag = "3")]
+    pub volumes: Vec<Volume>,
+    /// Volumes whose data is to be removed and may still be there.
+    #[prost(message, repeated, tag = "4")]
+    pub going: Vec<Volume>,
+    /// What could not be done: the latest failures.
+    #[prost(message, repeated, tag = "5")]
+    pub failures: Vec<VolumeFailure>,
+}
+
+/// A persistent volume.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Volume {
+    /// The role that it is reserved for.
+    #[prost(string, required, tag = "1")]
+    pub role: String,
+    /// Its id, unique within the role.
+    #[prost(string, required, tag = "2")]
+    pub id: String,
+    /// How much it may hold.
+    #[prost(uint64, required, tag = "3")]
+    pub bytes: u64,
+    /// The admission and the version of the layout in which it was made.
+    #[prost(int64, required, tag = "4")]
+    pub lineage: i64,
+    /// See `lineage`.
+    #[prost(uint64, required, tag = "5")]
+    pub since: u64,
+    /// The version of the layout that wanted what is to be done with it last.
+    #[prost(uint64, required, tag = "6")]
+    pub wanted: u64,
+}
+
+/// What could not be done with a volume.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct VolumeFailure {
+    /// The role of the volume.
+    #[prost(string, required, tag = "1")]
+    pub role: String,
+    /// The id of the volume.
+    #[prost(string, required, tag = "2")]
+    pub id: String,
+    /// The version of the layout that wanted it.
+    #[prost(uint64, required, tag = "3")]
+    pub version: u64,
+    /// Why.
+    #[prost(string, required, tag = "4")]
+    pub message: String,
 }
 
 /// A boot of the machine.

@@ -190,6 +190,11 @@ pub enum VolumeSource {
         /// The path below the pod's sandbox.
         path: PathBuf,
     },
+    /// A persistent volume, a directory of the agent.
+    Persistent {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A file with these bytes.
     Secret(SecretBytes),
 }

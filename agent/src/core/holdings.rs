@@ -47,8 +47,9 @@ pub fn check(core: &Core) -> Result<(), TooFew> {
     }
 }
 
-/// Whoever they are reserved for or allocated to, but for those that may be taken back. What makes no sense was refused before.
+/// Whoever they are reserved for or allocated to, volumes as the disk space that they are made of, but for those that may be taken
+/// back. What makes no sense was refused before.
 fn plain(resources: &[v1::Resource]) -> Resources {
     let resources = Resources::from_wire(resources).unwrap_or_default();
-    resources.non_revocable().unallocate().to_unreserved()
+    resources.non_revocable().unallocate().to_plain_disk().to_unreserved()
 }

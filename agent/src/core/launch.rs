@@ -5,8 +5,8 @@ use proffer_proto::{secrets, v1};
 
 use super::task::Task;
 use super::updates::{self, News};
-use super::{Core, Effect, LaunchOrder, Owner, Phase, TaskName, Timestamp, checks, executors};
-use crate::checkpoint::layout;
+use super::{Core, Effect, LaunchOrder, Owner, Phase, TaskName, Timestamp, checks, executors, layout};
+use crate::checkpoint::layout as paths;
 use crate::checkpoint::record::{Fact, Launch};
 use crate::containerizer::ContainerId;
 use crate::fetcher::Artifact;
@@ -54,7 +54,9 @@ fn one(
         ..Launch::default()
     };
     let mut accepted = Task::new(&record);
-    let refusal = match (core.leaving, refuse(&name, &record.task)) {
+    let mounts = layout::mounts(core, &record.task);
+    let refused = refuse(&name, &record.task).or_else(|| mounts.as_ref().err().cloned());
+    let refusal = match (core.leaving, refused) {
         (true, _) => Some(leaving()),
         (false, Some(message)) => Some(
             News::of(v1::TaskState::TaskError)
@@ -68,6 +70,7 @@ fn one(
         framework: framework.clone(),
         task: record.task.clone(),
         executor: None,
+        volumes: mounts.unwrap_or_default(),
     };
     effects.push(Effect::Checkpoint(Fact::Launch(record).into()));
     if refusal.is_some() {
@@ -91,8 +94,8 @@ pub(super) fn leaving() -> News {
 
 /// Why a task of this name cannot be here.
 pub(super) fn refuse_name(name: &TaskName) -> Option<String> {
-    let framework = layout::component("framework_id", &name.framework);
-    let task = framework.and_then(|_| layout::component("task_id", &name.task));
+    let framework = paths::component("framework_id", &name.framework);
+    let task = framework.and_then(|_| paths::component("task_id", &name.task));
     task.err().map(|error| error.to_string())
 }
 

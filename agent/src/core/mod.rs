@@ -17,6 +17,7 @@ mod end;
 pub mod executors;
 pub mod holdings;
 mod launch;
+mod layout;
 mod recover;
 mod register;
 mod run;
@@ -104,6 +105,8 @@ pub enum Input {
     Checked(ContainerId, checks::CheckKind, checks::CheckAnswer),
     /// The task in this container holds more than its disk.
     DiskExceeded(ContainerId),
+    /// Volumes were made, resized and removed, as far as that was possible.
+    LaidOut(LaidOut),
     /// An executor called; answered by [`Effect::Answer`].
     Executor(ExecutorCall),
     /// The event stream of an executor is over.
@@ -139,6 +142,8 @@ pub enum Effect {
     Resize(Box<ResizeOrder>),
     /// Remove a pod, whose containers were released before.
     ReleasePod(ContainerId),
+    /// Make, resize and remove volumes, and answer by [`Input::LaidOut`].
+    LayOut(record::Volumes),
     /// Answer the call of an executor that has this number.
     Answer(u64, Result<(), Refusal>),
     /// Send to the executor whose stream has this number.
@@ -166,7 +171,11 @@ pub struct LaunchOrder {
     pub task: v1::TaskInfo,
     /// The executor that is started, or to which the task belongs.
     pub executor: Option<ExecutorOrder>,
+    /// The persistent volumes that it mounts.
+    pub volumes: Vec<VolumeMount>,
 }
+
+pub use layout::{LaidOut, VolumeMount};
 
 /// What a launch needs to know of an executor.
 #[derive(Debug, Clone, PartialEq)]
@@ -242,6 +251,8 @@ pub struct Core {
     timers: BTreeSet<(Timestamp, Owner)>,
     /// The ends of executors that a master which was told of them in Register has not heard.
     unsaid: Vec<link::ExecutorExited>,
+    /// The persistent volumes; none before the first.
+    volumes: Option<record::Volumes>,
     checks: checks::Checks,
     /// Whether the machine was rebooted since the previous agent process.
     rebooted: bool,
@@ -298,6 +309,7 @@ impl Core {
                     checks::done(self, now, &name, kind, &answer, effects);
                 }
             }
+            Input::LaidOut(done) => layout::done(self, done, effects),
             Input::Executor(call) => executors::call(self, now, call, effects),
             Input::ExecutorDetached(stream) => executors::detached(self, now, stream),
             Input::Tick => self.tick(now, effects),
@@ -350,6 +362,12 @@ impl Core {
         self.tasks.iter()
     }
 
+    /// The persistent volumes that a task has.
+    pub(crate) fn volumes_of(&self, task: &v1::TaskInfo) -> Vec<record::Volume> {
+        let mounts = layout::mounts(self, task).unwrap_or_default();
+        mounts.into_iter().map(|mount| mount.volume).collect()
+    }
+
     /// The executors that have not ended, by name.
     pub fn executors(&self) -> impl Iterator<Item = (&ExecutorName, &Executor)> {
         self.executors.iter()
@@ -375,6 +393,7 @@ impl Core {
             }
             Some(Body::UpdateFramework(update)) => register::framework_updated(self, update.framework, effects),
             Some(Body::ShutdownExecutor(shutdown)) => executors::shutdown(self, now, shutdown, effects),
+            Some(Body::Layout(wanted)) => layout::wanted(self, wanted, effects),
             Some(Body::Ping(ping)) => {
                 let pong = proffer_proto::link::Pong {
                     sequence: ping.sequence,

@@ -64,6 +64,7 @@ impl Core {
             tasks,
             executors,
             unsaid: Vec::new(),
+            volumes: image.volumes,
             timers: BTreeSet::new(),
             checks,
             rebooted,

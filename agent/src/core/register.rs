@@ -10,6 +10,15 @@ use crate::checkpoint::record::Fact;
 /// The version of the protocol of the stream.
 const PROTOCOL: u32 = 1;
 
+/// What this agent can do.
+const CAPABILITIES: [capability::Type; 5] = [
+    capability::Type::MultiRole,
+    capability::Type::HierarchicalRole,
+    capability::Type::ReservationRefinement,
+    capability::Type::ResizeVolume,
+    capability::Type::AgentOperationFeedback,
+];
+
 /// A stream stands open: say who we are and what runs here.
 pub(super) fn attached(core: &mut Core, now: Timestamp, session: u64, effects: &mut Vec<Effect>) {
     core.session = Session::None;
@@ -26,7 +35,7 @@ pub(super) fn attached(core: &mut Core, now: Timestamp, session: u64, effects: &
         protocol: PROTOCOL,
         agent: core.agent_info(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        capabilities: [capability::Type::MultiRole, capability::Type::HierarchicalRole]
+        capabilities: CAPABILITIES
             .map(|kind| Capability {
                 r#type: Some(kind.into()),
             })

@@ -234,6 +234,7 @@ impl World {
             Effect::Release(container) => format!("release {container}"),
             Effect::Resize(order) => format!("resize {} to {} parts", order.container, order.parts.len()),
             Effect::ReleasePod(pod) => format!("release pod {pod}"),
+            Effect::LayOut(wanted) => format!("lay out {}", wanted.version),
             Effect::Answer(_, Ok(())) => "answer".into(),
             Effect::Answer(_, Err(refusal)) => format!("refuse {:?}: {}", refusal.kind, refusal.message),
             Effect::Tell(stream, event) => format!("tell {stream} {}", executors::show_event(event)),
@@ -473,6 +474,7 @@ fn show_record(record: &Record) -> String {
             format!("ending executor {name} {at}ms")
         }
         Fact::ExecutorForgotten(name) => format!("forgotten executor {}", name.executor),
+        Fact::Volumes(volumes) => format!("volumes {}", volumes.version),
     }
 }
 

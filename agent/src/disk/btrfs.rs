@@ -55,6 +55,11 @@ impl BackEnd for Btrfs {
         limited
     }
 
+    fn resize(&self, sandbox: &Path, bytes: u64) -> io::Result<()> {
+        let directory = open_directory(sandbox)?;
+        btrfs::set_limit(directory.as_fd(), btrfs::number(directory.as_fd())?, bytes)
+    }
+
     fn has(&self, sandbox: &Path) -> bool {
         let is_root = std::fs::symlink_metadata(sandbox).is_ok_and(|status| status.ino() == btrfs::ROOT_NUMBER);
         is_root && file_system(sandbox) == MAGIC

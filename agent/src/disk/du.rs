@@ -1,4 +1,4 @@
-//! The last resort: sandboxes are looked through now and then, and a task beyond its limit is ended.
+//! The last resort: sandboxes and volumes are looked through now and then, and a task beyond its limit is ended.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{BackEnd, Disk, Unusable, make_plain};
+use crate::checkpoint::record::Volume;
 use crate::containerizer::ContainerId;
 use crate::core::{Core, Input};
 use crate::driver::Event;
@@ -38,13 +39,17 @@ impl BackEnd for Du {
 
     fn probe(&self, _: &Path) -> Result<String, Unusable> {
         Ok(format!(
-            "no limit is enforced by the kernel: sandboxes are looked through every {} seconds, and tasks beyond their limit ended",
+            "no limit is enforced by the kernel: sandboxes and volumes are looked through every {} seconds, and tasks beyond their limit ended",
             INTERVAL.as_secs()
         ))
     }
 
     fn make(&self, sandbox: &Path, _: u64) -> io::Result<()> {
         make_plain(sandbox)
+    }
+
+    fn resize(&self, _: &Path, _: u64) -> io::Result<()> {
+        Ok(())
     }
 
     fn has(&self, _: &Path) -> bool {
@@ -60,7 +65,7 @@ impl BackEnd for Du {
     }
 }
 
-/// Looks through the sandboxes that no kernel limits, for as long as the agent runs.
+/// Looks through the sandboxes and volumes that no kernel limits, for as long as the agent runs.
 pub(crate) async fn watch(launcher: std::sync::Arc<Launcher>, events: mpsc::Sender<Event>) {
     if launcher.disk.name().is_none() {
         return;
@@ -92,31 +97,47 @@ struct Limited {
     framework: String,
     task: v1::TaskInfo,
     container: ContainerId,
-    bytes: u64,
+    /// Of its sandbox.
+    bytes: Option<u64>,
+    volumes: Vec<Volume>,
 }
 
 fn limited(core: &Core) -> Vec<Limited> {
     let running = core.tasks().filter(|(_, task)| task.pid().is_some());
-    let limited = running.filter_map(|(name, task)| {
-        Some(Limited {
-            framework: name.framework.clone(),
-            task: task.info.clone(),
-            container: task.container.clone(),
-            bytes: crate::spec::disk_bytes(&task.info.resources).ok()??,
-        })
+    let limited = running.map(|(name, task)| Limited {
+        framework: name.framework.clone(),
+        task: task.info.clone(),
+        container: task.container.clone(),
+        bytes: crate::spec::disk_bytes(&task.info.resources).ok().flatten(),
+        volumes: core.volumes_of(&task.info),
     });
-    limited.collect()
+    limited
+        .filter(|task| task.bytes.is_some() || !task.volumes.is_empty())
+        .collect()
 }
 
-/// How much a task holds, if that is more than it may.
+/// How much a task holds in its sandbox or in a volume, if that is more than it may.
 fn beyond(launcher: &Launcher, task: &Limited) -> Option<u64> {
-    let sandbox = sandbox_path(&launcher.layout, &task.framework, &task.task, &task.container).ok()?;
-    let disk: &Disk = &launcher.disk;
-    if disk.of(&sandbox).is_some() {
+    let layout = &launcher.layout;
+    let sandbox = || {
+        let path = sandbox_path(layout, &task.framework, &task.task, &task.container).ok()?;
+        more_than(&launcher.disk, &path, task.bytes?)
+    };
+    let volume = |volume: &Volume| {
+        let path = layout
+            .volume(&volume.role, &volume.id, volume.lineage, volume.since)
+            .ok()?;
+        more_than(launcher.persistent.disk(), &path, volume.bytes)
+    };
+    sandbox().or_else(|| task.volumes.iter().find_map(volume))
+}
+
+/// What is in a directory that no kernel limits, if it is more than so much.
+fn more_than(disk: &Disk, directory: &Path, bytes: u64) -> Option<u64> {
+    if disk.of(directory).is_some() {
         return None;
     }
-    let used = measure(&sandbox).ok()?;
-    (used > task.bytes).then_some(used)
+    measure(directory).ok().filter(|used| *used > bytes)
 }
 
 /// What a directory and all below it take, in bytes. Links are not followed, other file systems not entered, and a file with

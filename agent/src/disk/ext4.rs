@@ -27,6 +27,10 @@ impl BackEnd for Ext4 {
         project::make(sandbox, bytes)
     }
 
+    fn resize(&self, sandbox: &Path, bytes: u64) -> io::Result<()> {
+        project::resize(sandbox, bytes, MAGIC)
+    }
+
     fn has(&self, sandbox: &Path) -> bool {
         project::of(sandbox, MAGIC).is_some()
     }

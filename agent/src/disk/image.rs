@@ -7,7 +7,7 @@
 //!
 //! A file gets its name, that of its sandbox, when the file system in it is whole; until then it is one of the [`stock`].
 
-mod file_system;
+pub(super) mod file_system;
 mod shape;
 mod stock;
 mod template;
@@ -136,6 +136,11 @@ impl BackEnd for Images {
             let _ = std::fs::remove_file(&image);
         }
         made
+    }
+
+    fn resize(&self, _: &Path, _: u64) -> io::Result<()> {
+        let problem = "the sandbox of a task in an image keeps its size";
+        Err(io::Error::new(io::ErrorKind::Unsupported, problem))
     }
 
     fn has(&self, sandbox: &Path) -> bool {

@@ -11,6 +11,7 @@ mod du;
 mod ext4;
 mod image;
 mod project;
+mod volume_image;
 mod xfs;
 
 use std::fmt;
@@ -38,6 +39,14 @@ trait BackEnd: Send + Sync + fmt::Debug {
     /// Makes the directory of a sandbox, whose parent exists, with a limit. It belongs to the agent.
     fn make(&self, sandbox: &Path, bytes: u64) -> io::Result<()>;
 
+    /// Whether what it makes cannot be moved. Then it makes it whole or not at all.
+    fn make_in_place(&self) -> bool {
+        false
+    }
+
+    /// Changes the limit of what it made.
+    fn resize(&self, sandbox: &Path, bytes: u64) -> io::Result<()>;
+
     /// Whether it made this sandbox.
     fn has(&self, sandbox: &Path) -> bool;
 
@@ -47,6 +56,12 @@ trait BackEnd: Send + Sync + fmt::Debug {
     /// Its container has ended: nothing changes any more.
     fn ended(&self, sandbox: &Path) {
         let _ = sandbox;
+    }
+
+    /// Nobody needs it for the time being.
+    fn let_go(&self, sandbox: &Path) -> io::Result<()> {
+        let _ = sandbox;
+        Ok(())
     }
 
     /// Sees to it that its files can be read.
@@ -107,12 +122,25 @@ impl Disk {
     /// # Errors
     /// A back end that is named cannot be used, or a directory cannot be made.
     pub fn open(sandboxes: &Path, images: PathBuf, choice: Choice) -> io::Result<Self> {
+        Self::choose(sandboxes, Box::new(image::Images::new(images)), choice)
+    }
+
+    /// The same for persistent volumes, which must outlive power cuts and of which nothing is tidied up.
+    ///
+    /// # Errors
+    /// A back end that is named cannot be used, or a directory cannot be made.
+    pub fn open_for_volumes(volumes: &Path, images: PathBuf, choice: Choice) -> io::Result<Self> {
+        let images = volume_image::VolumeImages::new(images, volumes.to_owned());
+        Self::choose(volumes, Box::new(images), choice)
+    }
+
+    fn choose(sandboxes: &Path, images: Box<dyn BackEnd>, choice: Choice) -> io::Result<Self> {
         std::fs::create_dir_all(sandboxes)?;
         let back_ends: Vec<Box<dyn BackEnd>> = vec![
             Box::new(xfs::Xfs),
             Box::new(ext4::Ext4),
             Box::new(btrfs::Btrfs),
-            Box::new(image::Images::new(images)),
+            images,
             Box::new(du::Du),
         ];
         let mut disk = Disk {
@@ -179,6 +207,33 @@ impl Disk {
         }
     }
 
+    /// Makes a directory, whose parent exists, or gives the one that is there its limit. What nothing limits stays so.
+    ///
+    /// # Errors
+    /// It cannot be made, or its limit not be changed.
+    pub fn ensure(&self, directory: &Path, bytes: u64) -> io::Result<()> {
+        match std::fs::symlink_metadata(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_whole(directory, bytes),
+            Err(error) => Err(error),
+            Ok(_) => self
+                .of(directory)
+                .map_or(Ok(()), |back_end| back_end.resize(directory, bytes)),
+        }
+    }
+
+    /// Makes a directory so that it never has its name without its limit, whenever the agent ends.
+    fn make_whole(&self, directory: &Path, bytes: u64) -> io::Result<()> {
+        if self.chosen.is_some_and(|place| self.back_ends[place].make_in_place()) {
+            return self.make(directory, Some(bytes));
+        }
+        let making = directory.with_extension("making");
+        if making.exists() {
+            self.remove(&making)?;
+        }
+        self.make(&making, Some(bytes))?;
+        std::fs::rename(making, directory)
+    }
+
     /// How much a sandbox holds, where that is known without looking at each file.
     ///
     /// # Errors
@@ -192,6 +247,14 @@ impl Disk {
         if let Some(back_end) = self.of(sandbox) {
             back_end.ended(sandbox);
         }
+    }
+
+    /// Nobody needs a directory before it is ensured again.
+    ///
+    /// # Errors
+    /// What keeps it at hand stays.
+    pub fn let_go(&self, directory: &Path) -> io::Result<()> {
+        self.of(directory).map_or(Ok(()), |back_end| back_end.let_go(directory))
     }
 
     /// Sees to it that the files of a sandbox can be read.

@@ -54,6 +54,14 @@ fn limit(sandbox: &Path, bytes: u64) -> io::Result<()> {
     Err(io::Error::other("no project is free on the file system"))
 }
 
+/// Gives the project of a sandbox another limit.
+pub(super) fn resize(sandbox: &Path, bytes: u64, magic: i64) -> io::Result<()> {
+    match of(sandbox, magic) {
+        Some(project) => quota::set_limit(open_directory(sandbox)?.as_fd(), project, bytes.max(512)),
+        None => Ok(()),
+    }
+}
+
 /// The project of a sandbox, if it is one of ours on such a file system.
 pub(super) fn of(sandbox: &Path, magic: i64) -> Option<u32> {
     if file_system(sandbox) != magic {

@@ -26,6 +26,10 @@ impl BackEnd for Xfs {
         project::make(sandbox, bytes)
     }
 
+    fn resize(&self, sandbox: &Path, bytes: u64) -> io::Result<()> {
+        project::resize(sandbox, bytes, MAGIC)
+    }
+
     fn has(&self, sandbox: &Path) -> bool {
         project::of(sandbox, MAGIC).is_some()
     }

@@ -54,6 +54,12 @@ impl VolumesIsolator {
                 Destination::open(pod, &spec.user)?.directory(path)?;
                 (pod.clone(), path.clone(), BENEATH | NO_LINKS)
             }
+            VolumeSource::Persistent { path } => {
+                let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                    return Err(io::ErrorKind::NotFound.into());
+                };
+                (parent.to_owned(), name.into(), BENEATH | NO_LINKS)
+            }
             VolumeSource::Secret(secret) => {
                 let directory = self.secrets.join(spec.id.as_str());
                 std::fs::DirBuilder::new()
@@ -120,7 +126,7 @@ impl Isolator for VolumesIsolator {
             let (root, path, resolve) = self.source(spec, slot, volume).map_err(failed("make the source of"))?;
             let is_directory = match &volume.source {
                 VolumeSource::Secret(_) => false,
-                VolumeSource::Sandbox { .. } | VolumeSource::Pod { .. } => true,
+                VolumeSource::Sandbox { .. } | VolumeSource::Pod { .. } | VolumeSource::Persistent { .. } => true,
                 VolumeSource::Host { .. } => std::fs::metadata(root.join(&path))
                     .map_err(failed("find the source of"))?
                     .is_dir(),

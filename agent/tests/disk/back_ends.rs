@@ -12,9 +12,11 @@ use proffer_agent::disk::{Choice, Disk};
 use proffer_shim::loopback;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-const MIB: u64 = 1 << 20;
+use super::volumes::volumes_are_kept;
+
+pub(super) const MIB: u64 = 1 << 20;
 /// `nobody`.
-const UID: u32 = 65534;
+pub(super) const UID: u32 = 65534;
 
 #[test]
 fn xfs_keeps_a_sandbox_within_its_limit() {
@@ -30,6 +32,7 @@ fn xfs_keeps_a_sandbox_within_its_limit() {
         return;
     };
     keeps_within(&host, "xfs");
+    volumes_are_kept(&host, "xfs");
 }
 
 #[test]
@@ -39,6 +42,7 @@ fn ext4_keeps_a_sandbox_within_its_limit() {
         return;
     };
     keeps_within(&host, "ext4");
+    volumes_are_kept(&host, "ext4");
 }
 
 #[test]
@@ -58,6 +62,7 @@ fn btrfs_keeps_a_sandbox_within_its_limit() {
         return;
     }
     keeps_within(&host, "btrfs");
+    volumes_are_kept(&host, "btrfs");
 }
 
 #[test]
@@ -229,7 +234,7 @@ fn keeps_within(host: &Host, name: &str) {
     assert_eq!(left, 0, "an image is left");
 }
 
-fn assert_exact(written: u64, limit: u64) {
+pub(super) fn assert_exact(written: u64, limit: u64) {
     assert!(
         (limit - MIB..=limit).contains(&written),
         "{written} of {limit} were written"
@@ -237,7 +242,7 @@ fn assert_exact(written: u64, limit: u64) {
 }
 
 /// Writes until it is enough, or refused; returns how much there is then.
-fn write(path: &Path, bytes: u64) -> u64 {
+pub(super) fn write(path: &Path, bytes: u64) -> u64 {
     let blocks = (bytes / (64 << 10)).min(1 << 20);
     let output = as_nobody("dd")
         .arg("if=/dev/zero")
@@ -258,7 +263,7 @@ fn as_nobody(program: &str) -> Command {
 }
 
 /// A directory of the test's own, with a file system of its own where one is wanted.
-struct Host {
+pub(super) struct Host {
     directory: PathBuf,
     mounted: bool,
 }
@@ -266,7 +271,7 @@ struct Host {
 impl Host {
     /// None, with the reason said, where the host cannot. The file system is made by a program with flags, of so many bytes, and
     /// mounted with options.
-    fn new(name: &str, file_system: Option<(&str, &[&str], u64, &str)>) -> Option<Self> {
+    pub(super) fn new(name: &str, file_system: Option<(&str, &[&str], u64, &str)>) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: {name}: not root");
             return None;
@@ -327,8 +332,12 @@ impl Host {
         Ok(())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    pub(super) fn volumes(&self) -> PathBuf {
+        self.path("mount/volumes")
     }
 
     fn sandboxes(&self) -> PathBuf {
@@ -358,7 +367,7 @@ impl Host {
     }
 
     /// How many sandboxes are mounted.
-    fn mounts(&self) -> usize {
+    pub(super) fn mounts(&self) -> usize {
         let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let below = format!(" {}/", self.sandboxes().display());
         text.lines().filter(|line| line.contains(&below)).count()

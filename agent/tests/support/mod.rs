@@ -34,6 +34,8 @@ pub struct State {
     /// The numbers of the pings that were answered.
     pub pongs: Vec<u64>,
     pub exited: Vec<link::ExecutorExited>,
+    /// What the agent said that it has applied.
+    pub applied: Vec<link::LayoutApplied>,
     /// When a task was first heard to be in a state.
     pub seen: HashMap<(String, i32), Instant>,
     stream: Option<mpsc::Sender<Result<MasterMessage, Status>>>,
@@ -166,6 +168,19 @@ impl FakeMaster {
         .await
     }
 
+    /// Tells the agent its layout, and waits until it has applied it once more.
+    pub async fn lay_out(&self, layout: link::Layout) -> anyhow::Result<link::LayoutApplied> {
+        let (before, version) = (self.look(|state| state.applied.len()), layout.version);
+        self.send(master_message::Body::Layout(layout)).await?;
+        until("the agent applies its layout", || {
+            self.look(|state| {
+                let mut since = state.applied.iter().skip(before);
+                since.find(|applied| applied.version == version).cloned()
+            })
+        })
+        .await
+    }
+
     /// Waits for an update of a task with this state.
     pub async fn update(&self, task: &str, wanted: v1::TaskState) -> anyhow::Result<v1::TaskStatus> {
         until(&format!("{task} is {}", wanted.as_str_name()), || {
@@ -211,6 +226,9 @@ impl AgentLink for FakeMaster {
                     Some(agent_message::Body::StatusUpdate(update)) => master.hear(update, &sender).await,
                     Some(agent_message::Body::ExecutorExited(exited)) => {
                         master.look(|state| state.exited.push(exited));
+                    }
+                    Some(agent_message::Body::LayoutApplied(applied)) => {
+                        master.look(|state| state.applied.push(applied));
                     }
                     Some(agent_message::Body::Pong(pong)) => master.look(|state| state.pongs.push(pong.sequence)),
                     Some(agent_message::Body::Unregister(_)) => master.look(|state| state.unregistered = true),
@@ -405,6 +423,20 @@ impl Drop for AgentProcess {
             let log = std::fs::read_to_string(self.path("log")).unwrap_or_default();
             eprintln!("--- the agent's log ---\n{log}");
         }
+        self.end_in_order();
+        // Of an agent that could not do so itself.
+        let volumes = self.work.join("volumes");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        for point in mounts.lines().filter_map(|line| line.split(' ').nth(4)) {
+            if Path::new(point).starts_with(&volumes) {
+                let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+            }
+        }
+    }
+}
+
+impl AgentProcess {
+    fn end_in_order(&mut self) {
         // An orderly end takes the containers and cgroups along.
         let deadline = Instant::now() + PATIENCE;
         if self.child.is_none() {

@@ -141,7 +141,7 @@ async fn drained(cluster: &ClusterArgs, operator: &mut OperatorClient, id: &Agen
 }
 
 /// The one agent that a text names.
-fn find(agents: &GetAgents, text: &str) -> Result<AgentId, Failure> {
+pub(crate) fn find(agents: &GetAgents, text: &str) -> Result<AgentId, Failure> {
     let attached = agents.agents.iter().map(|agent| &agent.agent_info);
     let all: Vec<&AgentInfo> = attached.chain(&agents.recovered_agents).collect();
     let id_of = |info: &&AgentInfo| info.id.clone().unwrap_or_default();

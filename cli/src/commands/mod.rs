@@ -10,6 +10,7 @@ pub(crate) mod maintenance;
 pub(crate) mod masters;
 pub(crate) mod offers;
 pub(crate) mod quota;
+pub(crate) mod reservations;
 pub(crate) mod roles;
 pub(crate) mod session;
 pub(crate) mod state;
@@ -17,6 +18,7 @@ pub(crate) mod stats;
 pub(crate) mod stream;
 pub(crate) mod tasks;
 pub(crate) mod terminal;
+pub(crate) mod volumes;
 pub(crate) mod weights;
 pub(crate) mod why;
 

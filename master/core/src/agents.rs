@@ -19,12 +19,14 @@ use proffer_proto::v1::task_status::Reason;
 use proffer_proto::v1::{self, TaskState};
 use proffer_proto::{Rejection, ids, link};
 
+use crate::accept::Acceptance;
 use crate::allocator::Description;
 use crate::effect::{Answer, Effect};
 use crate::executors::{self, Executors};
 use crate::input::{ConnectionId, RequestId};
 use crate::master::{Leading, Step};
 use crate::offers::{self, OfferNumber};
+use crate::operations::{self, ParkedNumber, feedback};
 use crate::proposals::{self, Proposal, propose};
 use crate::remnants::{self, Remnants};
 use crate::slots::{AgentSlot, TaskSlot};
@@ -50,7 +52,7 @@ pub(crate) struct Agent {
     pub(crate) in_flight: bool,
     pub(crate) queue: VecDeque<Deferred>,
     pub(crate) total: Resources,
-    /// The sum of its offers, of its tasks that hold resources, of its executors and of its remnants.
+    /// The sum of its offers, of its tasks that hold resources, of its executors, of its remnants and of what is parked.
     pub(crate) used: Resources,
     pub(crate) tangled: bool,
     pub(crate) tasks: BTreeSet<TaskSlot>,
@@ -64,6 +66,17 @@ pub(crate) struct Agent {
     pub(crate) reregistered: Option<Timestamp>,
     /// What operators want of it, as the registry has it.
     pub(crate) standing: wire::Standing,
+    /// When it was admitted, which tells its layouts from those of another agent of the same id.
+    pub(crate) lineage: i64,
+    /// What operations made of it, as the registry has it.
+    pub(crate) layout: wire::Layout,
+    /// The resources of the layout.
+    pub(crate) converted: Resources,
+    /// The layout that it has applied, and what it could not do of it.
+    pub(crate) applied: u64,
+    pub(crate) failures: Vec<link::VolumeFailure>,
+    /// What is held while an operation on it is on its way.
+    pub(crate) parked: BTreeSet<ParkedNumber>,
 }
 
 /// Where an agent stands.
@@ -93,7 +106,6 @@ pub(crate) struct Registration {
     pub(crate) connection: ConnectionId,
     register: link::Register,
     address: String,
-    total: Resources,
 }
 
 /// What waits until the change of the agent that is on its way is settled.
@@ -104,6 +116,11 @@ pub(crate) enum Deferred {
     Leave(ConnectionId),
     Gone(Option<RequestId>),
     Order(drain::Order, RequestId),
+    /// What is left of an ACCEPT, whose resources are held.
+    Accept(ParkedNumber, Box<Acceptance>),
+    Convert(Box<operations::Order>),
+    /// The status of an operation is acknowledged.
+    Forget(Vec<u8>),
 }
 
 impl Deferred {
@@ -111,6 +128,7 @@ impl Deferred {
         match self {
             Deferred::Gone(request) => *request,
             Deferred::Order(_, request) => Some(*request),
+            Deferred::Convert(order) => Some(order.request),
             _ => None,
         }
     }
@@ -139,6 +157,12 @@ impl Agent {
             registered,
             reregistered: None,
             standing: wire::Standing::default(),
+            lineage: registered.as_millis_i64(),
+            layout: wire::Layout::default(),
+            converted: Resources::new(),
+            applied: 0,
+            failures: Vec::new(),
+            parked: BTreeSet::new(),
         }
     }
 
@@ -169,6 +193,7 @@ pub(crate) fn recover(leading: &mut Leading, step: &mut Step<'_>) {
         let admitted = Timestamp::from_millis_i64(known.admitted_ms);
         let mut agent = Agent::new(id.clone(), known.info.clone(), phase, admitted);
         agent.standing = known.standing.unwrap_or_default();
+        agent.set_layout(known.layout.as_ref());
         let slot = leading.agents.insert(agent);
         leading.agent_ids.insert(id.clone(), slot);
         if away {
@@ -203,12 +228,11 @@ pub(crate) fn register(
     // An empty id is how some clients write none.
     register.agent.id = register.agent.id.filter(|id| !id.value.is_empty());
     match check(&register) {
-        Ok(total) => {
+        Ok(()) => {
             let registration = Registration {
                 connection,
                 register,
                 address,
-                total,
             };
             dispatch(leading, step, Box::new(registration));
         }
@@ -222,7 +246,7 @@ pub(crate) fn register(
     }
 }
 
-fn check(register: &link::Register) -> Result<Resources, Rejection> {
+fn check(register: &link::Register) -> Result<(), Rejection> {
     if register.protocol != PROTOCOL {
         let problem = format!("is {}", register.protocol);
         return Err(Rejection::new("protocol", problem, PROTOCOL.to_string()));
@@ -233,10 +257,18 @@ fn check(register: &link::Register) -> Result<Resources, Rejection> {
     if let Some(id) = &register.agent.id {
         ids::check_chosen(&id.value, "agent.id.value")?;
     }
-    let total = Resources::from_wire(&register.agent.resources);
-    total
-        .map(Resources::unallocate)
-        .map_err(|rejection| rejection.within("agent.resources"))
+    declared(&register.agent.resources).map_err(|rejection| rejection.within("agent.resources"))
+}
+
+/// Checks what an agent says that it has.
+fn declared(resources: &[v1::Resource]) -> Result<(), Rejection> {
+    let declared = Resources::from_wire(resources)?;
+    if declared.converted().is_empty() {
+        return Ok(());
+    }
+    let problem = format!("hold {}, which only operations make", declared.converted());
+    let accepted = "resources without dynamic reservations and persistent volumes: the masters know these";
+    Err(Rejection::new("", problem, accepted))
 }
 
 fn refuse(leading: &mut Leading, step: &mut Step<'_>, connection: ConnectionId, message: String, gone: bool) {
@@ -314,7 +346,10 @@ fn admit(leading: &mut Leading, step: &mut Step<'_>, id: v1::AgentId, registrati
 pub(crate) fn admitted(leading: &mut Leading, step: &mut Step<'_>, registration: Registration, info: v1::AgentInfo) {
     let Some(id) = info.id.clone() else { return };
     leading.admitting.remove(&id);
-    let agent = Agent::new(id.clone(), info, Phase::Disconnected, step.now);
+    let mut agent = Agent::new(id.clone(), info, Phase::Disconnected, step.now);
+    if let Some(known) = step.registry.agents.get(&id) {
+        agent.lineage = known.admitted_ms;
+    }
     let slot = leading.agents.insert(agent);
     leading.agent_ids.insert(id, slot);
     if leading.connections.contains_key(&registration.connection) {
@@ -402,12 +437,14 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
         connection,
         register,
         address,
-        total,
     } = registration;
     leading.connections.insert(connection, Some(slot));
     leading.timers.cancel(Timer::AgentAway(slot));
     let ping_at = step.now.plus(step.config.ping_interval);
     leading.timers.set(Timer::Ping(slot), ping_at);
+    let agent = &mut leading.agents[slot];
+    agent.info = register.agent;
+    agent.count_total();
     let agent = &mut leading.agents[slot];
     if agent.registered != step.now {
         agent.reregistered = Some(step.now);
@@ -418,7 +455,6 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
         sequence: 0,
         unanswered: 0,
     });
-    agent.total = total;
     agent.version = register.version;
     agent.address = address;
     agent.capabilities = register.capabilities;
@@ -430,6 +466,7 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
     };
     step.effects
         .send_agent(connection, link::master_message::Body::Registered(registered));
+    operations::send(leading, step, slot);
     let unknown = executors::relist(leading, slot, register.executors);
     tasks::relist(leading, step, slot, register.tasks, was_unreachable, unknown);
     roles::weigh(leading, step, slot);
@@ -442,7 +479,7 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
 }
 
 /// Tells the allocator what the agent is.
-fn describe(leading: &mut Leading, slot: AgentSlot) {
+pub(crate) fn describe(leading: &mut Leading, slot: AgentSlot) {
     let agent = &leading.agents[slot];
     let description = Description {
         total: &agent.total,
@@ -467,6 +504,7 @@ fn detach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) {
     await_return(leading, step, slot);
     leading.allocator.set_agent_active(slot, false);
     offers::rescind_agent(leading, step, slot);
+    operations::give_up_waiting(leading, step, slot);
 }
 
 /// The next ping of an agent is due.
@@ -592,6 +630,7 @@ pub(crate) fn gone(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, 
         let message = format!("agent {id} was marked gone by an operator");
         refuse(leading, step, connection, message, true);
     }
+    feedback::agent_gone(leading, step, slot);
     let end = tasks::End {
         state: TaskState::TaskGoneByOperator,
         reason: Reason::AgentRemovedByOperator,
@@ -626,6 +665,7 @@ pub(crate) fn left(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) 
     if let Some(connection) = leading.agents[slot].connection() {
         close(leading, step, connection);
     }
+    feedback::agent_gone(leading, step, slot);
     let end = tasks::End {
         state: TaskState::TaskGone,
         reason: Reason::AgentRemoved,
@@ -637,6 +677,7 @@ pub(crate) fn left(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) 
 /// Removes an agent that the registry does not hold any more, with all that was on it.
 fn remove(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, end: tasks::End) {
     offers::rescind_agent(leading, step, slot);
+    operations::give_up_waiting(leading, step, slot);
     maintenance::forget_agent(leading, step, slot);
     tasks::end_all(leading, step, slot, end);
     executors::forget(leading, slot);
@@ -656,7 +697,8 @@ fn remove(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, end: task
             Deferred::Register(registration) => dispatch(leading, step, registration),
             Deferred::Gone(request) => mark_gone(leading, step, &agent.id, request),
             Deferred::Order(order, request) => drain::order(leading, step, &agent.id, order, request),
-            Deferred::Resize(..) | Deferred::Leave(_) => {}
+            Deferred::Convert(order) => order.give(leading, step, &agent.id),
+            Deferred::Resize(..) | Deferred::Leave(_) | Deferred::Accept(..) | Deferred::Forget(_) => {}
         }
     }
 }
@@ -677,15 +719,12 @@ pub(crate) fn resize(
     if agent.connection() != Some(connection) {
         return;
     }
-    let total = match Resources::from_wire(&resources) {
-        Ok(total) => total.unallocate(),
-        Err(rejection) => {
-            detach(leading, step, slot);
-            let message = rejection.within("resources.total").to_string();
-            refuse(leading, step, connection, message, false);
-            return;
-        }
-    };
+    if let Err(rejection) = declared(&resources) {
+        detach(leading, step, slot);
+        let message = rejection.within("resources.total").to_string();
+        refuse(leading, step, connection, message, false);
+        return;
+    }
     agent.in_flight = true;
     let change = wire::UpdateAgent {
         agent: v1::AgentInfo {
@@ -693,15 +732,18 @@ pub(crate) fn resize(
             ..agent.info.clone()
         },
     };
-    propose(leading, step, Body::UpdateAgent(change), Proposal::Resize(slot, total));
+    propose(leading, step, Body::UpdateAgent(change), Proposal::Resize(slot));
 }
 
 /// The registry knows the new total. Offers of an agent that has shrunk are taken back: they may promise too much.
-pub(crate) fn resized(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, total: Resources) {
+pub(crate) fn resized(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) {
     let agent = &mut leading.agents[slot];
-    let shrunk = !total.contains(&agent.total);
-    agent.info.resources = total.to_wire();
-    agent.total = total;
+    let before = agent.total.clone();
+    if let Some(known) = step.registry.agents.get(&agent.id) {
+        agent.info = known.info.clone();
+    }
+    agent.count_total();
+    let shrunk = !agent.total.contains(&before);
     if let Phase::Attached(_) = agent.phase {
         describe(leading, slot);
     }
@@ -729,6 +771,9 @@ pub(crate) fn settled(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlo
             Deferred::Leave(connection) => leave(leading, step, slot, connection),
             Deferred::Gone(request) => mark_gone(leading, step, &id, request),
             Deferred::Order(order, request) => drain::order(leading, step, &id, order, request),
+            Deferred::Accept(parked, acceptance) => operations::resume(leading, step, parked, acceptance),
+            Deferred::Convert(order) => order.give(leading, step, &id),
+            Deferred::Forget(uuid) => feedback::forget(leading, step, slot, uuid),
         }
     }
 }

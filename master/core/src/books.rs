@@ -1,5 +1,5 @@
 //! What of each agent is in use. For every agent: offered + allocated + free = total, where what executors and what
-//! remnants of tasks still hold counts as allocated.
+//! remnants of tasks still hold counts as allocated, and what is held for an operation on its way counts as offered.
 //!
 //! An agent may come back with less than is in use there, or with two tasks on one port; such an agent is *tangled*, its
 //! sums are counted anew at each change, and of a resource that is overdrawn nothing is free.
@@ -58,6 +58,11 @@ pub(crate) fn count(leading: &Leading, slot: AgentSlot) -> (Resources, bool) {
     for offer in &agent.offers {
         if let Some(offer) = leading.offers.get(offer) {
             add(&offer.resources);
+        }
+    }
+    for parked in &agent.parked {
+        if let Some(parked) = leading.parked.get(parked) {
+            add(&parked.resources);
         }
     }
     (used, tangled)

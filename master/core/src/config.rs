@@ -47,7 +47,8 @@ pub struct Config {
 }
 
 /// The newest level of the registry that this version understands. Level 2 introduced members, levels, the
-/// frameworks' state, and the operator's orders for agents: standing and maintenance; level 3 the quotas and weights of roles.
+/// frameworks' state, and the operator's orders for agents: standing and maintenance; level 3 the quotas and weights of roles,
+/// and layouts: reservations and persistent volumes.
 pub const LEVEL: u32 = 3;
 
 impl Default for Config {

@@ -56,6 +56,13 @@ pub(crate) fn update(status: TaskStatus) -> Event {
     }
 }
 
+pub(crate) fn operation(status: v1::OperationStatus) -> Event {
+    Event {
+        update_operation_status: Some(event::UpdateOperationStatus { status }),
+        ..of(event::Type::UpdateOperationStatus)
+    }
+}
+
 pub(crate) fn message(agent_id: v1::AgentId, executor_id: v1::ExecutorId, data: Vec<u8>) -> Event {
     Event {
         message: Some(event::Message {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use proffer_proto::resources::Resources;
+
 use crate::agents::Phase;
 use crate::books;
 use crate::frameworks::StreamState;
@@ -27,6 +29,7 @@ pub fn check(master: &Master) -> Result<(), String> {
     explained(leading)?;
     tasks_known_once(leading)?;
     durable(master, leading)?;
+    laid_out(master, leading)?;
     streams(leading)?;
     leading.allocator.check()
 }
@@ -98,6 +101,11 @@ fn conserved(leading: &Leading) -> Result<(), String> {
         }
         for offer in leading.offers.values().filter(|offer| offer.claim == slot) {
             held.add(&offer.resources);
+        }
+        for parked in leading.parked.values() {
+            if parked.owner.is_some_and(|(_, claim)| claim == slot) {
+                held.add(&parked.resources);
+            }
         }
         if held != leading.allocator.held(slot) {
             return Err(format!("what role {} holds is miscounted", claim.role));
@@ -240,6 +248,40 @@ fn durable(master: &Master, leading: &Leading) -> Result<(), String> {
     let listed: BTreeSet<_> = leading.agent_ids.values().collect();
     if listed.len() != leading.agents.iter().count() {
         return Err("an agent has no id, or two".to_owned());
+    }
+    Ok(())
+}
+
+/// What the leader knows of reservations and volumes is what the registry has; each volume is there once, and what is held
+/// for operations is listed with its agent.
+fn laid_out(master: &Master, leading: &Leading) -> Result<(), String> {
+    for (_, agent) in leading.agents.iter() {
+        let known = master.registry.agents.get(&agent.id);
+        let layout = known.and_then(|known| known.layout.clone()).unwrap_or_default();
+        if layout != agent.layout {
+            return Err(format!("agent {} has another layout than in the registry", agent.id));
+        }
+        let mut volumes = BTreeSet::new();
+        for entry in &agent.converted {
+            let role = entry.key().reservation_role();
+            if entry.key().volume_id().is_some_and(|id| !volumes.insert((role, id))) {
+                return Err(format!("agent {} has a volume twice: {}", agent.id, agent.converted));
+            }
+        }
+        if !matches!(agent.phase, Phase::Attached(_)) {
+            continue;
+        }
+        let declared = Resources::from_wire(&agent.info.resources).unwrap_or_default();
+        if agent.total.clone().to_declared() != declared.unallocate() {
+            return Err(format!(
+                "agent {} does not have what it declares: {}",
+                agent.id, agent.total
+            ));
+        }
+    }
+    let listed: usize = leading.agents.iter().map(|(_, agent)| agent.parked.len()).sum();
+    if listed != leading.parked.len() {
+        return Err("what is held for an operation is not listed with its agent".to_owned());
     }
     Ok(())
 }

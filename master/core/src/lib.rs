@@ -28,6 +28,7 @@ mod level;
 mod maintenance;
 mod master;
 mod offers;
+mod operations;
 mod operator;
 mod proposals;
 mod reconcile;

@@ -14,6 +14,7 @@ use crate::frameworks::{self, Claim, Framework, StreamState};
 use crate::input::{ConnectionId, Input, ProposalId, StreamId};
 use crate::maintenance::{self, Maintenance};
 use crate::offers::{self, Offer, OfferNumber};
+use crate::operations::{Parked, ParkedNumber};
 use crate::operator;
 use crate::proposals::{self, Proposal};
 use crate::registry::{Image, Registry};
@@ -61,6 +62,8 @@ pub(crate) struct Leading {
     pub(crate) claims: Slots<ClaimSlot, Claim>,
     pub(crate) tasks: Slots<TaskSlot, Task>,
     pub(crate) offers: BTreeMap<OfferNumber, Offer>,
+    /// What is held while an operation on it is on its way.
+    pub(crate) parked: BTreeMap<ParkedNumber, Parked>,
     pub(crate) proposals: BTreeMap<ProposalId, Proposal>,
     pub(crate) allocator: Box<dyn Allocator>,
     pub(crate) timers: Timers,
@@ -81,6 +84,7 @@ pub(crate) struct Counters {
     pub(crate) frameworks: u64,
     pub(crate) agents: u64,
     pub(crate) offers: u64,
+    pub(crate) parked: u64,
 }
 
 /// What a handler works on: the master while it leads, the time, and where effects go.
@@ -266,6 +270,7 @@ impl Leading {
             claims: Slots::default(),
             tasks: Slots::default(),
             offers: BTreeMap::new(),
+            parked: BTreeMap::new(),
             proposals: BTreeMap::new(),
             allocator: Box::new(Hierarchical::new(config.allocator, config.agent_order)),
             timers: Timers::default(),

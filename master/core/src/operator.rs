@@ -18,6 +18,7 @@ use crate::kill;
 use crate::maintenance;
 use crate::master::{Leading, Step};
 use crate::offers;
+use crate::operations::{self, feedback};
 use crate::proposals::Removal;
 use crate::roles;
 use crate::slots::AgentSlot;
@@ -38,6 +39,10 @@ fn dispatch(leading: &mut Leading, step: &mut Step<'_>, request: RequestId, call
         let problem = format!("is {number}, which is no type of call");
         return Err(Rejection::new("type", problem, "a type of the operator API"));
     };
+    if let Some((agent, order)) = operations::order(&call, request)? {
+        order.give(leading, step, &agent);
+        return Ok(());
+    }
     match kind {
         Type::Teardown => {
             let payload = call.teardown.ok_or_else(|| Rejection::missing("teardown"))?;
@@ -198,6 +203,12 @@ fn read(leading: &Leading, step: &Step<'_>, kind: Type) -> Result<Response, Reje
             get_tasks: Some(get_tasks(leading)),
             ..of(response::Type::GetTasks)
         },
+        Type::GetOperations => Response {
+            get_operations: Some(response::GetOperations {
+                operations: feedback::list(leading),
+            }),
+            ..of(response::Type::GetOperations)
+        },
         Type::GetRoles => Response {
             get_roles: Some(roles::get_roles(leading, step)),
             ..of(response::Type::GetRoles)
@@ -228,10 +239,12 @@ fn read(leading: &Leading, step: &Step<'_>, kind: Type) -> Result<Response, Reje
         other => {
             let problem = format!("is {}, which is not there yet", other.as_str_name());
             let accepted = "GET_HEALTH, GET_VERSION, GET_MASTER, GET_STATE, GET_AGENTS, GET_FRAMEWORKS, GET_EXECUTORS, \
-                            GET_TASKS, GET_ROLES, GET_QUOTA, GET_WEIGHTS, UPDATE_QUOTA, SET_QUOTA, REMOVE_QUOTA, \
+                            GET_TASKS, GET_ROLES, GET_OPERATIONS, GET_QUOTA, GET_WEIGHTS, UPDATE_QUOTA, SET_QUOTA, REMOVE_QUOTA, \
                             UPDATE_WEIGHTS, TEARDOWN, MARK_AGENT_GONE, DRAIN_AGENT, DEACTIVATE_AGENT, \
                             REACTIVATE_AGENT, GET_MAINTENANCE_SCHEDULE, GET_MAINTENANCE_STATUS, \
-                            UPDATE_MAINTENANCE_SCHEDULE, START_MAINTENANCE, STOP_MAINTENANCE, KILL_TASK or EXPLAIN";
+                            UPDATE_MAINTENANCE_SCHEDULE, START_MAINTENANCE, STOP_MAINTENANCE, KILL_TASK, EXPLAIN, \
+                            RESERVE_RESOURCES, UNRESERVE_RESOURCES, CREATE_VOLUMES, DESTROY_VOLUMES, GROW_VOLUME or \
+                            SHRINK_VOLUME";
             return Err(Rejection::new("type", problem, accepted));
         }
     })
@@ -254,6 +267,13 @@ impl Sums {
     fn of_agent(leading: &Leading, agent: &Agent) -> Self {
         let tasks = agent.tasks.iter().map(|task| &leading.tasks[*task]);
         let mut sums = Sums::of(leading, agent.offers.iter().map(|offer| &leading.offers[offer]), tasks);
+        let parked = agent.parked.iter().filter_map(|number| leading.parked.get(number));
+        for (resources, owner) in parked.map(|parked| (parked.resources.clone(), parked.owner)) {
+            sums.offered += match owner {
+                Some((_, claim)) => resources.allocate(&leading.claims[claim].role),
+                None => resources,
+            };
+        }
         for executor in agent.executors.values() {
             sums.allocated += executor.resources.clone().allocate(&executor.role);
         }

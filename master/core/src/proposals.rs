@@ -6,7 +6,6 @@
 
 use proffer_proto::registry as wire;
 use proffer_proto::registry::change::Body;
-use proffer_proto::resources::Resources;
 use proffer_proto::v1;
 
 use crate::agents::{self, Registration};
@@ -14,6 +13,7 @@ use crate::effect::{Answer, Effect};
 use crate::frameworks::{self, Subscription, Update};
 use crate::input::{ProposalId, RequestId};
 use crate::master::{Leading, Step};
+use crate::operations::{self, Converting, feedback};
 use crate::slots::{AgentSlot, FrameworkSlot};
 use crate::state::{self, Write};
 use crate::{drain, maintenance, roles};
@@ -26,12 +26,16 @@ pub(crate) enum Proposal {
     /// A known agent that was unreachable or has changed.
     Return(AgentSlot, Box<Registration>),
     /// An attached agent has other resources.
-    Resize(AgentSlot, Resources),
+    Resize(AgentSlot),
     Unreachable(AgentSlot),
     /// An operator says that the agent is gone.
     Gone(AgentSlot, Option<RequestId>),
     /// An operator drains, deactivates or reactivates the agent, or it is drained.
     Stand(AgentSlot, Option<RequestId>),
+    /// Operations make other resources of the agent's.
+    Convert(AgentSlot, Box<Converting>),
+    /// The status of an operation is acknowledged.
+    Forget(AgentSlot),
     /// The agent leaves in order.
     Leave(AgentSlot),
     /// A new framework.
@@ -86,10 +90,12 @@ pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, proposal: Pr
     match proposal {
         Proposal::Admit(registration, info) => agents::admitted(leading, step, *registration, info),
         Proposal::Return(agent, registration) => agents::returned(leading, step, agent, *registration),
-        Proposal::Resize(agent, total) => agents::resized(leading, step, agent, total),
+        Proposal::Resize(agent) => agents::resized(leading, step, agent),
         Proposal::Unreachable(agent) => agents::unreachable(leading, step, agent),
         Proposal::Gone(agent, request) => agents::gone(leading, step, agent, request),
         Proposal::Stand(agent, request) => drain::committed(leading, step, agent, request),
+        Proposal::Convert(agent, converting) => operations::committed(leading, step, agent, *converting),
+        Proposal::Forget(agent) => feedback::forgotten(leading, step, agent),
         Proposal::Leave(agent) => agents::left(leading, step, agent),
         Proposal::Found(subscription, info) => frameworks::founded(leading, step, *subscription, info),
         Proposal::Resubscribe(framework, subscription) => {
@@ -121,7 +127,7 @@ pub(crate) fn dropped(leading: &mut Leading, step: &mut Step<'_>, proposal: Prop
             agents::close(leading, step, registration.connection);
             agents::settled(leading, step, agent);
         }
-        Proposal::Resize(agent, _)
+        Proposal::Resize(agent)
         | Proposal::Unreachable(agent)
         | Proposal::Gone(agent, _)
         | Proposal::Stand(agent, _)
@@ -129,6 +135,11 @@ pub(crate) fn dropped(leading: &mut Leading, step: &mut Step<'_>, proposal: Prop
             drain::dropped(leading, step, agent);
             agents::try_again(leading, step, agent);
         }
+        Proposal::Convert(agent, converting) => {
+            operations::dropped(leading, step, agent, *converting);
+            agents::try_again(leading, step, agent);
+        }
+        Proposal::Forget(agent) => agents::try_again(leading, step, agent),
         Proposal::Found(subscription, _) => {
             leading.streams.remove(&subscription.stream);
         }
@@ -153,6 +164,7 @@ impl Proposal {
             Proposal::Gone(_, request) | Proposal::Stand(_, request) => *request,
             Proposal::Found(subscription, _) | Proposal::Resubscribe(_, subscription) => Some(subscription.request),
             Proposal::UpdateFramework(_, update) => Some(update.request),
+            Proposal::Convert(_, converting) => converting.request(),
             Proposal::Remove(_, removal) => removal.request(),
             Proposal::Maintain(request) | Proposal::Roles(request, _) => Some(*request),
             Proposal::Write(write) => Some(write.request),

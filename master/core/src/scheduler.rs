@@ -8,6 +8,7 @@ use crate::accept;
 use crate::effect::Answer;
 use crate::input::{ConnectionId, RequestId, StreamId};
 use crate::master::{Leading, Step};
+use crate::operations::feedback;
 use crate::proposals::Removal;
 use crate::slots::{ClaimSlot, FrameworkSlot};
 use crate::{frameworks, kill, maintenance, offers, reconcile, updates};
@@ -137,9 +138,17 @@ fn dispatch(
             maintenance::answer(leading, step, slot, request, ids, false, filters)
                 .map_err(|rejection| rejection.within("decline_inverse_offers"))?;
         }
-        Type::AcknowledgeOperationStatus | Type::ReconcileOperations => {
-            let problem = format!("is {}, which is not there yet", kind.as_str_name());
-            return Err(Rejection::new("type", problem, "a call about offers or tasks"));
+        Type::AcknowledgeOperationStatus => {
+            let field = "acknowledge_operation_status";
+            let payload = call.acknowledge_operation_status.ok_or_else(|| missing(field))?;
+            feedback::acknowledge(leading, step, slot, request, payload)
+                .map_err(|rejection| rejection.within(field))?;
+        }
+        Type::ReconcileOperations => {
+            let payload = call.reconcile_operations;
+            let payload = payload.ok_or_else(|| missing("reconcile_operations"))?;
+            step.effects.answer(request, Answer::Accepted);
+            feedback::reconcile(leading, step, slot, &payload);
         }
     }
     Ok(())

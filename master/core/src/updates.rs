@@ -12,6 +12,7 @@ use crate::agents;
 use crate::effect::Answer;
 use crate::input::{ConnectionId, RequestId};
 use crate::master::{Leading, Step};
+use crate::operations::feedback;
 use crate::slots::{AgentSlot, FrameworkSlot};
 use crate::time::Timestamp;
 use crate::{events, executors, frameworks, remnants, tasks};
@@ -68,6 +69,7 @@ pub(crate) fn agent_message(
         agent_message::Body::Resources(resources) => {
             agents::resize(leading, step, slot, connection, resources.total);
         }
+        agent_message::Body::LayoutApplied(applied) => feedback::applied(leading, step, slot, applied),
         agent_message::Body::Pong(_) | agent_message::Body::Register(_) => {}
     }
 }

@@ -56,6 +56,9 @@ impl<'a> Batch<'a> {
             Some(Body::SetStanding(set)) => {
                 self.change_agent(&set.agent_id, |agent| agent.standing = Some(set.standing))
             }
+            Some(Body::SetLayout(set)) => {
+                self.change_agent(&set.agent_id, |agent| agent.layout = Some(set.layout.clone()))
+            }
             Some(Body::SetMaintenance(set)) => {
                 self.set_maintenance(&set.maintenance);
                 Ok(())
@@ -103,6 +106,7 @@ impl<'a> Batch<'a> {
                 admitted_ms: admit.at_ms,
                 unreachable_ms: None,
                 standing: None,
+                layout: None,
             };
             self.put(keys::agent(id), &agent);
         }

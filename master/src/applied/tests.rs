@@ -3,9 +3,9 @@
 use proffer_master_core::{Config, Effects, Input, Master, Timestamp};
 use proffer_proto::registry::change::Body;
 use proffer_proto::registry::{
-    AdmitAgent, ForgetCompleted, FrameworkConnected, FrameworkDisconnected, Maintenance, MarkGone, MarkReachable,
-    MarkUnreachable, PutFramework, PutMember, RaiseLevel, RemoveAgent, RemoveFramework, RemoveMember, SetMaintenance,
-    SetQuotas, SetStanding, SetWeights, Standing, UpdateAgent, WriteState,
+    AdmitAgent, ForgetCompleted, FrameworkConnected, FrameworkDisconnected, Layout, Maintenance, MarkGone,
+    MarkReachable, MarkUnreachable, Operation, PutFramework, PutMember, RaiseLevel, RemoveAgent, RemoveFramework,
+    RemoveMember, SetLayout, SetMaintenance, SetQuotas, SetStanding, SetWeights, Standing, UpdateAgent, WriteState,
 };
 use proffer_proto::v1;
 use proptest::prelude::*;
@@ -112,6 +112,19 @@ fn change(kind: u8, number: u8, at_ms: i64) -> Change {
                 thousandths: 1000 + at_ms as u64 % 2,
             }],
         }),
+        29 => Body::SetLayout(SetLayout {
+            agent_id,
+            layout: Layout {
+                version: at_ms as u64,
+                resources: vec![v1::Resource::default(); usize::from(number)],
+                operations: vec![Operation {
+                    framework_id,
+                    uuid: vec![number; 16].into(),
+                    ..Operation::default()
+                }],
+                ..Layout::default()
+            },
+        }),
         26.. => Body::SetMaintenance(SetMaintenance {
             maintenance: Maintenance {
                 schedule: None,
@@ -130,7 +143,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn sled_holds_what_the_core_holds(
-        changes in prop::collection::vec((0u8..29, 0u8..5), 1..120),
+        changes in prop::collection::vec((0u8..30, 0u8..5), 1..120),
         lengths in prop::collection::vec(1usize..20, 1..8),
         cut in 0usize..80,
     ) {

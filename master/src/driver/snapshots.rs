@@ -146,6 +146,7 @@ mod tests {
             },
             admitted_ms: 7,
             standing: None,
+            layout: None,
             unreachable_ms: None,
         };
         let entry = |namespace: &str, key: usize| wire::StateEntry {

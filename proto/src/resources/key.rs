@@ -45,7 +45,7 @@ pub(super) struct Traits {
 }
 
 /// One layer of a reservation; each layer refines the one before it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reservation {
     /// For whom the resource is kept.
     pub role: String,
@@ -55,6 +55,8 @@ pub struct Reservation {
     pub principal: Option<String>,
     /// Free labels, sorted.
     pub labels: Vec<(String, Option<String>)>,
+    /// How who made it calls it.
+    pub id: Option<String>,
 }
 
 /// What makes a disk more than space.
@@ -85,6 +87,15 @@ impl Key {
     /// The role for which it is reserved, if it is.
     pub fn reservation_role(&self) -> Option<&str> {
         self.reservations().last().map(|reservation| reservation.role.as_str())
+    }
+
+    /// Whether an operation made it what it is: it is reserved dynamically, or a persistent volume.
+    pub fn is_converted(&self) -> bool {
+        let dynamic = self
+            .reservations()
+            .last()
+            .is_some_and(|reservation| reservation.dynamic);
+        dynamic || self.volume_id().is_some()
     }
 
     /// Whether it may be taken back.
@@ -125,6 +136,20 @@ impl Key {
     }
 }
 
+impl Traits {
+    /// What is left of a persistent volume without it: the reserved disk.
+    pub(super) fn lose_volume(&mut self) {
+        let Some(disk) = self.disk.as_ref().filter(|disk| disk.info.persistence.is_some()) else {
+            return;
+        };
+        self.disk = disk.without_volume();
+        self.shared = false;
+        if self.disk.as_ref().is_none_or(|disk| !disk.is_whole()) {
+            self.whole = None;
+        }
+    }
+}
+
 impl Disk {
     pub(super) fn new(info: DiskInfo) -> Self {
         let mut bare = info.clone();
@@ -136,6 +161,15 @@ impl Disk {
             identity: bare.encode_to_vec(),
             info,
         }
+    }
+
+    /// The disk on which the volume is; `None` where that is plain space.
+    pub(super) fn without_volume(&self) -> Option<Self> {
+        let source = self.info.source.clone()?;
+        Some(Self::new(DiskInfo {
+            source: Some(source),
+            ..DiskInfo::default()
+        }))
     }
 
     pub(super) fn is_whole(&self) -> bool {

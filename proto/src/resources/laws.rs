@@ -27,6 +27,7 @@ fn reservations() -> impl Strategy<Value = Vec<ReservationInfo>> {
         r#type: Some(if dynamic { 2 } else { 1 }),
         principal: dynamic.then(|| "operator".into()),
         labels: None,
+        id: dynamic.then(|| "database".into()),
     };
     prop_oneof![
         3 => Just(Vec::new()),
@@ -155,7 +156,7 @@ proptest! {
         prop_assert_eq!(allocated.unallocate(), bare.clone());
         prop_assert_eq!(bare.reserved() + &bare.unreserved(), bare.clone());
         prop_assert_eq!(bare.revocable() + &bare.non_revocable(), bare.clone());
-        let layer = Reservation { role: "web/shop/cart".into(), dynamic: true, principal: None, labels: vec![] };
+        let layer = Reservation { role: "web/shop/cart".into(), dynamic: true, ..Reservation::default() };
         prop_assert_eq!(bare.clone().reserve(&layer).unreserve(), bare);
     }
 
@@ -402,4 +403,48 @@ fn what_is_bounded_is_cut_where_it_can_be() {
     let whole = Resources::from_wire(&[mount]).unwrap();
     assert_eq!(whole.bounded(|_| Some(4_999)), Resources::new());
     assert_eq!(whole.bounded(|_| Some(5_000)), whole);
+}
+
+#[test]
+fn what_operations_made_is_taken_off_again() {
+    let declared = Resources::parse("cpus(web):2;disk:10;ports:[1-9]").unwrap();
+    let layer = |role: &str, id: Option<&str>| Reservation {
+        role: role.into(),
+        dynamic: true,
+        id: id.map(Into::into),
+        ..Reservation::default()
+    };
+    let disk = declared
+        .filter(|entry| entry.name() == "disk")
+        .reserve(&layer("db", Some("main")));
+    let cpus = declared
+        .filter(|entry| entry.name() == "cpus")
+        .reserve(&layer("web/shop", None));
+    assert_eq!(disk.to_string(), "disk(db){reserved as main}:10");
+    let mut volume = disk.to_wire();
+    volume[0].disk = Some(DiskInfo {
+        persistence: Some(Persistence {
+            id: "v1".into(),
+            principal: None,
+        }),
+        ..DiskInfo::default()
+    });
+    let volume = Resources::from_wire(&volume).unwrap();
+    assert_eq!(volume.clone().to_plain_disk(), disk);
+    let ports = declared.filter(|entry| entry.name() == "ports");
+    let all = volume + &cpus + &ports;
+    assert_eq!(all.converted() + &ports, all);
+    assert_eq!(all.to_declared(), declared);
+    assert_eq!(Resources::from_wire(&disk.to_wire()).unwrap(), disk, "ids are kept");
+}
+
+proptest! {
+    #[test]
+    fn what_is_common_is_in_both_and_nothing_more_is(a in resources(), b in resources()) {
+        let common = a.common(&b);
+        prop_assert!(a.contains(&common) && b.contains(&common));
+        prop_assert_eq!(&common, &b.common(&a));
+        let (rest_a, rest_b) = (a.checked_sub(&common).unwrap(), b.checked_sub(&common).unwrap());
+        prop_assert!(rest_a.common(&rest_b).is_empty());
+    }
 }

@@ -62,9 +62,7 @@ fn parse_one(part: &str) -> Result<Resources, Rejection> {
             roles::check(role, "role").map_err(|rejection| rejection.within(name))?;
             Ok(resources.reserve(&Reservation {
                 role: role.to_owned(),
-                dynamic: false,
-                principal: None,
-                labels: Vec::new(),
+                ..Reservation::default()
             }))
         }
     }
@@ -116,6 +114,11 @@ fn write_entry(entry: &Entry, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "({role})")?;
     }
     let mut remarks = Vec::new();
+    let innermost = entry.key().reservations().last();
+    remarks.extend(innermost.filter(|own| own.dynamic).map(|own| match &own.id {
+        Some(id) => format!("reserved as {id}"),
+        None => "reserved".to_owned(),
+    }));
     remarks.extend(entry.key().volume_id().map(|id| format!("volume {id}")));
     remarks.extend(entry.key().is_revocable().then(|| "revocable".to_owned()));
     remarks.extend(entry.key().is_shared().then(|| format!("shared by {}", entry.copies())));

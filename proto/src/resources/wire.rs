@@ -227,7 +227,10 @@ fn reservations(message: &v1::Resource) -> Result<Vec<Reservation>, Rejection> {
         ));
     }
     if let Some(older) = &message.reservation {
-        let same = innermost.dynamic && innermost.principal == older.principal && innermost.labels == labels(older);
+        let same = innermost.dynamic
+            && innermost.principal == older.principal
+            && innermost.labels == labels(older)
+            && innermost.id == older.id;
         if !same {
             let problem = "contradicts the innermost of `reservations`";
             return Err(Rejection::new("reservation", problem, "only `reservations`"));
@@ -241,9 +244,7 @@ fn older_reservation(role: &str, info: Option<&ReservationInfo>) -> Result<Vec<R
     let Some(info) = info else {
         let plain = Reservation {
             role: role.to_owned(),
-            dynamic: false,
-            principal: None,
-            labels: Vec::new(),
+            ..Reservation::default()
         };
         return Ok(if role == roles::ANY { Vec::new() } else { vec![plain] });
     };
@@ -265,17 +266,20 @@ fn older_reservation(role: &str, info: Option<&ReservationInfo>) -> Result<Vec<R
     if info.r#type.is_some_and(|kind| kind != ReservationType::Dynamic as i32) {
         return Err(Rejection::new("reservation.type", "is not DYNAMIC", "DYNAMIC, or none"));
     }
+    check_id(info).map_err(|rejection| rejection.within("reservation"))?;
     Ok(vec![Reservation {
         role: role.to_owned(),
         dynamic: true,
         principal: info.principal.clone(),
         labels: labels(info),
+        id: info.id.clone(),
     }])
 }
 
 fn layer(info: &ReservationInfo, outer: Option<&Reservation>) -> Result<Reservation, Rejection> {
     let role = info.role.clone().ok_or_else(|| Rejection::missing("role"))?;
     roles::check(&role, "role")?;
+    check_id(info)?;
     if role == roles::ANY {
         return Err(Rejection::new("role", "is `*`", "a role other than `*`"));
     }
@@ -307,7 +311,12 @@ fn layer(info: &ReservationInfo, outer: Option<&Reservation>) -> Result<Reservat
         dynamic,
         principal: info.principal.clone(),
         labels: labels(info),
+        id: info.id.clone(),
     })
+}
+
+fn check_id(info: &ReservationInfo) -> Result<(), Rejection> {
+    info.id.as_deref().map_or(Ok(()), |id| ids::check_chosen(id, "id"))
 }
 
 fn labels(info: &ReservationInfo) -> Vec<(String, Option<String>)> {
@@ -385,5 +394,6 @@ fn reservation_message(reservation: &Reservation) -> ReservationInfo {
         }),
         role: Some(reservation.role.clone()),
         r#type: Some(kind as i32),
+        id: reservation.id.clone(),
     }
 }

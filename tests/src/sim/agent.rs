@@ -126,7 +126,8 @@ impl ModelAgent {
                 });
                 actions.push(AgentAction::Send(link::AgentMessage { body: Some(pong) }));
             }
-            Body::FrameworkMessage(_) | Body::ShutdownExecutor(_) | Body::UpdateFramework(_) => {}
+            // It does not say that it follows layouts.
+            Body::FrameworkMessage(_) | Body::ShutdownExecutor(_) | Body::UpdateFramework(_) | Body::Layout(_) => {}
         }
     }
 

@@ -21,6 +21,7 @@ pub(crate) fn brief(body: &master_message::Body) -> String {
         Body::FrameworkMessage(_) => "message".to_owned(),
         Body::ShutdownExecutor(_) => "shut down an executor".to_owned(),
         Body::UpdateFramework(_) => "update framework".to_owned(),
+        Body::Layout(layout) => format!("layout {}", layout.version),
     }
 }
 

@@ -4,6 +4,7 @@ use proffer_proto::v1::task_status::Reason;
 use proffer_proto::{link, v1};
 
 use super::super::launch::{leaving, refuse, refuse_command, refuse_container, refuse_name};
+use super::super::layout as volumes;
 use super::super::recover;
 use super::super::task::{Given, Task};
 use super::super::updates::{self, News};
@@ -97,7 +98,7 @@ fn judge(
         _ if core.leaving => Some(leaving()),
         Some(executor) if executor.is_ending() => Some(terminated(core, name)),
         None if !start => Some(terminated(core, name)),
-        None => refuse_executor(name, info).map(|message| error(format!("executor.{message}"))),
+        None => refuse_executor(core, name, info).map(|message| error(format!("executor.{message}"))),
         Some(_) => None,
     };
     if all.is_some() {
@@ -106,8 +107,8 @@ fn judge(
     let each = tasks.iter().map(|task| {
         let name = task_name(name, &task.task_id.value);
         match pod {
-            true => refuse(&name, task),
-            false => refuse_name(&name),
+            true => refuse(&name, task).or_else(|| volumes::mounts(core, task).err()),
+            false => refuse_name(&name).or_else(|| volumes::refuse_entrusted(task)),
         }
     });
     let each: Vec<Option<String>> = each.collect();
@@ -134,7 +135,7 @@ fn terminated(core: &Core, name: &ExecutorName) -> News {
         .saying("its executor has ended, or is about to")
 }
 
-fn refuse_executor(name: &ExecutorName, info: &v1::ExecutorInfo) -> Option<String> {
+fn refuse_executor(core: &Core, name: &ExecutorName, info: &v1::ExecutorInfo) -> Option<String> {
     if let Err(error) = layout::component("executor_id", &name.executor) {
         return Some(error.to_string());
     }
@@ -142,6 +143,7 @@ fn refuse_executor(name: &ExecutorName, info: &v1::ExecutorInfo) -> Option<Strin
         .as_ref()
         .and_then(refuse_command)
         .or_else(|| info.container.as_ref().and_then(refuse_container))
+        .or_else(|| volumes::of(core, &info.resources).err())
 }
 
 fn add_executor(
@@ -220,6 +222,7 @@ fn begin(core: &mut Core, name: &ExecutorName, accepted: &[TaskName], exists: bo
                     framework: framework.clone(),
                     task: task.info.clone(),
                     executor: Some(order(Start::Task)),
+                    volumes: volumes::mounts(core, &task.info).unwrap_or_default(),
                 })));
             }
         }
@@ -229,6 +232,7 @@ fn begin(core: &mut Core, name: &ExecutorName, accepted: &[TaskName], exists: bo
             framework,
             task: core.stand_in(name, executor),
             executor: Some(order(Start::Executor(executor.token.clone()))),
+            volumes: volumes::of(core, &executor.info.resources).unwrap_or_default(),
         }))),
     }
 }

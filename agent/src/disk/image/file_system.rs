@@ -13,10 +13,16 @@ use rustix::mount::{
 };
 
 /// A mount that is attached nowhere, and ends when it is dropped; and the number of its loop device.
-pub(super) fn detached(image: &File) -> io::Result<(OwnedFd, u32)> {
+pub(in crate::disk) fn detached(image: &File) -> io::Result<(OwnedFd, u32)> {
     let device = loopback::attach(image.as_fd(), false)?;
+    let mount = detached_device(device.number)?;
+    Ok((mount, device.number))
+}
+
+/// The same of a file that a loop device has already.
+pub(in crate::disk) fn detached_device(number: u32) -> io::Result<OwnedFd> {
     let context = fsopen(c"ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(context.as_fd(), c"source", format!("/dev/loop{}", device.number))?;
+    fsconfig_set_string(context.as_fd(), c"source", format!("/dev/loop{number}"))?;
     fsconfig_set_string(context.as_fd(), c"errors", c"continue")?;
     for flag in [c"discard", c"noinit_itable"] {
         fsconfig_set_flag(context.as_fd(), flag)?;
@@ -24,8 +30,7 @@ pub(super) fn detached(image: &File) -> io::Result<(OwnedFd, u32)> {
     fsconfig_create(context.as_fd())?;
     let attributes =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOATIME;
-    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    Ok((mount, device.number))
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
 /// Mounts it at a directory, to be read.

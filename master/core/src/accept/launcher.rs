@@ -14,15 +14,16 @@ use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
 use crate::{events, executors, frameworks, tasks, updates};
 
 /// The offers of an ACCEPT, and who it is that accepts them.
-pub(super) struct Launcher {
-    framework: FrameworkSlot,
-    pub(super) agent: AgentSlot,
-    pub(super) claim: ClaimSlot,
-    role: String,
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    pub(crate) framework: FrameworkSlot,
+    pub(crate) agent: AgentSlot,
+    pub(crate) claim: ClaimSlot,
+    pub(crate) role: String,
     /// Without allocation role.
-    pub(super) left: Resources,
-    /// Whether anything was.
-    pub(super) launched: bool,
+    pub(crate) left: Resources,
+    /// Whether anything was, or was made of the resources.
+    pub(crate) launched: bool,
 }
 
 /// A task that may be launched, and what it takes from the offers.

@@ -1,34 +1,67 @@
 //! ACCEPT: offers become tasks; what is left over is declined.
 //!
-//! A call that is malformed is rejected whole and changes nothing. In a call that is well-formed every task stands for
-//! itself: one that is invalid gets TASK_ERROR, and the others are launched. A task group is launched whole or not at all.
+//! A call that is malformed is rejected whole and changes nothing. In a call that is well-formed the operations are carried out
+//! in their order, and each finds what the one before has left. Every task stands for itself: one that is invalid gets
+//! TASK_ERROR, and the others are launched. A task group is launched whole or not at all. An operation that makes other
+//! resources has to be in the registry before the next one: the ACCEPT waits for it, and what is left of the offers is
+//! held meanwhile.
 
 mod checks;
 mod executor;
 mod launcher;
 pub(crate) mod validate;
 
-use proffer_proto::Rejection;
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use proffer_proto::v1::offer::{Operation, operation};
 use proffer_proto::v1::scheduler::call::Accept;
 use proffer_proto::v1::task_status::Reason;
-use proffer_proto::v1::{self, TaskState};
+use proffer_proto::v1::{self, OperationState, TaskState};
+use proffer_proto::{Rejection, ids};
 
 use crate::effect::Answer;
 use crate::input::RequestId;
 use crate::master::{Leading, Step};
 use crate::offers::{self, Found, Offer, OfferNumber};
+use crate::operations::{self, feedback};
 use crate::slots::FrameworkSlot;
 use crate::{events, frameworks, tasks, updates};
 
 use launcher::Launcher;
 
+const OPERATIONS: &str = "LAUNCH, LAUNCH_GROUP, RESERVE, UNRESERVE, CREATE, DESTROY, GROW_VOLUME or SHRINK_VOLUME";
+
 /// What a well-formed ACCEPT is about.
 struct Checked {
-    refusal: std::time::Duration,
+    refusal: Duration,
     offers: Vec<OfferNumber>,
     /// The first offer that is not open, if there is one: then nothing is launched.
     stale: Option<String>,
+}
+
+/// An ACCEPT that is being carried out.
+#[derive(Debug)]
+pub(crate) struct Acceptance {
+    pub(crate) launcher: Launcher,
+    refusal: Duration,
+    /// What is left to do, each with its place in the call.
+    pub(crate) operations: VecDeque<(usize, Operation)>,
+}
+
+impl Acceptance {
+    /// The operation that is next, where it makes other resources.
+    pub(crate) fn next_conversion(&mut self) -> Option<(usize, Operation)> {
+        let (_, next) = self.operations.front()?;
+        operations::is_conversion(next)
+            .then(|| self.operations.pop_front())
+            .flatten()
+    }
+
+    /// The ids of the operations that are left to do.
+    pub(crate) fn ids(&self) -> Vec<v1::OperationId> {
+        self.operations.iter().filter_map(|(_, next)| next.id.clone()).collect()
+    }
 }
 
 /// A scheduler's ACCEPT.
@@ -56,7 +89,11 @@ pub(crate) fn accept(
         offers::give_back(leading, offer);
     }
     if let Some(stale) = checked.stale {
-        drop_tasks(leading, step, slot, &call.operations, &stale);
+        drop_tasks(leading, step, slot, &call.operations, Reason::InvalidOffers, &stale);
+        for operation in &call.operations {
+            let state = OperationState::OperationDropped;
+            feedback::undone(leading, step, slot, None, operation, state, stale.clone());
+        }
         let until = step.now.plus(checked.refusal);
         for offer in taken {
             leading
@@ -67,25 +104,54 @@ pub(crate) fn accept(
     }
     let Some(first) = taken.first() else { return };
     let left = taken.iter().map(|offer| &offer.resources).sum();
-    let mut launcher = Launcher::new(leading, slot, first.agent, first.claim, left);
-    for (index, operation) in call.operations.into_iter().enumerate() {
-        if let Some(launch) = operation.launch {
-            launcher.launch(leading, step, index, launch);
+    let acceptance = Acceptance {
+        launcher: Launcher::new(leading, slot, first.agent, first.claim, left),
+        refusal: checked.refusal,
+        operations: call.operations.into_iter().enumerate().collect(),
+    };
+    go_on(leading, step, Box::new(acceptance));
+}
+
+/// Carries out what is left of an ACCEPT, whose resources are free, up to what has to wait.
+pub(crate) fn go_on(leading: &mut Leading, step: &mut Step<'_>, mut acceptance: Box<Acceptance>) {
+    if leading.agents[acceptance.launcher.agent].connection().is_none() {
+        return abandon(leading, step, &acceptance, "the agent has gone away meanwhile");
+    }
+    while let Some((index, operation)) = acceptance.operations.pop_front() {
+        if operations::is_conversion(&operation) {
+            acceptance.operations.push_front((index, operation));
+            match operations::begin(leading, step, acceptance) {
+                Some(back) => acceptance = back,
+                None => return,
+            }
+        } else if let Some(launch) = operation.launch {
+            acceptance.launcher.launch(leading, step, index, launch);
         } else if let Some(group) = operation.launch_group {
-            launcher.launch_group(leading, step, index, group);
+            acceptance.launcher.launch_group(leading, step, index, group);
         }
     }
+    let Acceptance { launcher, refusal, .. } = *acceptance;
     // Who launched nothing has declined, and is not asked again at once.
     let refusal = if launcher.launched {
-        checked.refusal
+        refusal
     } else {
-        checked.refusal.max(step.config.decline_pause)
+        refusal.max(step.config.decline_pause)
     };
     if !launcher.left.is_empty() && !refusal.is_zero() {
         let until = step.now.plus(refusal);
         leading
             .allocator
             .refuse(launcher.claim, launcher.agent, launcher.left, until);
+    }
+}
+
+/// What is left of an ACCEPT will not be done.
+pub(crate) fn abandon(leading: &Leading, step: &mut Step<'_>, acceptance: &Acceptance, message: &str) {
+    let (slot, agent) = (acceptance.launcher.framework, acceptance.launcher.agent);
+    for (_, operation) in &acceptance.operations {
+        let (reason, state) = (Reason::AgentDisconnected, OperationState::OperationDropped);
+        drop_tasks(leading, step, slot, std::slice::from_ref(operation), reason, message);
+        feedback::undone(leading, step, slot, Some(agent), operation, state, message.to_owned());
     }
 }
 
@@ -102,6 +168,7 @@ fn check(leading: &Leading, slot: FrameworkSlot, call: &Accept) -> Result<Checke
         .iter()
         .map(|operation| tasks_of(operation).len())
         .sum::<usize>();
+    let conversions = call.operations.iter().any(operations::is_conversion);
     let mut open = Vec::new();
     let mut stale = None;
     for (index, id) in call.offer_ids.iter().enumerate() {
@@ -115,7 +182,7 @@ fn check(leading: &Leading, slot: FrameworkSlot, call: &Accept) -> Result<Checke
                 ));
             }
             Found::Open(number) => open.push(number),
-            Found::Unknown if tasks == 0 => return Err(offers::unknown(index, id)),
+            Found::Unknown if tasks == 0 && !conversions => return Err(offers::unknown(index, id)),
             Found::Stale | Found::Unknown => {
                 stale.get_or_insert_with(|| {
                     format!("`accept.offer_ids[{index}]` is {:?}, which is no open offer", id.value)
@@ -162,11 +229,21 @@ fn check_operation(operation: &Operation) -> Result<(), Rejection> {
         Ok(Type::LaunchGroup) => Ok(()),
         Ok(Type::Unknown) | Err(_) => {
             let problem = format!("is {kind}, which is no operation");
-            Err(Rejection::new("type", problem, "LAUNCH or LAUNCH_GROUP"))
+            Err(Rejection::new("type", problem, OPERATIONS))
         }
+        Ok(Type::Reserve) if operation.reserve.is_none() => Err(Rejection::missing("reserve")),
+        Ok(Type::Unreserve) if operation.unreserve.is_none() => Err(Rejection::missing("unreserve")),
+        Ok(Type::Create) if operation.create.is_none() => Err(Rejection::missing("create")),
+        Ok(Type::Destroy) if operation.destroy.is_none() => Err(Rejection::missing("destroy")),
+        Ok(Type::GrowVolume) if operation.grow_volume.is_none() => Err(Rejection::missing("grow_volume")),
+        Ok(Type::ShrinkVolume) if operation.shrink_volume.is_none() => Err(Rejection::missing("shrink_volume")),
+        Ok(_) if operations::is_conversion(operation) => match &operation.id {
+            Some(id) => ids::check_chosen(&id.value, "id.value"),
+            None => Ok(()),
+        },
         Ok(other) => {
             let problem = format!("is {}, which is not there yet", other.as_str_name());
-            Err(Rejection::new("type", problem, "LAUNCH or LAUNCH_GROUP"))
+            Err(Rejection::new("type", problem, OPERATIONS))
         }
     }
 }
@@ -180,11 +257,18 @@ fn tasks_of(operation: &Operation) -> &[v1::TaskInfo] {
     }
 }
 
-/// The offers are not open any more: nothing was launched.
-fn drop_tasks(leading: &Leading, step: &mut Step<'_>, slot: FrameworkSlot, operations: &[Operation], message: &str) {
+/// Nothing of it was launched.
+fn drop_tasks(
+    leading: &Leading,
+    step: &mut Step<'_>,
+    slot: FrameworkSlot,
+    operations: &[Operation],
+    reason: Reason,
+    message: &str,
+) {
     let state = tasks::told(TaskState::TaskDropped, leading.frameworks[slot].partition_aware());
     for info in operations.iter().flat_map(tasks_of) {
-        let mut status = updates::by_master(step.now, &info.task_id, state, Some(Reason::InvalidOffers), message);
+        let mut status = updates::by_master(step.now, &info.task_id, state, Some(reason), message);
         status.agent_id = Some(info.agent_id.clone());
         frameworks::send(leading, step, slot, events::update(status));
     }

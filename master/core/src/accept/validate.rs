@@ -7,6 +7,7 @@ use proffer_proto::v1::{self, value};
 use proffer_proto::{Rejection, ids};
 
 use super::checks;
+use crate::operations;
 
 /// What the task is to be launched on.
 pub(super) struct Target<'a> {
@@ -136,6 +137,9 @@ pub(crate) fn duration(duration: Option<&v1::DurationInfo>, field: &str) -> Resu
 /// Resources that are allocated to no other role, without allocation role.
 pub(super) fn allocated(wire: &[v1::Resource], own_role: &str) -> Result<Resources, Rejection> {
     let resources = Resources::from_wire(wire).map_err(|rejection| rejection.within("resources"))?;
+    for entry in &resources {
+        operations::mounted(entry).map_err(|rejection| rejection.within("resources"))?;
+    }
     let foreign = |role: &&str| *role != own_role;
     let roles = resources.iter().filter_map(|entry| entry.key().allocation_role());
     if let Some(role) = roles.into_iter().find(foreign) {

@@ -26,6 +26,7 @@ use crate::effect::{Answer, Effect};
 use crate::input::{RequestId, StreamId};
 use crate::master::{Leading, Step};
 use crate::offers::{self, OfferNumber};
+use crate::operations::{self, feedback};
 use crate::proposals::{self, Proposal, Removal, propose};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
@@ -366,6 +367,7 @@ fn connect(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSlot, subs
     describe(leading, slot, info, terms);
     revive_all(leading, slot);
     tasks::send_pending(leading, step, slot);
+    feedback::send_pending(leading, step, slot);
     if before == Some(StreamState::Opening { ended: true }) {
         disconnected(leading, step, stream);
     }
@@ -565,6 +567,7 @@ pub(crate) fn removed(leading: &mut Leading, step: &mut Step<'_>, slot: Framewor
     for agent in agents {
         shut_down(leading, step, agent, &leading.frameworks[slot].id.clone());
     }
+    operations::disown(leading, slot);
     tasks::forget_framework(leading, slot);
     executors::forget_framework(leading, slot);
     leading.timers.cancel(Timer::Heartbeat(slot));

@@ -13,6 +13,7 @@ mod shared;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use proffer_proto::registry as wire;
 use proffer_proto::registry::change::Body;
 use proffer_proto::v1;
@@ -180,6 +181,16 @@ impl Registry {
                     agent.standing = Some(set.standing);
                 }
             }
+            Some(Body::SetLayout(set)) => {
+                if let Some(agent) = self.agents.get_mut(&set.agent_id).map(Arc::make_mut) {
+                    let mut layout = set.layout.clone();
+                    for operation in &mut layout.operations {
+                        // A decoded one may be a small part of a large buffer, which it would keep.
+                        operation.uuid = Bytes::copy_from_slice(&operation.uuid);
+                    }
+                    agent.layout = Some(layout);
+                }
+            }
             Some(Body::SetMaintenance(set)) => self.maintenance = set.maintenance.clone(),
             Some(Body::SetQuotas(set)) => self.roles.set_quotas(&set.quotas),
             Some(Body::SetWeights(set)) => self.roles.set_weights(&set.weights),
@@ -236,6 +247,7 @@ impl Registry {
             admitted_ms: admit.at_ms,
             unreachable_ms: None,
             standing: None,
+            layout: None,
         };
         self.agents.insert(id, Arc::new(agent));
     }

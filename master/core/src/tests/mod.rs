@@ -16,6 +16,7 @@ mod failover;
 mod frameworks;
 mod maintenance;
 mod malformed;
+mod operations;
 mod operator;
 mod random;
 mod reconcile;
@@ -27,6 +28,7 @@ mod state;
 mod transcript;
 mod twin;
 mod updates;
+mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -105,9 +107,7 @@ fn uuid_text(uuid: Option<&Vec<u8>>) -> String {
     uuid.map(|uuid| format!(" #{}", uuid[0])).unwrap_or_default()
 }
 
-fn resources(text: &str) -> Vec<v1::Resource> {
-    Resources::parse(text).expect("resources").to_wire()
-}
+use words::resources;
 
 fn resources_text(list: &[v1::Resource]) -> String {
     // The role of everybody goes without saying.
@@ -243,6 +243,11 @@ impl World {
         self.frameworks.get(framework).copied().flatten()
     }
 
+    /// Whether the master leads.
+    pub(crate) fn leads(&self) -> bool {
+        self.master.leading.is_some()
+    }
+
     pub(crate) fn is_attached(&self, agent: &str) -> bool {
         self.agents.get(agent).is_some_and(|agent| agent.0.is_some())
     }
@@ -263,6 +268,25 @@ impl World {
                 )
             })
             .collect()
+    }
+
+    /// The role that an open offer is made to.
+    pub(crate) fn offered_role(&self, offer: &str) -> Option<&str> {
+        let leading = self.master.leading.as_ref()?;
+        let number: u64 = offer.strip_prefix('o')?.parse().ok()?;
+        let mut offers = leading.offers.iter();
+        let (_, offer) = offers.find(|(known, _)| known.0 == number)?;
+        Some(&leading.claims[offer.claim].role)
+    }
+
+    /// A persistent volume that an open offer holds, and its size.
+    pub(crate) fn offered_volume(&self, offer: &str) -> Option<(String, u64)> {
+        let leading = self.master.leading.as_ref()?;
+        let number: u64 = offer.strip_prefix('o')?.parse().ok()?;
+        let mut offers = leading.offers.iter();
+        let (_, offer) = offers.find(|(known, _)| known.0 == number)?;
+        let mut volumes = offer.resources.iter();
+        volumes.find_map(|entry| Some((entry.key().volume_id()?.to_owned(), entry.thousandths() / 1000)))
     }
 
     /// The tasks of a framework and what is left of them, with their agents.
@@ -355,12 +379,14 @@ impl World {
 
     /// Understands one line without its time:
     /// - `tick`, `commit`, `drop`, `commit-dropped` (the oldest proposal), `leads m2`, `loses`, `restarts as m2` (from a snapshot)
-    /// - `a1 registers cpus:4 [tasks=f1/t1:RUNNING:cpus,1;mem,32+f1/t2:...] [executors=f1/e1:cpus,1]`, `a1 disconnects|leaves|pongs`,
+    /// - `a1 registers cpus:4 [tasks=f1/t1:RUNNING:cpus,1;mem,32+f1/t2:...] [executors=f1/e1:cpus,1] [old=yes]`,
+    ///   `a1 disconnects|leaves|pongs`, `a1 applies [fail=web/v1+...]` (the layout that it was sent last),
     ///   `a1 resizes cpus:2`, `a1 updates f1/t1 RUNNING #1 [latest=FINISHED]`
     /// - `f1 subscribes [timeout=10] [roles=a,b] [suppressed=a] [can=PARTITION_AWARE] [user=root]`, `f1 updates` with the same,
     ///   `f1 disconnects`, `f1 accepts o1 [o2] [launch=t1:cpus,1;mem,32+t2:...] [refuse=5] [on=a1]`,
     ///   where `executor=e1:cpus,1;mem,32` launches on a custom executor, and `group=` instead of `launch=` a task group,
-    ///   on the agent's own executor unless `custom=yes`,
+    ///   on the agent's own executor unless `custom=yes`, `do=reserve@op1:cpus(web!),1+launch:t1:cpus(web!),1` any operations,
+    ///   `f1 acknowledges-operation op1`, `f1 reconciles-operations [op1 op2@a1]`,
     ///   `f1 declines o1 [refuse=5]`, `f1 revives|suppresses [role]`, `f1 kills t1 [a1]`, `f1 acknowledges a1 t1 #1`,
     ///   `f1 reconciles [t1 t2@a1]`, `f1 tears-down`
     /// - `member 2 joins|leaves`, `level 2`: changes that the driver proposes
@@ -371,6 +397,7 @@ impl World {
     /// - `operator quotas a=cpus,1/cpus,2;ports,3 a/b=/ [force=yes] [dry-run=yes]` (guarantees, then limits), `operator weights a=2`
     /// - `only=a:rack~r1` and `min=cpus,2` of a SUBSCRIBE or UPDATE_FRAMEWORK, `attributes=rack:r1` and `domain=eu/a` of an agent
     /// - `f1 requests [cpus,4] [count=2] [on=a1] [role=a]`, `operator explains f1 [role=a]`, `operator explains role=a`
+    /// - `operator has a1 reserve:cpus(web!),1`: any operation, see [`words`]
     /// - `operator gone a1`, `operator teardown f1`, `operator kills f1/t1`, `operator gets GET_AGENTS`
     fn input(&mut self, line: &str) -> Option<Input> {
         let (who, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -455,6 +482,10 @@ impl World {
             "registers-again" => link::agent_message::Body::Register(link::Register::default()),
             "leaves" => link::agent_message::Body::Unregister(link::Unregister {}),
             "pongs" => link::agent_message::Body::Pong(link::Pong { sequence: 1 }),
+            "applies" => {
+                let failed: Vec<String> = words.list_of("fail").map(str::to_owned).collect();
+                link::agent_message::Body::LayoutApplied(self.applied(who, &failed))
+            }
             "resizes" => link::agent_message::Body::Resources(link::Resources {
                 total: resources(words.words[0]),
             }),
@@ -524,6 +555,11 @@ impl World {
                 ..v1::AgentInfo::default()
             },
             version: "1".to_owned(),
+            capabilities: Vec::from_iter(
+                (!words.options.contains_key("old")).then_some(v1::agent_info::Capability {
+                    r#type: Some(v1::agent_info::capability::Type::AgentOperationFeedback as i32),
+                }),
+            ),
             tasks: tasks.map(|task| self.listed(who, task)).collect(),
             executors: words
                 .list_of("executors")
@@ -726,6 +762,10 @@ impl World {
                 }),
                 ..base(call::Type::Request)
             },
+            "acknowledges-operation" => {
+                self.about_operations(verb, &words.words, base(call::Type::AcknowledgeOperationStatus))
+            }
+            "reconciles-operations" => self.about_operations(verb, &words.words, base(call::Type::ReconcileOperations)),
             "tears-down" => base(call::Type::Teardown),
             _ => panic!("frameworks do not know {verb}"),
         }
@@ -758,6 +798,10 @@ impl World {
 
     /// `launch=t1:cpus,1;mem,32+t2:...`, on the agent `on=`, or else the agent of the first offer.
     fn launches(&self, words: &Words<'_>) -> Vec<v1::offer::Operation> {
+        let agent = words.options.get("on").map_or("a1", |agent| *agent);
+        if let Some(list) = words.options.get("do") {
+            return self.operations(list, agent);
+        }
         let (Some(list), grouped) = (match words.options.get("group") {
             Some(group) => (Some(group), true),
             None => (words.options.get("launch"), false),
@@ -771,7 +815,6 @@ impl World {
             r#type: Some(if custom { Type::Custom } else { Type::Default } as i32),
             ..executor
         });
-        let agent = words.options.get("on").map_or("a1", |agent| *agent);
         let task_infos = list.split('+').map(|text| {
             let (task, wanted) = text.split_once(':').expect("t1:resources");
             v1::TaskInfo {
@@ -871,6 +914,10 @@ impl World {
                 }),
                 ..base(master::call::Type::StopMaintenance)
             },
+            "has" => {
+                let (agent, operation) = rest.split_once(' ').expect("an agent and an operation");
+                self.ordered(agent, operation)
+            }
             "deactivates" => master::Call {
                 deactivate_agent: Some(master::call::DeactivateAgent {
                     agent_id: self.id(rest).into(),

@@ -95,7 +95,7 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
             };
             let executors = ["", " executors=f1/e0:mem,16+f2/e1:mem,16"][usize::from(what / 5) % 2];
             format!(
-                "{agent} registers cpus:{};mem:512;ports:[1-8]{tasks}{executors}",
+                "{agent} registers cpus:{};mem:512;disk:16;ports:[1-8]{tasks}{executors}",
                 what % 4 + 4
             )
         }
@@ -148,11 +148,87 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
         41 => format!("{framework} updates timeout=10 roles=b"),
         42 if world.proposals() > 0 && what % 4 == 0 => "drop".to_owned(),
         43 if what % 16 == 0 => format!("leads n{now}"),
+        80.. => operation_line(world, verb - 80, (&agent, &framework), &offer, &task, what),
         60.. => state_line(world, verb - 60, who, what),
         _ if world.proposals() > 0 => "commit".to_owned(),
         _ => "tick".to_owned(),
     };
     format!("{now}ms {text}")
+}
+
+/// A line about reservations and volumes.
+fn operation_line(
+    world: &World,
+    verb: u8,
+    (agent, framework): (&str, &str),
+    offer: &str,
+    task: &str,
+    what: u16,
+) -> String {
+    // Most are about offers that are open.
+    let of = |framework: &'static str| {
+        let offers = world.open_offers(framework).into_iter();
+        offers.map(move |(offer, on)| (framework, format!("{offer} on={on}")))
+    };
+    let open: Vec<_> = ["f1", "f2", "f3"].into_iter().flat_map(of).collect();
+    let (framework, offer) = match open.get(usize::from(what / 3) % open.len().max(1)) {
+        Some((framework, offer)) if !what.is_multiple_of(8) => (*framework, offer.as_str()),
+        _ => (framework, offer),
+    };
+    let kinds = [("a", "a!"), ("a/b", "a!a/b!"), ("b", "b!")];
+    let offered = offer.split(' ').next().and_then(|offer| world.offered_role(offer));
+    let fitting = kinds.into_iter().find(|(role, _)| Some(*role) == offered);
+    // Most operations are for the role that the offer is made to.
+    let any = kinds[[0, 0, 0, 1, 2][usize::from(what % 5)]];
+    let (_, layers) = fitting.filter(|_| !what.is_multiple_of(4)).unwrap_or(any);
+    let (size, volume, id) = ([1, 1, 1, 2][usize::from(what / 5 % 4)], what / 20 % 2, what % 7);
+    let disk = format!("disk({layers}),{size}");
+    let there = offer.split(' ').next().and_then(|offer| world.offered_volume(offer));
+    let named = match there.filter(|_| what % 4 > 1) {
+        Some((id, size)) => format!("disk({layers})#{id},{size}"),
+        None => format!("disk({layers})#v{volume},{size}"),
+    };
+    let all = [
+        format!("reserve@op{id}:cpus({layers}),{size}"),
+        format!("reserve:{disk}"),
+        format!("reserve:{disk}+create@op{id}:{named}"),
+        format!("reserve:{disk}+create@op{id}:{named}+launch:{task}:cpus,1;{named}"),
+        format!("launch:{task}:cpus({layers}),1;mem,32"),
+        format!("launch:{task}:cpus,1;{named}+destroy@op{id}:{named}"),
+        format!("destroy@op{id}:{named}+create@op{volume}:{named}"),
+        format!("destroy@op{id}:{named}+unreserve:{disk}"),
+        format!("unreserve:{disk}+unreserve@op{id}:cpus({layers}),{size}"),
+        format!("grow@op{id}:{named}:{disk}"),
+        format!("shrink@op{id}:{named}:1"),
+        format!("move:cpus({layers}),{size}:cpus,{size}"),
+    ];
+    let operation = &all[usize::from(what / 40) % all.len()];
+    let ordered = [
+        format!("reserve:{disk}"),
+        format!("create:{named}"),
+        format!("destroy:{named}"),
+        format!("unreserve:{disk}"),
+    ];
+    let ordered = &ordered[usize::from(what / 40) % ordered.len()];
+    match verb {
+        0..=7 => format!("{framework} accepts {offer} do={operation} refuse=0"),
+        8..=10 => format!("operator has {agent} {ordered}"),
+        11 if world.stream(framework).is_none() => format!("{framework} subscribes timeout=10 roles=a,a/b,b"),
+        12..=14 if world.is_attached(agent) && world.leads() => {
+            let failed = if what.is_multiple_of(2) {
+                " fail=a/v0+a/v1+a/b/v0+a/b/v1+b/v0+b/v1".to_owned()
+            } else {
+                String::new()
+            };
+            format!("{agent} applies{failed}")
+        }
+        15 => format!("{framework} acknowledges-operation op{id}"),
+        17 => format!("{framework} reconciles-operations op{id} op9@{agent}"),
+        16 | 18 => format!("{framework} reconciles-operations"),
+        19 => "operator gets GET_OPERATIONS".to_owned(),
+        _ if world.proposals() > 0 => "commit".to_owned(),
+        _ => "tick".to_owned(),
+    }
 }
 
 /// A line about the frameworks' state.
@@ -238,7 +314,7 @@ proptest! {
 
     #[test]
     fn any_sequence_of_inputs_keeps_the_invariants(
-        steps in proptest::collection::vec((0u8..80, any::<u8>(), any::<u16>()), 1..200),
+        steps in proptest::collection::vec((0u8..106, any::<u8>(), any::<u16>()), 1..200),
     ) {
         run(&steps);
     }
@@ -267,13 +343,22 @@ fn random_inputs_reach_what_they_should() {
         (state >> 33) as u32
     };
     let mut out = String::new();
-    for _ in 0..90 {
-        let steps: Vec<_> = (0..200)
-            .map(|_| ((next() % 80) as u8, next() as u8, next() as u16))
-            .collect();
-        out += &run(&steps);
+    // Without operations, and with them.
+    for (runs, length, verbs) in [(90, 200, 80), (40, 260, 106)] {
+        for _ in 0..runs {
+            let steps: Vec<_> = (0..length)
+                .map(|_| ((next() % verbs) as u8, next() as u8, next() as u16))
+                .collect();
+            out += &run(&steps);
+        }
     }
+    let states = ["FINISHED", "FAILED", "ERROR", "DROPPED", "PENDING", "UNKNOWN"];
+    let told = out.lines().filter(|line| line.contains("<- operation "));
+    let told: Vec<&str> = told.collect();
+    let often = states.map(|state| told.iter().filter(|line| line.contains(state)).count());
+    assert!(!often.contains(&0), "operations are {states:?} so often: {often:?}");
     for event in [
+        " without [",
         "<- launch ",
         "<- launch group ",
         " on new e",
@@ -282,6 +367,8 @@ fn random_inputs_reach_what_they_should() {
         "(task_invalid)",
         "(invalid_offers)",
         "<- rescind ",
+        "propose lay out",
+        "<- layout #",
         "propose unreachable",
         "propose reachable",
         "propose gone",

@@ -98,6 +98,26 @@ impl World {
                 let one = |weight: &wire::Weight| format!("{} {}", weight.role, weight.thousandths);
                 format!("weights {}", set.weights.iter().map(one).collect::<Vec<_>>().join(", "))
             }
+            Change::SetLayout(set) => {
+                let layout = &set.layout;
+                let operations = layout
+                    .operations
+                    .iter()
+                    .filter_map(|operation| operation.info.id.as_ref());
+                let operations: Vec<_> = operations.map(|id| format!(" {id}")).collect();
+                format!(
+                    "lay out {} #{} [{}]{}{}",
+                    self.name(set.agent_id.as_str()),
+                    layout.version,
+                    resources_text(&layout.resources),
+                    destroyed(layout.destroyed.iter().map(|destroyed| &destroyed.volume)),
+                    if operations.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" by{}", operations.concat())
+                    },
+                )
+            }
             Change::RemoveAgent(remove) => format!("remove {}", self.name(remove.agent_id.as_str())),
             Change::PutFramework(put) => {
                 let name = put.framework.name.clone();
@@ -167,6 +187,14 @@ impl World {
                 });
                 format!("launch {group}{tasks}{}", executor.unwrap_or_default())
             }
+            Body::Layout(layout) => {
+                format!(
+                    "layout #{} [{}]{}",
+                    layout.version,
+                    resources_text(&layout.resources),
+                    destroyed(layout.destroyed.iter().map(|destroyed| &destroyed.volume)),
+                )
+            }
             Body::Kill(kill) => {
                 let why = if kill.drain.is_some() { " to drain" } else { "" };
                 format!("kill {}{why}", task(&kill.framework_id, &kill.task_id))
@@ -231,6 +259,9 @@ impl World {
                     self.offer_name(&event.rescind.as_ref().expect("a payload").offer_id)
                 )
             }
+            Type::UpdateOperationStatus => {
+                self.operation_status(&event.update_operation_status.as_ref().expect("a payload").status)
+            }
             Type::Update => self.status(&event.update.as_ref().expect("a payload").status),
             Type::Message => {
                 let message = event.message.as_ref().expect("a payload");
@@ -254,6 +285,22 @@ impl World {
             Type::Heartbeat => "heartbeat".to_owned(),
             other => panic!("unexpected {other:?}"),
         }
+    }
+
+    fn operation_status(&self, status: &v1::OperationStatus) -> String {
+        let id = status.operation_id.as_ref().expect("an id");
+        let state = status.state().as_str_name().trim_start_matches("OPERATION_");
+        let agent = status
+            .agent_id
+            .as_ref()
+            .map(|id| format!(" on {}", self.name(id.as_str())));
+        let message = status.message.as_ref().map(|message| format!(": {message}"));
+        format!(
+            "operation {id} {state}{}{}{}",
+            agent.unwrap_or_default(),
+            if status.uuid.is_some() { " !" } else { "" },
+            message.unwrap_or_default()
+        )
     }
 
     fn status(&self, status: &v1::TaskStatus) -> String {
@@ -433,6 +480,9 @@ impl World {
                 violation.accepted,
             ));
         }
+        for operation in response.get_operations.clone().unwrap_or_default().operations {
+            parts.push(self.operation_status(&operation.latest_status));
+        }
         if let Some(maintenance) = &response.get_maintenance_status {
             for machine in &maintenance.status.draining_machines {
                 let said = |status: &v1::allocator::InverseOfferStatus| {
@@ -461,6 +511,15 @@ impl World {
 fn amounts_text(amounts: &BTreeMap<String, v1::value::Scalar>) -> String {
     let parts = amounts.iter().map(|(name, amount)| format!("{name}:{}", amount.value));
     parts.collect::<Vec<_>>().join(";")
+}
+
+/// Volumes that are no more.
+fn destroyed<'a>(volumes: impl Iterator<Item = &'a v1::Resource>) -> String {
+    let volumes: Vec<v1::Resource> = volumes.cloned().collect();
+    if volumes.is_empty() {
+        return String::new();
+    }
+    format!(" without [{}]", resources_text(&volumes))
 }
 
 /// Says what operators want of an agent.
