@@ -180,6 +180,7 @@ pub async fn run(config: Config, mut stop: mpsc::Receiver<Stop>) -> Result<(), E
         permits,
         fetcher: fetcher.map_err(system(format!("open {}", fetched.display())))?,
         preparing: Mutex::default(),
+        pods: Mutex::default(),
     });
     let stopping = Arc::clone(&launcher);
     let (events, inbox) = mpsc::channel(EVENTS_MAX);

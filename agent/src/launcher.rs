@@ -10,12 +10,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::causes::with_causes;
-use crate::checkpoint::layout::{BadId, Layout};
+use crate::checkpoint::layout::{BadId, Layout, SHARED};
 use crate::config::Config;
 use crate::containerizer::User;
 use crate::containerizer::{self, ContainerId, ContainerSpec, Containerizer, Resources};
 use crate::core::{ExecutorOrder, FailureKind, Input, LaunchFailure, LaunchOrder, Part, ResizeOrder, Start};
-use crate::disk::Disk;
+use crate::disk::{Disk, Limit};
 use crate::driver::Event;
 use crate::fetcher::{self, Fetcher};
 use crate::persistent::Persistent;
@@ -41,6 +41,8 @@ pub(crate) struct Launcher {
     pub(crate) layout: Layout,
     pub(crate) containerizer: Containerizer,
     pub(crate) disk: Disk,
+    /// Held while a pod's directories are made.
+    pub(crate) pods: Mutex<()>,
     pub(crate) persistent: Persistent,
     /// What executors are told.
     pub(crate) endpoint: Endpoint,
@@ -190,10 +192,22 @@ impl Launcher {
                 devices: BTreeMap::new(),
                 ..self.sum(&executor.size.parts).map_err(invalid)?
             };
-            self.hold_pod(executor, &sum, spec.pod_sandbox.as_deref(), &spec.user)?;
+            let sandbox = spec.shared.as_deref().and_then(Path::parent);
+            self.hold_pod(executor, &sum, sandbox, &spec.user)?;
         }
-        sandbox::make(&spec.sandbox, &spec.user, &self.disk, spec.resources.disk_bytes)
-            .map_err(|error| failed(error.to_string()))?;
+        let custom = matches!(
+            order.executor,
+            Some(ExecutorOrder {
+                start: Start::Executor(_),
+                ..
+            })
+        );
+        let bytes_max = if custom { self.disk_bytes_max() } else { 0 };
+        let limit = spec.resources.disk_bytes.map(|bytes| Limit {
+            bytes,
+            bytes_max: bytes.max(bytes_max),
+        });
+        sandbox::make(&spec.sandbox, &spec.user, &self.disk, limit).map_err(|error| failed(error.to_string()))?;
         Ok(spec)
     }
 
@@ -276,9 +290,31 @@ impl Launcher {
         let mut spec = spec::container(container, &framework, task, host).map_err(invalid)?;
         if let (Some(pod), Some(executor)) = (container.pod(), &task.executor) {
             let executor = executor.executor_id.as_str();
-            spec.pod_sandbox = self.layout.sandbox(&framework, executor, pod.as_str()).ok();
+            let sandbox = self.layout.sandbox(&framework, executor, pod.as_str());
+            spec.shared = sandbox.ok().map(|sandbox| sandbox.join(SHARED));
         }
         Ok(spec)
+    }
+
+    /// As much as all of the agent's tasks can have.
+    fn disk_bytes_max(&self) -> u64 {
+        spec::disk_bytes(&self.config.resources).ok().flatten().unwrap_or(0)
+    }
+
+    /// Changes what the container of a custom executor may use.
+    fn resize(&self, order: &ResizeOrder) -> Result<(), String> {
+        let sum = self.sum(&order.parts)?;
+        match self.containerizer.update_blocking(&order.container, &sum) {
+            Ok(()) => {}
+            Err(containerizer::Error::UnknownContainer(_)) => return Ok(()),
+            Err(error) => return Err(with_causes(&error)),
+        }
+        let (executor, container) = (&order.executor, order.container.as_str());
+        let sandbox = self.layout.sandbox(&executor.framework, &executor.executor, container);
+        let sandbox = sandbox.map_err(|error| error.to_string())?;
+        let bytes = sum.disk_bytes.unwrap_or(spec::EXECUTOR_DISK_BYTES_MIN);
+        let resized = self.disk.resize(&sandbox, bytes);
+        resized.map_err(|error| format!("disk: {error}"))
     }
 
     /// What an executor and its tasks may use together.
@@ -296,7 +332,10 @@ impl Launcher {
     ) -> Result<(), LaunchFailure> {
         let pod = &executor.size.container;
         if let Some(sandbox) = sandbox {
-            sandbox::make_pod(sandbox, user).map_err(|error| failed(error.to_string()))?;
+            let bytes = spec::disk_bytes(&executor.info.resources).map_err(invalid)?;
+            let _alone = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+            sandbox::make_pod(sandbox, user, &self.disk, bytes.map(Limit::fixed))
+                .map_err(|error| failed(error.to_string()))?;
         }
         let held = self.containerizer.hold_pod_blocking(pod, sum);
         held.map_err(|error| failed(format!("the pod cannot be made: {}", with_causes(&error))))
@@ -352,17 +391,8 @@ impl Resizes {
         let (orders, incoming) = threads::channel::<ResizeOrder>();
         tokio::task::spawn_blocking(move || {
             for order in incoming {
-                let sum = launcher.sum(&order.parts);
-                let result = sum.map(|sum| launcher.containerizer.update_blocking(&order.container, &sum));
-                match result {
-                    Ok(Ok(()) | Err(containerizer::Error::UnknownContainer(_))) => {}
-                    Ok(Err(error)) => {
-                        let error = with_causes(&error);
-                        tracing::warn!(container_id = %order.container, error, "an executor's limits cannot be changed");
-                    }
-                    Err(error) => {
-                        tracing::warn!(container_id = %order.container, error, "an executor's resources make no sense");
-                    }
+                if let Err(error) = launcher.resize(&order) {
+                    tracing::warn!(container_id = %order.container, error, "an executor's limits cannot be changed");
                 }
             }
         });
@@ -426,7 +456,10 @@ fn release(launcher: &Launcher, ended: &Ended, sandbox: Option<PathBuf>) {
         tracing::warn!(container_id = %container, %error, "the container's traces cannot be removed");
     }
     if let Some(sandbox) = sandbox {
-        launcher.disk.ended(&sandbox);
+        match ended {
+            Ended::Container(_) => launcher.disk.ended(&sandbox),
+            Ended::Pod(_) => launcher.disk.ended(&sandbox.join(SHARED)),
+        }
         keep::ended(&sandbox);
     }
 }

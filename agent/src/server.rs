@@ -279,7 +279,7 @@ impl Api {
             let alive = core.tasks().filter(|(_, task)| task.is_alive() && !task.is_entrusted());
             let tasks = alive.map(|(name, task)| Listed::task(name, task));
             let custom = core.executors().filter(|(_, executor)| !executor.is_pod());
-            let executors = custom.map(|(name, executor)| Listed::executor(name, executor));
+            let executors = custom.map(|(name, executor)| Listed::executor(core, name, executor));
             tasks.chain(executors).collect::<Vec<_>>()
         });
         let (running, launcher) = (running.await?, Arc::clone(&self.launcher));
@@ -439,7 +439,9 @@ impl Listed {
         }
     }
 
-    fn executor(name: &ExecutorName, executor: &Executor) -> Self {
+    /// With what its tasks bring.
+    fn executor(core: &Core, name: &ExecutorName, executor: &Executor) -> Self {
+        let parts = core.size(name).map_or_else(Vec::new, |size| size.parts);
         Self {
             container: executor.container.clone(),
             framework: name.framework.clone(),
@@ -447,7 +449,7 @@ impl Listed {
             task: None,
             name: executor.info.name.clone().unwrap_or_else(|| name.executor.clone()),
             pid: executor.pid(),
-            resources: executor.info.resources.clone(),
+            resources: parts.into_iter().flat_map(|part| part.resources).collect(),
             limits: BTreeMap::new(),
         }
     }

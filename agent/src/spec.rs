@@ -16,6 +16,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const PORT_VARIABLES_MAX: usize = 64;
 /// What an executor has at least while its tasks and itself ask for less.
 const EXECUTOR_MEMORY_BYTES_MIN: u64 = 32 << 20;
+/// The same of a limited sandbox, which has its output.
+pub(crate) const EXECUTOR_DISK_BYTES_MIN: u64 = 8 << 20;
 const EXECUTOR_CPUS_THOUSANDTHS_MIN: u64 = 10;
 
 /// What the host adds to the description of a task.
@@ -64,7 +66,7 @@ pub(crate) fn container(
         id: id.clone(),
         argv: argv(&command),
         environment: environment(id, framework_id, task, host, &resources.ports),
-        pod_sandbox: None,
+        shared: None,
         user: host.user.clone(),
         root_allowed: host.root_allowed,
         sandbox: host.sandbox.to_owned(),
@@ -198,6 +200,7 @@ pub(crate) fn sum(parts: &[Part], pids_max: u64, devices: &[DeviceUnit]) -> Resu
         limits.0 = add(limits.0, own.cpus_limit, own.cpus_thousandths);
         limits.1 = add(limits.1, own.memory_limit, own.memory_bytes);
     }
+    sum.disk_bytes = disk_bytes_of(parts)?;
     sum.memory_bytes = sum.memory_bytes.max(EXECUTOR_MEMORY_BYTES_MIN);
     sum.cpus_thousandths = sum.cpus_thousandths.max(EXECUTOR_CPUS_THOUSANDTHS_MIN);
     let limit = |limit: Option<u64>, least| limit.map_or(Limit::Unlimited, |limit| Limit::At(limit.max(least)));
@@ -269,6 +272,20 @@ pub(crate) fn disk_bytes(resources: &[v1::Resource]) -> Result<Option<u64>, Stri
         total = Some(total.unwrap_or(0).saturating_add(bytes));
     }
     Ok(total.filter(|bytes| *bytes > 0))
+}
+
+/// How much the sandbox of an executor may hold; none where neither it nor a task of it says.
+///
+/// # Errors
+/// An amount that makes no sense.
+pub(crate) fn disk_bytes_of(parts: &[Part]) -> Result<Option<u64>, String> {
+    let mut total: Option<u64> = None;
+    for part in parts {
+        if let Some(bytes) = disk_bytes(&part.resources)? {
+            total = Some(total.unwrap_or(0).saturating_add(bytes));
+        }
+    }
+    Ok(total.map(|bytes| bytes.max(EXECUTOR_DISK_BYTES_MIN)))
 }
 
 /// Devices are handed out whole.

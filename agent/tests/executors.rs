@@ -58,12 +58,9 @@ async fn a_group_shares_its_pod_and_ends_together() -> anyhow::Result<()> {
     let master = FakeMaster::start().await?;
     let mut agent = AgentProcess::start(&master)?;
     master.registered(1).await?;
-    // One writes into the common /tmp, the other reads it; each has its own working directory and memory.
-    let writer = shell("writer", "echo shared > /tmp/note; echo $MESOS_EXECUTOR_ID; sleep 1000");
-    let reader = shell(
-        "reader",
-        "until read note < /tmp/note; do :; done; echo $note; cat /proc/self/cgroup; echo; sleep 1000",
-    );
+    // Each has its own working directory, `/tmp` and memory.
+    let writer = shell("writer", "echo mine > /tmp/note; echo $MESOS_EXECUTOR_ID; sleep 1000");
+    let reader = shell("reader", "ls /tmp | wc -l; cat /proc/self/cgroup; echo; sleep 1000");
     master
         .launch_on(executor("pod", Type::Default, None), vec![writer, reader], true, true)
         .await?;
@@ -75,12 +72,12 @@ async fn a_group_shares_its_pod_and_ends_together() -> anyhow::Result<()> {
     let run = sandbox(&agent, "pod").await?;
     ensure!(run.ends_with(&pod), "{} is not of the pod {pod}", run.display());
     assert_eq!(text(&run.join("tasks/writer/stdout")).await?, "pod\n");
-    let read = until("the reader has read", || {
+    let read = until("the reader has looked", || {
         let text = std::fs::read_to_string(run.join("tasks/reader/stdout")).ok()?;
         text.ends_with("\n\n").then_some(text)
     })
     .await?;
-    assert!(read.starts_with("shared\n"), "{read}");
+    assert!(read.starts_with("0\n"), "{read}");
     assert!(read.contains(&format!("/{pod}/{}", container.value)), "{read}");
 
     // The agent is killed and takes the pod over; then one task is killed, and the other with it.
@@ -422,7 +419,7 @@ async fn tasks_in_pods_and_executors_are_entered_attached_to_and_checked() -> an
     let mut checked = shell("checked", "sleep 1000");
     let mut check = v1::HealthCheck {
         command: Some(v1::CommandInfo {
-            value: Some("[ ! -e /tmp/ill ]".into()),
+            value: Some("[ ! -e ill ]".into()),
             ..Default::default()
         }),
         delay_seconds: Some(0.0),
@@ -484,7 +481,7 @@ async fn tasks_in_pods_and_executors_are_entered_attached_to_and_checked() -> an
     master.registered(2).await?;
     let path = agent.path("address");
     until("the agent listens", || path.exists().then_some(())).await?;
-    said_within(&agent, container, "touch /tmp/ill").await?;
+    std::fs::write(sandbox(&agent, "pod").await?.join("tasks/checked/ill"), "")?;
     let killed = master.update("checked", TaskKilled).await?;
     assert_eq!(killed.reason(), Reason::TaskHealthCheckStatusUpdated, "{killed:?}");
     master.update("talker", TaskKilled).await?;

@@ -173,13 +173,16 @@ async fn tasks_of_a_pod_share_a_volume_of_their_pod() -> anyhow::Result<()> {
     master.registered(2).await?;
     let runs = agent.path("work/sandboxes").join(support::FRAMEWORK).join("pod");
     let run = runs.read_dir()?.next().context("the pod has a sandbox")??.path();
-    std::fs::write(run.join("common/inner/go"), "")?;
+    std::fs::write(run.join("shared/common/inner/go"), "")?;
     until("the reader has read both", || {
         let text = std::fs::read_to_string(run.join("tasks/reader/stdout")).ok()?;
         (text == "one\ntwo\n").then_some(())
     })
     .await?;
-    ensure!(!run.join("common/inner/no").exists(), "it is read-only for one of them");
+    ensure!(
+        !run.join("shared/common/inner/no").exists(),
+        "it is read-only for one of them"
+    );
     // It is the pod's: neither task has it in a sandbox of its own.
     ensure!(run.join("tasks/writer/out").read_dir()?.next().is_none());
     Ok(())

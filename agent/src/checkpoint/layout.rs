@@ -22,7 +22,7 @@
 //!         │       └── stderr
 //!         └── <id of a default executor>
 //!             └── <pod id>                    root:<group of a task's user> 0750
-//!                 ├── .tmp                    the /tmp of all tasks of the pod
+//!                 ├── shared                  what its tasks share, the same; within the executor's `disk`
 //!                 └── tasks                   root:root 0755
 //!                     └── <task id>           the sandbox of one of them, as above
 //! <runtime dir>                               the containerizer's; does not survive a reboot
@@ -34,6 +34,8 @@ use std::path::{Path, PathBuf};
 
 /// The directory of a pod's sandbox in which those of its tasks are.
 pub const TASKS: &str = "tasks";
+/// The directory of a pod's sandbox in which the volumes are that its tasks share.
+pub const SHARED: &str = "shared";
 /// Longest name of a directory entry on Linux, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 255;
 

@@ -152,8 +152,9 @@ pub struct ContainerSpec {
     pub confinement: Confinement,
     /// Its standard input.
     pub input: ContainerInput,
-    /// The sandbox of its pod, whose `/tmp` is shared; none outside a pod.
-    pub pod_sandbox: Option<PathBuf>,
+    /// The directory that it shares with the other tasks of its pod; none outside a pod.
+    #[serde(default)]
+    pub shared: Option<PathBuf>,
     /// What is mounted, in this order.
     #[serde(default)]
     pub volumes: Vec<Volume>,

@@ -103,7 +103,7 @@ pub enum Input {
     Found(ContainerId, Recovered),
     /// A check of the task in this container was made.
     Checked(ContainerId, checks::CheckKind, checks::CheckAnswer),
-    /// The task in this container holds more than its disk.
+    /// The task or executor in this container, or what the tasks of this pod share, holds more than its disk.
     DiskExceeded(ContainerId),
     /// Volumes were made, resized and removed, as far as that was possible.
     LaidOut(LaidOut),
@@ -200,6 +200,8 @@ pub enum Start {
 /// The container of an executor, or its pod, and what it has to hold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResizeOrder {
+    /// Whose it is.
+    pub executor: ExecutorName,
     /// The container's id.
     pub container: ContainerId,
     /// Resources and limits of the executor and of each of its tasks.
@@ -299,11 +301,11 @@ impl Core {
                 Some(Owner::Executor(name)) => executors::found(self, now, &name, found, effects),
                 None => {}
             },
-            Input::DiskExceeded(container) => {
-                if let Some(Owner::Task(name)) = self.containers.get(&container).cloned() {
-                    end::disk_exceeded(self, now, &name, effects);
-                }
-            }
+            Input::DiskExceeded(container) => match self.containers.get(&container).cloned() {
+                Some(Owner::Task(name)) => end::disk_exceeded(self, now, &name, effects),
+                Some(Owner::Executor(name)) => executors::disk_exceeded(self, now, &name, effects),
+                None => {}
+            },
             Input::Checked(container, kind, answer) => {
                 if let Some(Owner::Task(name)) = self.containers.get(&container).cloned() {
                     checks::done(self, now, &name, kind, &answer, effects);

@@ -11,7 +11,7 @@ use std::path::Path;
 use proffer_shim::btrfs;
 use rustix::fs::Mode;
 
-use super::{BackEnd, Unusable, file_system, open_directory};
+use super::{BackEnd, Limit, Unusable, file_system, open_directory};
 
 /// `BTRFS_SUPER_MAGIC`
 const MAGIC: i64 = 0x9123_683e;
@@ -31,7 +31,7 @@ impl BackEnd for Btrfs {
             return Err(String::new());
         }
         let probe = sandboxes.join(format!("{PROBE}-{}", std::process::id()));
-        let tried = self.make(&probe, 1 << 20);
+        let tried = self.make(&probe, Limit::fixed(1 << 20));
         tried.map_err(|error| {
             let place = sandboxes.display();
             format!("btrfs enforces limits after `btrfs quota enable {place}`: {error}")
@@ -41,13 +41,13 @@ impl BackEnd for Btrfs {
         Ok("a subvolume with the limit of its quota group for each sandbox, enforced by the kernel".into())
     }
 
-    fn make(&self, sandbox: &Path, bytes: u64) -> io::Result<()> {
+    fn make(&self, sandbox: &Path, limit: Limit) -> io::Result<()> {
         let (parent, name) = parts(sandbox)?;
         btrfs::create(parent.as_fd(), &name)?;
         let limited = open_directory(sandbox).and_then(|directory| {
             rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o700))?;
             let number = btrfs::number(directory.as_fd())?;
-            btrfs::set_limit(directory.as_fd(), number, bytes)
+            btrfs::set_limit(directory.as_fd(), number, limit.bytes)
         });
         if limited.is_err() {
             let _ = btrfs::destroy(parent.as_fd(), &name);

@@ -4,21 +4,22 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proffer_proto::v1;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{BackEnd, Disk, Unusable, make_plain};
-use crate::checkpoint::record::Volume;
+use super::{BackEnd, Limit, Unusable, make_plain};
+use crate::checkpoint::layout::{Layout, SHARED};
 use crate::containerizer::ContainerId;
 use crate::core::{Core, Input};
 use crate::driver::Event;
 use crate::launcher::{Launcher, sandbox_path};
 use crate::sandbox::beneath;
+use crate::spec;
 
 pub(super) const NAME: &str = "du";
 /// A block of `st_blocks`.
@@ -44,7 +45,7 @@ impl BackEnd for Du {
         ))
     }
 
-    fn make(&self, sandbox: &Path, _: u64) -> io::Result<()> {
+    fn make(&self, sandbox: &Path, _: Limit) -> io::Result<()> {
         make_plain(sandbox)
     }
 
@@ -66,7 +67,7 @@ impl BackEnd for Du {
 }
 
 /// Looks through the sandboxes and volumes that no kernel limits, for as long as the agent runs.
-pub(crate) async fn watch(launcher: std::sync::Arc<Launcher>, events: mpsc::Sender<Event>) {
+pub(crate) async fn watch(launcher: Arc<Launcher>, events: mpsc::Sender<Event>) {
     if launcher.disk.name().is_none() {
         return;
     }
@@ -74,16 +75,21 @@ pub(crate) async fn watch(launcher: std::sync::Arc<Launcher>, events: mpsc::Send
     loop {
         tokio::time::sleep(pause).await;
         let (answer, answered) = oneshot::channel();
-        let look = Event::Inspect(Box::new(move |core: &Core| drop(answer.send(limited(core)))));
+        let looking = Arc::clone(&launcher);
+        let look = move |core: &Core| drop(answer.send(limited(core, &looking.layout)));
+        let look = Event::Inspect(Box::new(look));
         if events.send(look).await.is_err() {
             return;
         }
         let Ok(limited) = answered.await else { return };
         let began = Instant::now();
-        let owner = std::sync::Arc::clone(&launcher);
+        let owner = Arc::clone(&launcher);
         let found = tokio::task::spawn_blocking(move || {
-            let beyond = |task: &Limited| Some((task.container.clone(), beyond(&owner, task)?));
-            limited.iter().filter_map(beyond).collect::<Vec<_>>()
+            let beyond = |limited: Limited| {
+                let used = beyond(&owner, &limited)?;
+                Some((limited.container, used))
+            };
+            limited.into_iter().filter_map(beyond).collect::<Vec<_>>()
         });
         for (container, used_bytes) in found.await.unwrap_or_default() {
             tracing::info!(container_id = %container, used_bytes, "a task holds more than its disk");
@@ -93,51 +99,63 @@ pub(crate) async fn watch(launcher: std::sync::Arc<Launcher>, events: mpsc::Send
     }
 }
 
+/// A directory with a limit.
 struct Limited {
-    framework: String,
-    task: v1::TaskInfo,
+    /// Of the task, the executor or the pod.
     container: ContainerId,
-    /// Of its sandbox.
-    bytes: Option<u64>,
-    volumes: Vec<Volume>,
+    directory: PathBuf,
+    /// Whether that is a volume, and no sandbox.
+    is_volume: bool,
+    bytes: u64,
 }
 
-fn limited(core: &Core) -> Vec<Limited> {
+fn limited(core: &Core, layout: &Layout) -> Vec<Limited> {
     let running = core.tasks().filter(|(_, task)| task.pid().is_some());
-    let limited = running.map(|(name, task)| Limited {
-        framework: name.framework.clone(),
-        task: task.info.clone(),
-        container: task.container.clone(),
-        bytes: crate::spec::disk_bytes(&task.info.resources).ok().flatten(),
-        volumes: core.volumes_of(&task.info),
+    let tasks = running.flat_map(|(name, task)| {
+        let limited = |is_volume, directory, bytes| Limited {
+            container: task.container.clone(),
+            directory,
+            is_volume,
+            bytes,
+        };
+        let sandbox = sandbox_path(layout, &name.framework, &task.info, &task.container).ok();
+        let bytes = spec::disk_bytes(&task.info.resources).ok().flatten();
+        let sandbox = sandbox.zip(bytes).map(|(path, bytes)| limited(false, path, bytes));
+        let volumes = core.volumes_of(&task.info).into_iter().filter_map(move |volume| {
+            let path = layout.volume(&volume.role, &volume.id, volume.lineage, volume.since);
+            Some(limited(true, path.ok()?, volume.bytes))
+        });
+        sandbox.into_iter().chain(volumes).collect::<Vec<_>>()
     });
-    limited
-        .filter(|task| task.bytes.is_some() || !task.volumes.is_empty())
-        .collect()
+    let executors = core.executors().filter_map(|(name, executor)| {
+        let container = executor.container.clone();
+        let sandbox = layout.sandbox(&name.framework, &name.executor, container.as_str());
+        let sandbox = sandbox.ok()?;
+        let (directory, bytes) = match executor.is_pod() {
+            true => (sandbox.join(SHARED), spec::disk_bytes(&executor.info.resources)),
+            false => (sandbox, spec::disk_bytes_of(&core.size(name)?.parts)),
+        };
+        Some(Limited {
+            container,
+            directory,
+            is_volume: false,
+            bytes: bytes.ok()??,
+        })
+    });
+    tasks.chain(executors).collect()
 }
 
-/// How much a task holds in its sandbox or in a volume, if that is more than it may.
-fn beyond(launcher: &Launcher, task: &Limited) -> Option<u64> {
-    let layout = &launcher.layout;
-    let sandbox = || {
-        let path = sandbox_path(layout, &task.framework, &task.task, &task.container).ok()?;
-        more_than(&launcher.disk, &path, task.bytes?)
+/// How much a directory holds that no kernel limits, if that is more than it may.
+fn beyond(launcher: &Launcher, limited: &Limited) -> Option<u64> {
+    let disk = match limited.is_volume {
+        true => launcher.persistent.disk(),
+        false => &launcher.disk,
     };
-    let volume = |volume: &Volume| {
-        let path = layout
-            .volume(&volume.role, &volume.id, volume.lineage, volume.since)
-            .ok()?;
-        more_than(launcher.persistent.disk(), &path, volume.bytes)
-    };
-    sandbox().or_else(|| task.volumes.iter().find_map(volume))
-}
-
-/// What is in a directory that no kernel limits, if it is more than so much.
-fn more_than(disk: &Disk, directory: &Path, bytes: u64) -> Option<u64> {
-    if disk.of(directory).is_some() {
+    if disk.of(&limited.directory).is_some() {
         return None;
     }
-    measure(directory).ok().filter(|used| *used > bytes)
+    let used = measure(&limited.directory).ok()?;
+    (used > limited.bytes).then_some(used)
 }
 
 /// What a directory and all below it take, in bytes. Links are not followed, other file systems not entered, and a file with

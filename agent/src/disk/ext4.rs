@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{BackEnd, Unusable, project};
+use super::{BackEnd, Limit, Unusable, project};
 
 /// `EXT4_SUPER_MAGIC`
 const MAGIC: i64 = 0xef53;
@@ -23,8 +23,8 @@ impl BackEnd for Ext4 {
         Ok("project quotas, enforced by the kernel for all without CAP_SYS_RESOURCE".into())
     }
 
-    fn make(&self, sandbox: &Path, bytes: u64) -> io::Result<()> {
-        project::make(sandbox, bytes)
+    fn make(&self, sandbox: &Path, limit: Limit) -> io::Result<()> {
+        project::make(sandbox, limit.bytes)
     }
 
     fn resize(&self, sandbox: &Path, bytes: u64) -> io::Result<()> {

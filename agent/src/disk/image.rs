@@ -24,13 +24,15 @@ use rustix::mount::UnmountFlags;
 
 use self::shape::Shape;
 use self::stock::Stock;
-use super::{BackEnd, Unusable, make_plain, open_directory};
-use crate::checkpoint::layout::{NAME_BYTES_MAX, TASKS};
+use super::{BackEnd, Limit, Unusable, make_plain, open_directory};
+use crate::checkpoint::layout::{NAME_BYTES_MAX, SHARED, TASKS};
 use crate::fetcher::checksum;
 
 const BLOCK_BYTES: u64 = 4096;
 /// What the names of images end with.
 const ENDING: &str = ".ext4";
+/// The same for what the tasks of a pod share.
+const SHARED_ENDING: &str = ".shared";
 /// How many sandboxes of ended containers stay mounted.
 const SHOWN_MAX: usize = 32;
 
@@ -55,7 +57,13 @@ impl Images {
     fn image(&self, sandbox: &Path) -> PathBuf {
         let own = sandbox.file_name().unwrap_or_default();
         let mut name = OsString::new();
-        let above = sandbox.parent().filter(|above| above.ends_with(TASKS));
+        let above = sandbox.parent();
+        if let Some(pod) = above.and_then(Path::file_name).filter(|_| own == SHARED) {
+            name.push(pod);
+            name.push(SHARED_ENDING);
+            return self.directory.join(name);
+        }
+        let above = above.filter(|above| above.ends_with(TASKS));
         if let Some(pod) = above.and_then(Path::parent).and_then(Path::file_name) {
             name.push(pod);
             name.push(".");
@@ -80,7 +88,7 @@ impl Images {
                 for run in entries(&task)? {
                     // What a task itself calls so matters only by its names.
                     let in_pod = entries(&run.join(TASKS)).unwrap_or_default();
-                    for sandbox in in_pod.into_iter().chain([run]) {
+                    for sandbox in in_pod.into_iter().chain([run.join(SHARED), run]) {
                         let image = self.image(&sandbox);
                         left.retain(|path| *path != image);
                     }
@@ -121,8 +129,8 @@ impl BackEnd for Images {
         Ok("an ext4 in a file for each sandbox with a limit, enforced by the kernel".into())
     }
 
-    fn make(&self, sandbox: &Path, bytes: u64) -> io::Result<()> {
-        let prepared = self.stock.take(Shape { bytes })?;
+    fn make(&self, sandbox: &Path, limit: Limit) -> io::Result<()> {
+        let prepared = self.stock.take(Shape(limit))?;
         let image = self.image(sandbox);
         prepared.name(&image)?;
         let made = make_plain(sandbox).and_then(|()| {
@@ -138,9 +146,17 @@ impl BackEnd for Images {
         made
     }
 
-    fn resize(&self, _: &Path, _: u64) -> io::Result<()> {
-        let problem = "the sandbox of a task in an image keeps its size";
-        Err(io::Error::new(io::ErrorKind::Unsupported, problem))
+    fn resize(&self, sandbox: &Path, bytes: u64) -> io::Result<()> {
+        if !is_mounted(sandbox)? {
+            // Its container has ended.
+            return Ok(());
+        }
+        let root = open_directory(sandbox)?;
+        let device = rustix::fs::fstat(&root)?.st_dev;
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let device = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}"))?;
+        let device = device.file_name().unwrap_or_default();
+        shape::keep_back(&root, Path::new(device), bytes)
     }
 
     fn has(&self, sandbox: &Path) -> bool {

@@ -37,14 +37,14 @@ trait BackEnd: Send + Sync + fmt::Debug {
     fn probe(&self, sandboxes: &Path) -> Result<String, Unusable>;
 
     /// Makes the directory of a sandbox, whose parent exists, with a limit. It belongs to the agent.
-    fn make(&self, sandbox: &Path, bytes: u64) -> io::Result<()>;
+    fn make(&self, sandbox: &Path, limit: Limit) -> io::Result<()>;
 
     /// Whether what it makes cannot be moved. Then it makes it whole or not at all.
     fn make_in_place(&self) -> bool {
         false
     }
 
-    /// Changes the limit of what it made.
+    /// Changes the limit of what it made, to no more than it was made to grow to.
     fn resize(&self, sandbox: &Path, bytes: u64) -> io::Result<()>;
 
     /// Whether it made this sandbox.
@@ -81,6 +81,25 @@ pub struct Disk {
     /// The one that makes sandboxes; none where nothing limits them.
     chosen: Option<usize>,
     note: String,
+}
+
+/// How much a sandbox may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// For now.
+    pub bytes: u64,
+    /// The most that it can be changed to; not less.
+    pub bytes_max: u64,
+}
+
+impl Limit {
+    /// One that stays.
+    pub fn fixed(bytes: u64) -> Self {
+        Limit {
+            bytes,
+            bytes_max: bytes,
+        }
+    }
 }
 
 /// What is wanted.
@@ -200,11 +219,20 @@ impl Disk {
     ///
     /// # Errors
     /// It cannot be made; nothing of it is left.
-    pub fn make(&self, sandbox: &Path, bytes: Option<u64>) -> io::Result<()> {
-        match (self.chosen, bytes) {
-            (Some(place), Some(bytes)) => self.back_ends[place].make(sandbox, bytes),
+    pub fn make(&self, sandbox: &Path, limit: Option<Limit>) -> io::Result<()> {
+        match (self.chosen, limit) {
+            (Some(place), Some(limit)) => self.back_ends[place].make(sandbox, limit),
             _ => make_plain(sandbox),
         }
+    }
+
+    /// Changes the limit of a sandbox; one that was made without a limit gets none.
+    ///
+    /// # Errors
+    /// It cannot be changed, and stays as it was.
+    pub fn resize(&self, sandbox: &Path, bytes: u64) -> io::Result<()> {
+        self.of(sandbox)
+            .map_or(Ok(()), |back_end| back_end.resize(sandbox, bytes))
     }
 
     /// Makes a directory, whose parent exists, or gives the one that is there its limit. What nothing limits stays so.
@@ -215,22 +243,20 @@ impl Disk {
         match std::fs::symlink_metadata(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_whole(directory, bytes),
             Err(error) => Err(error),
-            Ok(_) => self
-                .of(directory)
-                .map_or(Ok(()), |back_end| back_end.resize(directory, bytes)),
+            Ok(_) => self.resize(directory, bytes),
         }
     }
 
     /// Makes a directory so that it never has its name without its limit, whenever the agent ends.
     fn make_whole(&self, directory: &Path, bytes: u64) -> io::Result<()> {
         if self.chosen.is_some_and(|place| self.back_ends[place].make_in_place()) {
-            return self.make(directory, Some(bytes));
+            return self.make(directory, Some(Limit::fixed(bytes)));
         }
         let making = directory.with_extension("making");
         if making.exists() {
             self.remove(&making)?;
         }
-        self.make(&making, Some(bytes))?;
+        self.make(&making, Some(Limit::fixed(bytes)))?;
         std::fs::rename(making, directory)
     }
 

@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount};
 
 use super::image::file_system;
-use super::{BackEnd, Unusable, make_plain};
+use super::{BackEnd, Limit, Unusable, make_plain};
 
 const BLOCK_BYTES: u64 = 4096;
 /// A file for so many bytes, as usual.
@@ -89,13 +89,13 @@ impl BackEnd for VolumeImages {
         true
     }
 
-    fn make(&self, volume: &Path, bytes: u64) -> io::Result<()> {
+    fn make(&self, volume: &Path, limit: Limit) -> io::Result<()> {
         let image = self.image(volume);
         if !image.exists() {
-            make_image(&image, bytes)?;
+            make_image(&image, limit.bytes)?;
         }
         let mounted = make_plain(volume).and_then(|()| {
-            let attached = attach(&image, volume, bytes);
+            let attached = attach(&image, volume, limit.bytes);
             if attached.is_err() {
                 let _ = std::fs::remove_dir(volume);
             }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{BackEnd, Unusable, project};
+use super::{BackEnd, Limit, Unusable, project};
 
 /// `XFS_SUPER_MAGIC`
 const MAGIC: i64 = 0x5846_5342;
@@ -22,8 +22,8 @@ impl BackEnd for Xfs {
         Ok("project quotas, enforced by the kernel".into())
     }
 
-    fn make(&self, sandbox: &Path, bytes: u64) -> io::Result<()> {
-        project::make(sandbox, bytes)
+    fn make(&self, sandbox: &Path, limit: Limit) -> io::Result<()> {
+        project::make(sandbox, limit.bytes)
     }
 
     fn resize(&self, sandbox: &Path, bytes: u64) -> io::Result<()> {

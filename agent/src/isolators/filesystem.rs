@@ -1,8 +1,7 @@
 //! The host's file system with a `/tmp` and a `/dev` of the container's own, its own `/proc`, and the kernel's control files
 //! read-only.
 //!
-//! `/tmp` is the directory `.tmp` of the sandbox: it counts as the sandbox's disk, not as memory, and goes with it. All containers of
-//! a pod have the one in the pod's sandbox.
+//! `/tmp` is the directory `.tmp` of the sandbox: it counts as the sandbox's disk, not as memory, and goes with it.
 
 mod dev;
 
@@ -135,7 +134,7 @@ impl Isolator for FilesystemIsolator {
 }
 
 fn private_tmp(container: &ContainerSpec, plan: &mut LaunchPlan) -> Result<(), Error> {
-    let sandbox = container.pod_sandbox.as_ref().unwrap_or(&container.sandbox);
+    let sandbox = &container.sandbox;
     let tmp = sandbox.join(TMP_NAME);
     create_tmp(&tmp).map_err(|source| Error::System {
         attempted: format!("create {}", tmp.display()),

@@ -50,9 +50,9 @@ impl VolumesIsolator {
                 (spec.sandbox.clone(), path.clone(), BENEATH | NO_LINKS)
             }
             VolumeSource::Pod { path } => {
-                let pod = spec.pod_sandbox.as_ref().ok_or(io::ErrorKind::NotFound)?;
-                Destination::open(pod, &spec.user)?.directory(path)?;
-                (pod.clone(), path.clone(), BENEATH | NO_LINKS)
+                let shared = spec.shared.as_ref().ok_or(io::ErrorKind::NotFound)?;
+                Destination::open(shared, &spec.user)?.directory(path)?;
+                (shared.clone(), path.clone(), BENEATH | NO_LINKS)
             }
             VolumeSource::Persistent { path } => {
                 let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {

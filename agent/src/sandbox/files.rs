@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{beneath, is_pod, stream};
-use crate::checkpoint::layout::{BadId, Layout, TASKS, component};
+use crate::checkpoint::layout::{BadId, Layout, SHARED, TASKS, component};
 use crate::containerizer::ContainerId;
 use crate::disk::Disk;
 
@@ -225,12 +225,15 @@ fn open_any(sandbox: &Path, inner: &Path, flags: OFlags, path: &str) -> Result<F
 /// The sandbox of a virtual path, which may be that of a task in a pod, and the path in it.
 fn resolve<'a>(layout: &Layout, path: &'a str) -> Result<(PathBuf, &'a str), Error> {
     let (run, inner) = run(layout, path)?;
-    let in_pod = inner.strip_prefix(TASKS).and_then(|inner| inner.strip_prefix('/'));
-    if let Some(in_pod) = in_pod.filter(|_| is_pod(&run)) {
-        let (task, inner) = in_pod.split_once('/').unwrap_or((in_pod, ""));
-        return Ok((run.join(TASKS).join(component("task_id", task)?), inner));
+    let (place, below) = inner.split_once('/').unwrap_or((inner, ""));
+    match place {
+        TASKS if !below.is_empty() && is_pod(&run) => {
+            let (task, inner) = below.split_once('/').unwrap_or((below, ""));
+            Ok((run.join(TASKS).join(component("task_id", task)?), inner))
+        }
+        SHARED if is_pod(&run) => Ok((run.join(SHARED), below)),
+        _ => Ok((run, inner)),
     }
-    Ok((run, inner))
 }
 
 /// The sandbox of a run, and the path in it.

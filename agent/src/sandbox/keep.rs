@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::is_pod;
-use crate::checkpoint::layout::{Layout, TASKS};
+use crate::checkpoint::layout::{Layout, SHARED, TASKS};
 use crate::disk::Disk;
 use crate::faults;
 
@@ -70,6 +70,10 @@ fn remove(disk: &Disk, run: &Path) -> std::io::Result<()> {
     if is_pod(run) {
         for task in entries(&run.join(TASKS)) {
             disk.remove(&task)?;
+        }
+        match disk.remove(&run.join(SHARED)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            result => result?,
         }
     }
     disk.remove(run)

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 
-use crate::checkpoint::layout::TASKS;
+use crate::checkpoint::layout::{SHARED, TASKS};
 use crate::containerizer::User;
-use crate::disk::Disk;
+use crate::disk::{Disk, Limit};
 
 /// A step of making a sandbox failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,11 +26,11 @@ pub(crate) struct Error {
     source: io::Error,
 }
 
-/// Makes the sandbox, owned by the user, for so many bytes. A sandbox that is there already is an error: a container is launched once.
+/// Makes the sandbox, owned by the user, with a limit. A sandbox that is there already is an error: a container is launched once.
 ///
 /// # Errors
 /// The step that failed.
-pub(crate) fn make(sandbox: &Path, user: &User, disk: &Disk, bytes: Option<u64>) -> Result<(), Error> {
+pub(crate) fn make(sandbox: &Path, user: &User, disk: &Disk, limit: Option<Limit>) -> Result<(), Error> {
     let failed = |action, path: &Path| {
         let path = path.to_owned();
         move |source| Error { action, path, source }
@@ -38,7 +38,7 @@ pub(crate) fn make(sandbox: &Path, user: &User, disk: &Disk, bytes: Option<u64>)
     if let Some(parent) = sandbox.parent() {
         std::fs::create_dir_all(parent).map_err(failed("make", parent))?;
     }
-    disk.make(sandbox, bytes).map_err(failed("make", sandbox))?;
+    disk.make(sandbox, limit).map_err(failed("make", sandbox))?;
     // Last, so that nobody but the agent can touch what is made in it.
     let directory = File::open(sandbox).map_err(failed("open", sandbox))?;
     rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))
@@ -46,25 +46,35 @@ pub(crate) fn make(sandbox: &Path, user: &User, disk: &Disk, bytes: Option<u64>)
     own(&directory, user).map_err(failed("give away", sandbox))
 }
 
-/// Makes the sandbox of a pod: its tasks' users may enter it by their group, but what is in it is the agent's. One that is there
-/// already is no error.
+/// Makes the sandbox of a pod, and in it what its tasks share, which alone the limit is for: its tasks' users may enter both by
+/// their group, but what is in them is the agent's. What is there already is no error; two calls for one pod at a time are.
 ///
 /// # Errors
 /// The step that failed.
-pub(crate) fn make_pod(sandbox: &Path, user: &User) -> Result<(), Error> {
-    let failed = |action| {
-        let path = sandbox.to_owned();
+pub(crate) fn make_pod(sandbox: &Path, user: &User, disk: &Disk, limit: Option<Limit>) -> Result<(), Error> {
+    let failed = |action, path: &Path| {
+        let path = path.to_owned();
         move |source| Error { action, path, source }
     };
     if let Some(parent) = sandbox.parent() {
-        std::fs::create_dir_all(parent).map_err(failed("make the parent of"))?;
+        std::fs::create_dir_all(parent).map_err(failed("make the parent of", sandbox))?;
     }
-    match DirBuilder::new().mode(0o750).create(sandbox) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        result => result.map_err(failed("make"))?,
-    }
-    if rustix::process::geteuid().is_root() {
-        std::os::unix::fs::chown(sandbox, None, Some(user.gid)).map_err(failed("give away"))?;
+    let shared = sandbox.join(SHARED);
+    for (path, made) in [
+        (sandbox, DirBuilder::new().mode(0o750).create(sandbox)),
+        (&shared, disk.make(&shared, limit)),
+    ] {
+        match made {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            result => result.map_err(failed("make", path))?,
+        }
+        let directory = File::open(path).map_err(failed("open", path))?;
+        let opened = rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750));
+        opened.map_err(|errno| failed("open up", path)(errno.into()))?;
+        if rustix::process::geteuid().is_root() {
+            let given = std::os::unix::fs::fchown(&directory, None, Some(user.gid));
+            given.map_err(failed("give away", path))?;
+        }
     }
     Ok(())
 }

@@ -144,7 +144,7 @@ impl Host {
             },
             root_allowed: false,
             sandbox,
-            pod_sandbox: None,
+            shared: None,
             resources: Resources {
                 cpus_thousandths: 1000,
                 memory_bytes: 256 << 20,

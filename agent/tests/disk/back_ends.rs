@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use proffer_agent::disk::{Choice, Disk};
+use proffer_agent::disk::{Choice, Disk, Limit};
 use proffer_shim::loopback;
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -47,7 +47,7 @@ fn ext4_keeps_a_sandbox_within_its_limit() {
 
 #[test]
 fn btrfs_keeps_a_sandbox_within_its_limit() {
-    let Some(host) = Host::new("btrfs", Some(("mkfs.btrfs", &["-q"], 160 * MIB, ""))) else {
+    let Some(host) = Host::new("btrfs", Some(("mkfs.btrfs", &["-q"], 512 * MIB, ""))) else {
         return;
     };
     let refused = Disk::open(&host.sandboxes(), host.path("images"), Choice::parse("btrfs").unwrap());
@@ -124,7 +124,7 @@ fn how_long_it_takes_to_make_a_sandbox() {
     for number in 0..40 {
         let sandbox = host.sandboxes().join("f/t").join(format!("c{number}"));
         let began = std::time::Instant::now();
-        disk.make(&sandbox, Some(64 * MIB)).unwrap();
+        disk.make(&sandbox, Some(Limit::fixed(64 * MIB))).unwrap();
         made.push(began.elapsed());
         disk.ended(&sandbox);
         disk.remove(&sandbox).unwrap();
@@ -142,7 +142,7 @@ fn how_long_it_takes_to_make_a_sandbox() {
             let disk = &disk;
             scope.spawn(move || {
                 part.iter()
-                    .for_each(|sandbox| disk.make(sandbox, Some(64 * MIB)).unwrap())
+                    .for_each(|sandbox| disk.make(sandbox, Some(Limit::fixed(64 * MIB))).unwrap())
             });
         }
     });
@@ -176,8 +176,9 @@ fn a_host_without_any_of_it_is_told_so() {
         disk.note()
     );
     let sandbox = directory.path().join("sandboxes/c");
-    disk.make(&sandbox, Some(MIB)).unwrap();
-    assert!(disk.make(&sandbox, Some(MIB)).is_err(), "it is there");
+    let limit = Some(Limit::fixed(MIB));
+    disk.make(&sandbox, limit).unwrap();
+    assert!(disk.make(&sandbox, limit).is_err(), "it is there");
     disk.remove(&sandbox).unwrap();
     assert!(!sandbox.exists());
 }
@@ -228,10 +229,38 @@ fn keeps_within(host: &Host, name: &str) {
     assert_exact(write(&again.join("a"), u64::MAX), 2 * bytes);
     disk.ended(&again);
     disk.remove(&again).unwrap();
+    grows_and_shrinks(host, &disk);
     assert_eq!(host.mounts(), 0, "a mount is left");
     drop(disk);
     let left = fs::read_dir(host.path("images")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "an image is left");
+}
+
+/// One whose limit changes while its container runs.
+fn grows_and_shrinks(host: &Host, disk: &Disk) {
+    let limit = Limit {
+        bytes: 8 * MIB,
+        bytes_max: 1 << 30,
+    };
+    let sandbox = host.make_with(disk, "grown", limit);
+    assert_exact(write(&sandbox.join("a"), u64::MAX), 8 * MIB);
+    disk.resize(&sandbox, 24 * MIB).unwrap();
+    assert_exact(write(&sandbox.join("b"), u64::MAX), 16 * MIB);
+    // Nothing of what is there is taken, and nothing can be added until enough of it is gone.
+    disk.resize(&sandbox, 12 * MIB).unwrap();
+    assert_exact(fs::metadata(sandbox.join("a")).unwrap().len(), 8 * MIB);
+    assert_eq!(write(&sandbox.join("c"), MIB), 0, "it holds too much already");
+    let removed = as_nobody("rm")
+        .arg("-f")
+        .args([sandbox.join("b"), sandbox.join("c")])
+        .status();
+    assert!(removed.unwrap().success());
+    rustix::fs::syncfs(File::open(&sandbox).unwrap()).unwrap();
+    let left = write(&sandbox.join("d"), u64::MAX);
+    assert!((3 * MIB..=5 * MIB).contains(&left), "{left} of 4 MiB");
+    disk.ended(&sandbox);
+    disk.resize(&sandbox, MIB).unwrap();
+    disk.remove(&sandbox).unwrap();
 }
 
 pub(super) fn assert_exact(written: u64, limit: u64) {
@@ -360,8 +389,12 @@ impl Host {
 
     /// Makes a sandbox for `nobody`.
     fn make(&self, disk: &Disk, name: &str, bytes: u64) -> PathBuf {
+        self.make_with(disk, name, Limit::fixed(bytes))
+    }
+
+    fn make_with(&self, disk: &Disk, name: &str, limit: Limit) -> PathBuf {
         let sandbox = self.sandboxes().join("f/t").join(name);
-        disk.make(&sandbox, Some(bytes)).unwrap();
+        disk.make(&sandbox, Some(limit)).unwrap();
         chown(&sandbox, Some(UID), Some(UID)).unwrap();
         sandbox
     }

@@ -9,9 +9,9 @@ use proffer_proto::v1::{self, agent::call};
 
 use super::support::{AgentProcess, FakeMaster, can_contain, read_file, shell, until};
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
-fn with_disk(id: &str, command: &str, mebibytes: f64) -> v1::TaskInfo {
+pub(super) fn with_disk(id: &str, command: &str, mebibytes: f64) -> v1::TaskInfo {
     let mut task = shell(id, command);
     let mut disk = task.resources[0].clone();
     disk.name = "disk".into();
@@ -21,7 +21,7 @@ fn with_disk(id: &str, command: &str, mebibytes: f64) -> v1::TaskInfo {
 }
 
 /// The only sandbox there is.
-fn sandbox(agent: &AgentProcess) -> anyhow::Result<PathBuf> {
+pub(super) fn sandbox(agent: &AgentProcess) -> anyhow::Result<PathBuf> {
     let mut path = agent.path("work/sandboxes");
     for _ in 0..3 {
         let entry = std::fs::read_dir(&path)?.next().context("there is none")?;
@@ -127,6 +127,19 @@ async fn where_no_kernel_keeps_it_a_task_beyond_its_disk_is_ended() -> anyhow::R
     let failed = master.update("greedy", TaskFailed).await?;
     ensure!(failed.reason() == Reason::ContainerLimitationDisk, "{failed:?}");
     ensure!(failed.message().contains("more than its disk"), "{failed:?}");
+    // An executor, too, and then its tasks are over.
+    let mut custom = v1::ExecutorInfo {
+        executor_id: "custom".into(),
+        r#type: Some(v1::executor_info::Type::Custom.into()),
+        command: with_disk("custom", command, 0.0).command,
+        ..Default::default()
+    };
+    custom.resources = with_disk("custom", command, 4.0).resources;
+    let mut entrusted = with_disk("entrusted", "", 6.0);
+    entrusted.command = None;
+    master.launch_on(custom, vec![entrusted], false, true).await?;
+    let failed = master.update("entrusted", TaskFailed).await?;
+    ensure!(failed.reason() == Reason::ContainerLimitationDisk, "{failed:?}");
     let modest = master.look(|state| {
         let mut updates = state.updates.iter();
         updates.any(|update| update.status.task_id.value == "modest" && update.status.state() == TaskFailed)

@@ -54,6 +54,9 @@ pub(super) fn volumes_are_kept(host: &Host, name: &str) {
     ensure_volume(&disk, &volume, 8 * MIB);
     assert_exact(fs::metadata(&file).unwrap().len(), 8 * MIB);
     ensure_volume(&disk, &volume, 20 * MIB);
+    // What is removed counts until it is so on the disk.
+    fs::remove_file(&file).unwrap();
+    rustix::fs::syncfs(File::open(&volume).unwrap()).unwrap();
     assert_exact(write(&file, u64::MAX), 20 * MIB);
 
     // Smaller than what is in it: nothing is lost, and nothing can be added before something is removed.

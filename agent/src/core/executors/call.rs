@@ -218,9 +218,13 @@ fn settle(core: &mut Core, now: Timestamp, name: &ExecutorName, has: &[String], 
     }
     queue.sort();
     executor.queue.extend(queue.into_iter().map(|(_, id)| id));
+    let less = !killed.is_empty();
     for (name, cause) in killed {
         let news = run::cancelled_news(cause);
         end::entrusted_over(core, now, &name, news, effects);
+    }
+    if less {
+        end::resize(core, name, effects);
     }
 }
 

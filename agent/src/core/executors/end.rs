@@ -98,6 +98,39 @@ fn shut_down(core: &mut Core, now: Timestamp, name: &ExecutorName, cause: Cause,
     core.set_executor_timer(name);
 }
 
+/// The executor holds more than its disk, or the tasks of a pod share more: nobody gets time to write more.
+pub(in crate::core) fn disk_exceeded(core: &mut Core, now: Timestamp, name: &ExecutorName, effects: &mut Vec<Effect>) {
+    let Some(executor) = core.executors.get_mut(name) else {
+        return;
+    };
+    match executor.phase {
+        Phase::Pod => {
+            let names: Vec<TaskName> = executor.tasks.iter().map(|task| task_name(name, task)).collect();
+            for task in names {
+                tasks::end(core, now, &task, Cause::Disk, Duration::ZERO, effects);
+            }
+        }
+        Phase::Running { pid } => destroy(core, now, name, pid, Cause::Disk, effects),
+        Phase::Launching { .. } | Phase::Recovering { .. } | Phase::Ending(_) => {}
+    }
+}
+
+/// Ends the container of an executor at once.
+fn destroy(core: &mut Core, now: Timestamp, name: &ExecutorName, pid: u32, cause: Cause, effects: &mut Vec<Effect>) {
+    let Some(executor) = core.executors.get_mut(name) else {
+        return;
+    };
+    executor.phase = Phase::Ending(Ending {
+        pid,
+        cause,
+        force_at: None,
+    });
+    let container = executor.container.clone();
+    effects.push(checkpoint(name, cause, now));
+    effects.push(Effect::Destroy(container));
+    core.set_executor_timer(name);
+}
+
 /// A deadline of the executor may have come.
 pub(in crate::core) fn expire(core: &mut Core, now: Timestamp, name: &ExecutorName, effects: &mut Vec<Effect>) {
     let Some(executor) = core.executors.get_mut(name) else {
@@ -128,13 +161,7 @@ pub(in crate::core) fn expire(core: &mut Core, now: Timestamp, name: &ExecutorNa
                 executor_id = name.executor,
                 "executor did not subscribe in time"
             );
-            executor.phase = Phase::Ending(Ending {
-                pid,
-                cause,
-                force_at: None,
-            });
-            effects.push(checkpoint(name, cause, now));
-            effects.push(Effect::Destroy(executor.container.clone()));
+            destroy(core, now, name, pid, cause, effects);
         }
         _ => {}
     }
@@ -161,8 +188,8 @@ pub(in crate::core) fn task_ended(
         if idle_from_the_start {
             // It was started for tasks that are gone before it had them.
             shut_down(core, now, name, Cause::ExecutorShutDown, effects);
-        } else if let Some(size) = core.size(name) {
-            effects.push(Effect::Resize(Box::new(size)));
+        } else {
+            resize(core, name, effects);
         }
         return;
     }
@@ -224,7 +251,8 @@ pub(in crate::core) fn end_task(
     };
     if *given == Given::No {
         let news = run::cancelled_news(cause);
-        return entrusted_over(core, now, name, news, effects);
+        entrusted_over(core, now, name, news, effects);
+        return resize(core, &member.executor, effects);
     }
     if !matches!(cause, Cause::Killed | Cause::Drained) {
         return;
@@ -258,6 +286,14 @@ pub(super) fn entrusted_over(core: &mut Core, now: Timestamp, name: &TaskName, n
         if executor.tasks.is_empty() && !executor.subscribed && !executor.is_ending() {
             shut_down(core, now, &member.executor, Cause::ExecutorShutDown, effects);
         }
+    }
+}
+
+/// Takes from a custom executor what the tasks had that are over.
+pub(super) fn resize(core: &Core, name: &ExecutorName, effects: &mut Vec<Effect>) {
+    let lives = core.executors.get(name).is_some_and(|executor| !executor.is_ending());
+    if let Some(size) = core.size(name).filter(|_| lives) {
+        effects.push(Effect::Resize(Box::new(size)));
     }
 }
 

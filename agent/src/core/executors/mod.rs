@@ -33,7 +33,7 @@ use crate::containerizer::ContainerId;
 pub use call::{ExecutorCall, Refusal, RefusalKind};
 
 pub(super) use call::{call, detached, message};
-pub(super) use end::{end_group, end_task, expire, shut_all_down, shutdown, task_ended};
+pub(super) use end::{disk_exceeded, end_group, end_task, expire, shut_all_down, shutdown, task_ended};
 pub(super) use launch::launch;
 pub(super) use run::{exited, found, launched};
 
@@ -263,7 +263,7 @@ impl Core {
     }
 
     /// What an executor's container or pod has to hold.
-    fn size(&self, name: &ExecutorName) -> Option<ResizeOrder> {
+    pub(crate) fn size(&self, name: &ExecutorName) -> Option<ResizeOrder> {
         let executor = self.executors.get(name)?;
         let mut parts = vec![Part {
             resources: executor.info.resources.clone(),
@@ -278,6 +278,7 @@ impl Core {
             }
         }
         Some(ResizeOrder {
+            executor: name.clone(),
             container: executor.container.clone(),
             parts,
         })

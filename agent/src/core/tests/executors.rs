@@ -6,12 +6,13 @@ use proffer_proto::v1::executor::{Call, Event, call, event};
 
 use super::{check, launch, recover, written};
 use crate::checkpoint::image::Image;
-use crate::containerizer::Recovered;
+use crate::containerizer::{ContainerId, Recovered};
 use crate::core::{ExecutorCall, Input, Timestamp};
 
 /// - `group p new t1 t2`, `pod p old t3`, `custom e new t1 t2`, `customgroup e old t3`: launches on an executor
 /// - `subscribe e 7 [has=t1,t2] [update=t1:running:9]`, `update e t1 running 9 [token]`, `says e hello`, `lost 7`
 /// - `shutdown e`, `tell e hello`: the framework's
+/// - `beyond c1`: the container holds more than its disk
 pub(super) fn input(verb: &str, arguments: &[&str]) -> Option<Input> {
     let message = |body| Input::Message(1, link::MasterMessage { body: Some(body) });
     let executor_call = |token: &str, stream: Option<u64>, call: Call| {
@@ -95,6 +96,7 @@ pub(super) fn input(verb: &str, arguments: &[&str]) -> Option<Input> {
             };
             executor_call("secret", None, call)
         }
+        "beyond" => Input::DiskExceeded(ContainerId(arguments[0].to_owned())),
         "lost" => Input::ExecutorDetached(arguments[0].parse().unwrap()),
         "tell" => message(master_message::Body::FrameworkMessage(link::FrameworkMessage {
             framework_id: "f".into(),
@@ -442,6 +444,42 @@ fn an_executor_that_never_subscribes_is_killed() {
 }
 
 #[test]
+fn an_executor_beyond_its_disk_is_killed_and_so_are_the_tasks_of_a_pod() {
+    go("> 1 custom e new t1
+          checkpoint framework f
+          checkpoint executor e
+          checkpoint launch t1
+          start c1
+        > 2 started c1 42
+          watch c1
+        > 3 beyond c1
+          checkpoint ending executor e 3ms
+          destroy c1
+        > 4 exit c1 signal 9
+          checkpoint update failed
+          send u1 t1 failed container_limitation_disk (it held more than its disk; ended by signal 9 (SIGKILL))
+          release c1
+          note forgotten executor e
+          send exited e -9");
+    go("> 1 group p new t1 t2
+          checkpoint framework f
+          checkpoint executor p
+          checkpoint launch t1
+          checkpoint launch t2
+          start c1.c2
+          start c1.c3
+        > 2 started c1.c2 42
+          watch c1.c2
+          write update running
+          send u1 t1 running
+        > 3 beyond c1
+          checkpoint ending t1 3ms
+          destroy c1.c2
+          checkpoint ending t2 3ms
+          abandon c1.c3");
+}
+
+#[test]
 fn an_executor_without_tasks_is_not_kept_waiting() {
     go("> 1 custom e new t1
           checkpoint framework f
@@ -497,6 +535,7 @@ fn executors_subscribe_again_and_nothing_is_lost_nor_done_twice() {
           tell 8 ACKNOWLEDGED t1 u9
           checkpoint update killed
           send u101 t3 killed task_killed_during_launch (killed as asked before it ran)
+          resize c1 to 3 parts
         > 12 lost 8
         > 900012 tick
           send u101 t3 killed task_killed_during_launch (killed as asked before it ran)
@@ -566,7 +605,6 @@ fn executors_end_with_their_framework_and_with_the_agent() {
           checkpoint update killed
           send u4 t2 killed
           tell 8 ACKNOWLEDGED t2 u4
-          resize c2 to 1 parts
           answer
         > 11 exit c2 code 0
           release c2

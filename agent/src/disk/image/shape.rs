@@ -2,35 +2,38 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
+use super::super::Limit;
 use super::BLOCK_BYTES;
 
 /// A file for so many bytes, as usual.
 const BYTES_PER_FILE: u64 = 16 << 10;
 const FILES_MIN: u64 = 1024;
+const FILES_MAX: u64 = 16 << 20;
 const FILE_RECORD_BYTES: u64 = 256;
+
+/// What the root directory of an empty file system takes.
+const ROOT_BYTES: u64 = BLOCK_BYTES;
 
 /// What a file system is to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    /// The limit.
-    pub(super) bytes: u64,
-}
+pub(super) struct Shape(pub(super) Limit);
 
 impl Shape {
     fn files(self) -> u64 {
-        (self.bytes / BYTES_PER_FILE).max(FILES_MIN)
+        (self.0.bytes_max / BYTES_PER_FILE).clamp(FILES_MIN, FILES_MAX)
     }
 
     /// The size of the file: larger by its tables of files, maps of blocks, and copies of its description.
     fn length(self) -> u64 {
-        let own = self.files() * FILE_RECORD_BYTES + self.bytes / 1024 + (4 << 20);
-        (self.bytes + own).next_multiple_of(BLOCK_BYTES)
+        let bytes = self.0.bytes_max;
+        let own = self.files() * FILE_RECORD_BYTES + bytes / 1024 + (4 << 20);
+        (bytes + own).next_multiple_of(BLOCK_BYTES)
     }
 
     /// Makes the file system in an empty file, which has this path. Without a journal: what a power cut leaves of a sandbox is of no use.
@@ -59,12 +62,17 @@ pub(super) fn limit(mount: BorrowedFd<'_>, device: u32, bytes: u64) -> io::Resul
     let root = rustix::fs::openat(mount, c".", flags, Mode::empty())?;
     let _ = rustix::fs::unlinkat(&root, c"lost+found", AtFlags::REMOVEDIR);
     rustix::fs::fchmod(&root, Mode::from_raw_mode(0o700))?;
-    let status = rustix::fs::fstatvfs(&root)?;
-    let free = status.f_bfree * status.f_frsize;
-    let kept = free
+    keep_back(root, Path::new(&format!("loop{device}")), bytes)
+}
+
+/// Keeps back what is beyond the limit, in the file system with this root on the device of this name.
+pub(super) fn keep_back(root: impl AsFd, device: &Path, bytes: u64) -> io::Result<()> {
+    let status = rustix::fs::fstatvfs(root)?;
+    let room = (status.f_blocks * status.f_frsize).saturating_sub(ROOT_BYTES);
+    let kept = room
         .checked_sub(bytes.next_multiple_of(BLOCK_BYTES))
-        .ok_or_else(|| io::Error::other("the file system takes more for itself than was reckoned with"))?;
-    let control = format!("/sys/fs/ext4/loop{device}/reserved_clusters");
+        .ok_or_else(|| io::Error::other("the file system was not made to hold so much"))?;
+    let control = Path::new("/sys/fs/ext4").join(device).join("reserved_clusters");
     std::fs::write(control, (kept / BLOCK_BYTES).to_string())
 }
 

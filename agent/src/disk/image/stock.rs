@@ -161,7 +161,7 @@ impl Shared {
             }
         }
         let (mount, device) = file_system::detached(&file)?;
-        shape::limit(mount.as_fd(), device, shape.bytes)?;
+        shape::limit(mount.as_fd(), device, shape.0.bytes)?;
         Ok(Prepared { mount, image })
     }
 
