@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount};
 
-use super::image::file_system;
+use super::image::file_system::{self, Keeping};
 use super::{BackEnd, Limit, Unusable, make_plain};
 
 const BLOCK_BYTES: u64 = 4096;
@@ -183,7 +183,7 @@ fn make_image(image: &Path, bytes: u64) -> io::Result<()> {
 
 /// Empties a file system that was just made; how much is taken of it nevertheless.
 fn taken_when_empty(image: &File) -> io::Result<u64> {
-    let (mount, _) = file_system::detached(image)?;
+    let (mount, _) = file_system::detached(image, Keeping::Lasting)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(&mount, c".", flags, Mode::empty())?;
     let _ = rustix::fs::unlinkat(&root, c"lost+found", AtFlags::REMOVEDIR);
@@ -217,9 +217,9 @@ fn mounted(image: &Path) -> io::Result<(OwnedFd, u32)> {
     loop {
         let Some(number) = device_of(image)? else {
             let file = OpenOptions::new().read(true).write(true).open(image)?;
-            return file_system::detached(&file);
+            return file_system::detached(&file, Keeping::Lasting);
         };
-        match file_system::detached_device(number) {
+        match file_system::detached_device(number, Keeping::Lasting) {
             Ok(mount) => return Ok((mount, number)),
             // The device is about to be free.
             Err(error) if Instant::now() > until => return Err(error),

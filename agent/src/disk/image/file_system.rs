@@ -12,20 +12,32 @@ use rustix::mount::{
     fsmount, fsopen,
 };
 
+/// What is to become of a file system when the power is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::disk) enum Keeping {
+    /// What programs have synchronised is there.
+    Lasting,
+    /// Nothing of it is wanted: nobody waits for the disk.
+    Passing,
+}
+
 /// A mount that is attached nowhere, and ends when it is dropped; and the number of its loop device.
-pub(in crate::disk) fn detached(image: &File) -> io::Result<(OwnedFd, u32)> {
+pub(in crate::disk) fn detached(image: &File, keeping: Keeping) -> io::Result<(OwnedFd, u32)> {
     let device = loopback::attach(image.as_fd(), false)?;
-    let mount = detached_device(device.number)?;
+    let mount = detached_device(device.number, keeping)?;
     Ok((mount, device.number))
 }
 
 /// The same of a file that a loop device has already.
-pub(in crate::disk) fn detached_device(number: u32) -> io::Result<OwnedFd> {
+pub(in crate::disk) fn detached_device(number: u32, keeping: Keeping) -> io::Result<OwnedFd> {
     let context = fsopen(c"ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), c"source", format!("/dev/loop{number}"))?;
     fsconfig_set_string(context.as_fd(), c"errors", c"continue")?;
     for flag in [c"discard", c"noinit_itable"] {
         fsconfig_set_flag(context.as_fd(), flag)?;
+    }
+    if keeping == Keeping::Passing {
+        fsconfig_set_flag(context.as_fd(), c"nobarrier")?;
     }
     fsconfig_create(context.as_fd())?;
     let attributes =

@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, move_mount};
 
+use super::file_system::Keeping;
 use super::shape::Shape;
 use super::template::Template;
 use super::{file_system, shape};
@@ -160,7 +161,7 @@ impl Shared {
                 }
             }
         }
-        let (mount, device) = file_system::detached(&file)?;
+        let (mount, device) = file_system::detached(&file, Keeping::Passing)?;
         shape::limit(mount.as_fd(), device, shape.0.bytes)?;
         Ok(Prepared { mount, image })
     }
