@@ -49,9 +49,13 @@ pub struct Args {
     /// The region and the zone that this master is in; agents in other regions are only offered to frameworks that ask for them
     #[arg(long, env = "PROFFER_MASTER_DOMAIN", value_name = "REGION/ZONE")]
     pub domain: Option<String>,
-    /// Offers that are not answered for so long are rescinded; `none` for never [default: none]
+    /// Offers that are not answered for so long are rescinded; `none` for never [default: 5min]
     #[arg(long, env = "PROFFER_MASTER_OFFER_TIMEOUT", value_name = "DURATION")]
     pub offer_timeout: Option<String>,
+    /// Offers that are not answered for so long are rescinded when another framework waits for them; `none` for not before
+    /// the timeout [default: 1s]
+    #[arg(long, env = "PROFFER_MASTER_OFFER_PATIENCE", value_name = "DURATION")]
+    pub offer_patience: Option<String>,
     /// Who is served first: `drf` for weighted fair shares, `priority` for the role with the largest weight [default: drf]
     #[arg(long, env = "PROFFER_MASTER_ALLOCATOR", value_name = "POLICY")]
     pub allocator: Option<String>,
@@ -127,6 +131,8 @@ pub struct Config {
     pub domain: Option<DomainInfo>,
     /// After how long offers are rescinded.
     pub offer_timeout: Option<Duration>,
+    /// After how long they are when somebody waits for them.
+    pub offer_patience: Option<Duration>,
     /// Who is served first.
     pub allocator: Policy,
     /// Which agents are given away first.
@@ -196,6 +202,7 @@ const NAMES: &[&str] = &[
     "cluster",
     "domain",
     "offer-timeout",
+    "offer-patience",
     "allocator",
     "agent-order",
     "agent-ping-interval",
@@ -220,7 +227,8 @@ impl Config {
             level: LEVEL,
             cluster: "proffer".to_owned(),
             domain: None,
-            offer_timeout: None,
+            offer_timeout: Some(Duration::from_secs(300)),
+            offer_patience: Some(Duration::from_secs(1)),
             allocator: Policy::default(),
             agent_order: AgentOrder::default(),
             agent_ping_interval: Duration::from_secs(15),
@@ -267,12 +275,8 @@ impl Config {
                 .find("cluster", args.cluster, |value| Ok(value.to_owned()))?
                 .unwrap_or(default.cluster),
             domain: layers.find("domain", args.domain, domain)?,
-            offer_timeout: layers
-                .find("offer-timeout", args.offer_timeout, |value| match value {
-                    "none" => Ok(None),
-                    value => duration(value).map(Some),
-                })?
-                .flatten(),
+            offer_timeout: layers.get("offer-timeout", args.offer_timeout, "5min", or_none)?,
+            offer_patience: layers.get("offer-patience", args.offer_patience, "1s", or_none)?,
             allocator: layers.get("allocator", args.allocator, "drf", |value| match value {
                 "drf" => Ok(Policy::Drf),
                 "priority" => Ok(Policy::Priority),
@@ -496,6 +500,15 @@ fn duration(value: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+fn or_none(value: &str) -> Result<Option<Duration>, String> {
+    match value {
+        "none" => Ok(None),
+        value => duration(value)
+            .map(Some)
+            .map_err(|accepted| format!("{accepted}; so is `none`")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -509,7 +522,8 @@ mod tests {
         let config = Config::from_args(Args::default()).unwrap();
         assert_eq!(config.listen.port(), 5050);
         assert_eq!(config.agent_ping_interval, Duration::from_secs(15));
-        assert_eq!(config.offer_timeout, None);
+        assert_eq!(config.offer_timeout, Some(Duration::from_secs(300)));
+        assert_eq!(config.offer_patience, Some(Duration::from_secs(1)));
         assert_eq!((config.allocator, config.agent_order), (Policy::Drf, AgentOrder::Slot));
     }
 
@@ -549,7 +563,7 @@ mod tests {
         let path = directory.path().join("master.conf");
         std::fs::write(
             &path,
-            "# mine\nlisten = 0.0.0.0:6000\ncluster = \"blue\" # name\noffer-timeout=30secs\n",
+            "# mine\nlisten = 0.0.0.0:6000\ncluster = \"blue\" # name\noffer-timeout=30secs\noffer-patience=none\n",
         )?;
         let args = Args {
             config: Some(path),
@@ -560,6 +574,7 @@ mod tests {
         assert_eq!(config.listen.to_string(), "0.0.0.0:6000");
         assert_eq!(config.cluster, "red");
         assert_eq!(config.offer_timeout, Some(Duration::from_secs(30)));
+        assert_eq!(config.offer_patience, None);
         assert_eq!(config.agent_ping_misses, 5);
         Ok(())
     }

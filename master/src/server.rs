@@ -309,6 +309,7 @@ fn start(
         agent_reregister_timeout: config.agent_reregister_timeout,
         framework_resubscribe_timeout: config.framework_resubscribe_timeout,
         offer_timeout: config.offer_timeout,
+        offer_patience: config.offer_patience,
         allocator: config.allocator,
         agent_order: config.agent_order,
         state_bytes_max: config.state_bytes_max,

@@ -5,12 +5,27 @@
 //! left alone.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime};
 
 use proffer_proto::resources::{Ranges, Scalar};
 use proffer_proto::v1::scheduler::Call;
-use proffer_proto::v1::{AgentId, Attribute, Filters, Offer, OfferId, Resource, TaskInfo, offer, value};
+use proffer_proto::v1::{AgentId, Attribute, Filters, Offer, OfferId, Resource, TaskInfo, TimeInfo, offer, value};
 
 use crate::calls::build;
+
+/// Until when an offer may be answered, by the master's clock; unset where it is held without end.
+pub fn deadline(offer: &Offer) -> Option<SystemTime> {
+    offer.deadline.map(time)
+}
+
+/// From when on an offer is rescinded as soon as another framework waits for it, by the master's clock.
+pub fn patient_until(offer: &Offer) -> Option<SystemTime> {
+    offer.patient_until.map(time)
+}
+
+fn time(time: TimeInfo) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(time.nanoseconds.try_into().unwrap_or_default())
+}
 
 /// A port that a task needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -102,7 +102,11 @@ impl Builder {
     ///
     /// # Errors
     /// A process did not come up; the error holds the end of its log.
-    pub async fn start(self) -> anyhow::Result<Cluster> {
+    pub async fn start(mut self) -> anyhow::Result<Cluster> {
+        // Frameworks that a test plays by hand hold offers while it looks at something else.
+        if !self.master_args.iter().any(|arg| arg.starts_with("--offer-patience")) {
+            self.master_args.push("--offer-patience=1min".to_owned());
+        }
         let ports: Vec<(u16, u16)> = (0..self.agents).map(|_| own_ports()).collect();
         let agents = ports
             .iter()

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use proffer_proto::v1::FrameworkId;
 use proffer_proto::v1::master::response::GetFrameworks;
 use proffer_proto::v1::master::response::explain::{Claim, Reason, reason::Kind};
+use proffer_proto::v1::{FrameworkId, TimeInfo};
 use serde::Serialize;
 
 use super::{ClusterArgs, OutputArgs, show};
@@ -77,6 +77,14 @@ pub(crate) async fn run(cluster: &ClusterArgs, output: &OutputArgs, args: &WhyAr
     let explained = explained.map_err(|error| cluster.failure(error))?;
     let rows: Vec<ReasonRow> = explained.claims.iter().flat_map(rows).collect();
     output::print(output.output, &rows)?;
+    for claim in &explained.claims {
+        if let Some(seconds) = claim.last_until.and_then(seconds_until) {
+            eprintln!(
+                "{} ({}) held offers that others waited for, and is served last for {seconds:.0} s more",
+                claim.framework_name, claim.role
+            );
+        }
+    }
     if let Some(omitted) = explained.omitted {
         eprintln!("{omitted} more frameworks of the role are not explained; name one");
     }
@@ -125,9 +133,23 @@ fn rows(claim: &Claim) -> Vec<ReasonRow> {
 }
 
 fn seconds_left(reason: &Reason) -> Option<f64> {
-    let until = Duration::from_nanos(reason.until?.nanoseconds.try_into().ok()?);
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Some(until.saturating_sub(now).as_secs_f64())
+    seconds_until(reason.until?)
+}
+
+fn seconds_until(time: TimeInfo) -> Option<f64> {
+    Some(since_epoch(time)?.saturating_sub(now()).as_secs_f64())
+}
+
+fn seconds_since(time: TimeInfo) -> Option<f64> {
+    Some(now().saturating_sub(since_epoch(time)?).as_secs_f64())
+}
+
+fn since_epoch(time: TimeInfo) -> Option<Duration> {
+    Some(Duration::from_nanos(time.nanoseconds.try_into().ok()?))
+}
+
+fn now() -> Duration {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
 /// A reason in words.
@@ -142,7 +164,13 @@ fn detail(reason: &Reason) -> String {
         Kind::InUse => "everything is in use",
         Kind::Held => {
             let holder = |holder: &proffer_proto::v1::master::response::explain::Holder| {
-                format!("{} ({}, {} offers)", holder.framework_name, holder.role, holder.offers)
+                let (name, role, offers) = (&holder.framework_name, &holder.role, holder.offers);
+                let since = holder.since.and_then(seconds_since);
+                let since = since.map(|seconds| format!(", held for up to {seconds:.1} s"));
+                let until = holder.until.and_then(seconds_until);
+                let until = until.map(|seconds| format!(", the first until {seconds:.1} s from now"));
+                let (since, until) = (since.unwrap_or_default(), until.unwrap_or_default());
+                format!("{name} ({role}, {offers} offers{since}{until})")
             };
             let holders: Vec<String> = reason.holders.iter().map(holder).collect();
             return format!("in the offers of {}", holders.join(", "));

@@ -30,6 +30,8 @@ pub struct Config {
     pub decline_pause: Duration,
     /// Offers that are neither accepted nor declined for so long are rescinded; never if unset.
     pub offer_timeout: Option<Duration>,
+    /// Offers that are held for so long are rescinded as soon as another framework waits for them; never early if unset.
+    pub offer_patience: Option<Duration>,
     /// In which order roles and frameworks are served.
     pub allocator: Policy,
     /// In which order agents are given away.
@@ -63,7 +65,8 @@ impl Default for Config {
             framework_resubscribe_timeout: Duration::from_secs(60),
             heartbeat_interval: Duration::from_secs(15),
             decline_pause: Duration::from_secs(1),
-            offer_timeout: None,
+            offer_timeout: Some(Duration::from_secs(300)),
+            offer_patience: Some(Duration::from_secs(1)),
             allocator: Policy::default(),
             agent_order: AgentOrder::default(),
             completed_frameworks_max: 1000,

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use proffer_proto::Rejection;
 use proffer_proto::resources::Resources;
-use proffer_proto::v1;
 use proffer_proto::v1::master::call::Explain;
 use proffer_proto::v1::master::response::explain::reason::Kind;
 use proffer_proto::v1::master::response::{self, explain};
@@ -32,7 +31,10 @@ pub(crate) fn explain(leading: &Leading, step: &Step<'_>, call: &Explain) -> Res
     let omitted = claims.len().saturating_sub(most);
     claims.truncate(most);
     Ok(response::Explain {
-        claims: claims.into_iter().map(|claim| claim_of(leading, claim)).collect(),
+        claims: claims
+            .into_iter()
+            .map(|claim| claim_of(leading, claim, step.now))
+            .collect(),
         omitted: (omitted > 0).then(|| u32::try_from(omitted).unwrap_or(u32::MAX)),
     })
 }
@@ -66,7 +68,7 @@ fn named(leading: &Leading, step: &Step<'_>, call: &Explain) -> Result<Vec<Claim
     Ok(claims)
 }
 
-fn claim_of(leading: &Leading, slot: ClaimSlot) -> explain::Claim {
+fn claim_of(leading: &Leading, slot: ClaimSlot, now: Timestamp) -> explain::Claim {
     let claim = &leading.claims[slot];
     let framework = &leading.frameworks[claim.framework];
     let (mut allocated, mut offered) = (Resources::new(), Resources::new());
@@ -89,7 +91,7 @@ fn claim_of(leading: &Leading, slot: ClaimSlot) -> explain::Claim {
     let mut reasons: BTreeMap<Key, Found> = BTreeMap::new();
     for (agent, _) in leading.agents.iter() {
         let (key, detail) = judge(leading, slot, agent);
-        reasons.entry(key).or_default().count(leading, agent, detail);
+        reasons.entry(key).or_default().count(leading, agent, detail, now);
     }
     explain::Claim {
         framework_id: framework.id.clone(),
@@ -101,6 +103,7 @@ fn claim_of(leading: &Leading, slot: ClaimSlot) -> explain::Claim {
             .into_iter()
             .map(|(key, found)| found.into_wire(leading, key))
             .collect(),
+        last_until: framework.trust.last_until().map(Timestamp::to_wire),
     }
 }
 
@@ -214,11 +217,35 @@ struct Found {
     largest: Resources,
     largest_agent: Option<AgentSlot>,
     until: Option<Timestamp>,
-    holders: BTreeMap<ClaimSlot, (u32, Resources)>,
+    holders: BTreeMap<ClaimSlot, Holding>,
+}
+
+/// What of it is in the offers of one claim.
+#[derive(Default)]
+struct Holding {
+    offers: u32,
+    resources: Resources,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl Holding {
+    fn count(&mut self, offer: &Offer, now: Timestamp) {
+        self.offers += 1;
+        self.resources += &offer.resources;
+        self.since = earlier(self.since, Some(offer.made));
+        // Who still waits when the patience is over has no better claim.
+        let patient = offer.patient_until.filter(|until| *until > now);
+        self.until = earlier(self.until, earlier(patient, offer.deadline));
+    }
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
 }
 
 impl Found {
-    fn count(&mut self, leading: &Leading, agent: AgentSlot, detail: Detail<'_>) {
+    fn count(&mut self, leading: &Leading, agent: AgentSlot, detail: Detail<'_>, now: Timestamp) {
         self.agents += 1;
         if !detail.resources.is_empty()
             && leading.allocator.share(&detail.resources) > leading.allocator.share(&self.largest)
@@ -226,28 +253,25 @@ impl Found {
             self.largest = detail.resources;
             self.largest_agent = Some(agent);
         }
-        self.until = match (self.until, detail.until) {
-            (Some(first), Some(until)) => Some(first.min(until)),
-            (first, until) => first.or(until),
-        };
+        self.until = earlier(self.until, detail.until);
         for offer in detail.holders {
-            let (offers, resources) = self.holders.entry(offer.claim).or_default();
-            *offers += 1;
-            *resources += &offer.resources;
+            self.holders.entry(offer.claim).or_default().count(offer, now);
         }
     }
 
     fn into_wire(self, leading: &Leading, (kind, limit): Key) -> explain::Reason {
         let (role, resource) = limit.unzip();
-        let holder = |(claim, (offers, resources)): (ClaimSlot, (u32, Resources))| {
+        let holder = |(claim, holding): (ClaimSlot, Holding)| {
             let claim = &leading.claims[claim];
             let framework = &leading.frameworks[claim.framework];
             explain::Holder {
                 framework_id: framework.id.clone(),
                 framework_name: framework.info.name.clone(),
                 role: claim.role.clone(),
-                offers,
-                resources: resources.to_wire(),
+                offers: holding.offers,
+                resources: holding.resources.to_wire(),
+                since: holding.since.map(Timestamp::to_wire),
+                until: holding.until.map(Timestamp::to_wire),
             }
         };
         explain::Reason {
@@ -255,9 +279,7 @@ impl Found {
             agents: self.agents,
             largest: self.largest.to_wire(),
             largest_agent_id: self.largest_agent.map(|agent| leading.agents[agent].id.clone()),
-            until: self.until.map(|until| v1::TimeInfo {
-                nanoseconds: until.as_nanos_i64(),
-            }),
+            until: self.until.map(Timestamp::to_wire),
             role,
             resource,
             holders: self.holders.into_iter().map(holder).collect(),

@@ -21,6 +21,7 @@ mod events;
 mod executors;
 mod explain;
 mod frameworks;
+mod hoarding;
 mod input;
 pub mod invariants;
 mod kill;

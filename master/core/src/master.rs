@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::drain;
 use crate::effect::{Answer, Effect, Effects};
 use crate::frameworks::{self, Claim, Framework, StreamState};
+use crate::hoarding::{self, Hoarding};
 use crate::input::{ConnectionId, Input, ProposalId, StreamId};
 use crate::maintenance::{self, Maintenance};
 use crate::offers::{self, Offer, OfferNumber};
@@ -70,6 +71,7 @@ pub(crate) struct Leading {
     /// Agents whose tasks are to end and have not all ended, and those that are then to be gone.
     pub(crate) draining: BTreeMap<AgentSlot, drain::Draining>,
     pub(crate) maintenance: Maintenance,
+    pub(crate) hoarding: Hoarding,
     pub(crate) roles: Roles,
     pub(crate) state: State,
     /// What the driver's timer is set to.
@@ -276,6 +278,7 @@ impl Leading {
             timers: Timers::default(),
             draining: BTreeMap::new(),
             maintenance: Maintenance::default(),
+            hoarding: Hoarding::default(),
             roles: Roles::default(),
             state: State::default(),
             armed: None,
@@ -289,6 +292,11 @@ impl Leading {
             Some(at) if self.timers.at(Timer::Filters) != Some(at) => self.timers.set(Timer::Filters, at),
             Some(_) => {}
             None => self.timers.cancel(Timer::Filters),
+        }
+        if let Some(at) = hoarding::due(self, step)
+            && self.timers.at(Timer::Offers).is_none_or(|set| at < set)
+        {
+            self.timers.set(Timer::Offers, at);
         }
         let Some(next) = self.timers.next() else { return };
         if self.armed.is_none_or(|armed| next < armed) {
@@ -308,7 +316,8 @@ impl Leading {
                 Timer::Drain(agent) => drain::try_again(self, agent),
                 Timer::Heartbeat(framework) => frameworks::heartbeat(self, step, framework),
                 Timer::FrameworkAway(framework) => frameworks::away_too_long(self, step, framework),
-                Timer::Offer(offer) => offers::rescind(self, step, offer),
+                Timer::Offers => offers::expire(self, step),
+                Timer::Trust(framework) => hoarding::try_again(self, step, framework),
                 Timer::InverseOffer(agent, framework) => maintenance::expired(self, agent, framework),
                 Timer::Filters => self.allocator.expire(step.now),
             }

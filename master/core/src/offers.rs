@@ -14,8 +14,8 @@ use crate::effect::Answer;
 use crate::input::RequestId;
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
-use crate::timers::Timer;
-use crate::{books, events, frameworks, maintenance};
+use crate::time::Timestamp;
+use crate::{books, events, frameworks, hoarding, maintenance};
 
 /// `Filters.refuse_seconds` where none is given, or a negative one.
 const REFUSE_DEFAULT: Duration = Duration::from_secs(5);
@@ -36,7 +36,15 @@ pub(crate) struct Offer {
     pub(crate) agent: AgentSlot,
     /// Without allocation role.
     pub(crate) resources: Resources,
+    pub(crate) made: Timestamp,
+    /// It is rescinded then.
+    pub(crate) deadline: Option<Timestamp>,
+    /// From then on it is rescinded when somebody waits for it.
+    pub(crate) patient_until: Option<Timestamp>,
 }
+
+/// Offers that were made in a step, to be told at its end.
+pub(crate) type Made = BTreeMap<FrameworkSlot, Vec<v1::Offer>>;
 
 /// Whether there is such an offer.
 pub(crate) enum Found {
@@ -47,11 +55,24 @@ pub(crate) enum Found {
     Unknown,
 }
 
-/// Offers what the allocator decides.
+/// Offers what is free, after what is held too long was taken back from who does not answer.
 pub(crate) fn allocate(leading: &mut Leading, step: &mut Step<'_>) {
+    let mut made = Made::new();
+    decide(leading, step, &mut made);
+    hoarding::review(leading, step, &mut made);
+    for (framework, mut offers) in made {
+        while !offers.is_empty() {
+            let rest = offers.split_off(offers.len().min(OFFERS_IN_EVENT_MAX));
+            frameworks::send(leading, step, framework, events::offers(offers));
+            offers = rest;
+        }
+    }
+}
+
+/// Makes offers of what the allocator decides.
+pub(crate) fn decide(leading: &mut Leading, step: &mut Step<'_>, made: &mut Made) {
     let mut decisions = std::mem::take(&mut leading.decisions);
     leading.allocator.allocate(&mut decisions);
-    let mut made: BTreeMap<FrameworkSlot, Vec<v1::Offer>> = BTreeMap::new();
     for decision in decisions.drain(..) {
         leading.made.offers += 1;
         let number = OfferNumber(leading.made.offers);
@@ -61,23 +82,28 @@ pub(crate) fn allocate(leading: &mut Leading, step: &mut Step<'_>) {
             claim: decision.claim,
             agent: decision.agent,
             resources: decision.resources,
+            made: step.now,
+            deadline: step.config.offer_timeout.map(|timeout| step.now.plus(timeout)),
+            patient_until: hoarding::made(leading, step, framework, number, decision.used_up),
         };
         leading.agents[offer.agent].offers.insert(number);
         leading.frameworks[framework].offers.insert(number);
         books::hold(leading, offer.agent, &offer.resources);
-        if let Some(timeout) = step.config.offer_timeout {
-            leading.timers.set(Timer::Offer(number), step.now.plus(timeout));
-        }
         made.entry(framework).or_default().push(wire(leading, number, &offer));
         leading.offers.insert(number, offer);
     }
     leading.decisions = decisions;
-    for (framework, mut offers) in made {
-        while !offers.is_empty() {
-            let rest = offers.split_off(offers.len().min(OFFERS_IN_EVENT_MAX));
-            frameworks::send(leading, step, framework, events::offers(offers));
-            offers = rest;
-        }
+}
+
+/// Takes offers back whose deadline is over.
+pub(crate) fn expire(leading: &mut Leading, step: &mut Step<'_>) {
+    // They all have the same time, so the first is the first to end.
+    while let Some((number, offer)) = leading.offers.first_key_value()
+        && offer.deadline.is_some_and(|deadline| deadline <= step.now)
+    {
+        let number = *number;
+        hoarding::expired(leading, step, number);
+        rescind(leading, step, number);
     }
 }
 
@@ -98,6 +124,8 @@ pub(crate) fn wire(leading: &Leading, number: OfferNumber, offer: &Offer) -> v1:
             role: Some(role.clone()),
         }),
         domain: agent.info.domain.clone(),
+        deadline: offer.deadline.map(Timestamp::to_wire),
+        patient_until: offer.patient_until.map(Timestamp::to_wire),
         ..v1::Offer::default()
     }
 }
@@ -144,7 +172,6 @@ pub(crate) fn take(leading: &mut Leading, number: OfferNumber) -> Option<Offer> 
     let offer = leading.offers.remove(&number)?;
     leading.agents[offer.agent].offers.remove(&number);
     leading.frameworks[offer.framework].offers.remove(&number);
-    leading.timers.cancel(Timer::Offer(number));
     Some(offer)
 }
 
@@ -158,6 +185,7 @@ pub(crate) fn give_back(leading: &mut Leading, offer: &Offer) {
 pub(crate) fn rescind(leading: &mut Leading, step: &mut Step<'_>, number: OfferNumber) {
     let Some(offer) = take(leading, number) else { return };
     give_back(leading, &offer);
+    hoarding::unanswered(leading, step, number, &offer);
     let rescinded = events::rescind(id(leading, number));
     frameworks::send(leading, step, offer.framework, rescinded);
 }
@@ -177,10 +205,11 @@ pub(crate) fn rescind_framework(leading: &mut Leading, step: &mut Step<'_>, slot
 }
 
 /// Ends all offers to a framework whose scheduler is not there to hear it.
-pub(crate) fn withdraw_framework(leading: &mut Leading, _step: &mut Step<'_>, slot: FrameworkSlot) {
+pub(crate) fn withdraw_framework(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSlot) {
     for number in leading.frameworks[slot].offers.clone() {
         if let Some(offer) = take(leading, number) {
             give_back(leading, &offer);
+            hoarding::unanswered(leading, step, number, &offer);
         }
     }
     maintenance::withdraw(leading, slot);
@@ -216,6 +245,7 @@ pub(crate) fn decline(
             for number in open {
                 if let Some(offer) = take(leading, number) {
                     give_back(leading, &offer);
+                    hoarding::answered(leading, step, number, &offer);
                     leading
                         .allocator
                         .refuse(offer.claim, offer.agent, offer.resources, until);

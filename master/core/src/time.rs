@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use proffer_proto::v1;
+
 /// Milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub u64);
@@ -28,6 +30,13 @@ impl Timestamp {
     /// Seconds since the epoch, as `TaskStatus.timestamp` has them.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1000.0
+    }
+
+    /// As a message.
+    pub(crate) fn to_wire(self) -> v1::TimeInfo {
+        v1::TimeInfo {
+            nanoseconds: self.as_nanos_i64(),
+        }
     }
 
     /// Nanoseconds since the epoch, as `TimeInfo` has them.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::offers::OfferNumber;
 use crate::slots::{AgentSlot, FrameworkSlot};
 use crate::time::Timestamp;
 
@@ -19,8 +18,10 @@ pub(crate) enum Timer {
     Heartbeat(FrameworkSlot),
     /// A disconnected framework is removed, or its disconnection has to be proposed again.
     FrameworkAway(FrameworkSlot),
-    /// An offer is taken back.
-    Offer(OfferNumber),
+    /// Offers are taken back, or looked at whether they are held too long.
+    Offers,
+    /// A framework that held offers too long is tried again.
+    Trust(FrameworkSlot),
     /// A framework that declined an inverse offer is asked again.
     InverseOffer(AgentSlot, FrameworkSlot),
     /// A refusal of an offer ends.
@@ -78,11 +79,11 @@ mod tests {
     fn a_timer_that_is_moved_comes_due_once() {
         let mut timers = Timers::default();
         timers.set(Timer::Filters, Timestamp(5));
-        timers.set(Timer::Offer(OfferNumber(1)), Timestamp(7));
+        timers.set(Timer::Offers, Timestamp(7));
         timers.set(Timer::Filters, Timestamp(9));
         assert_eq!(timers.next(), Some(Timestamp(7)));
         assert_eq!(timers.pop_due(Timestamp(6)), None);
-        assert_eq!(timers.pop_due(Timestamp(9)), Some(Timer::Offer(OfferNumber(1))));
+        assert_eq!(timers.pop_due(Timestamp(9)), Some(Timer::Offers));
         assert_eq!(timers.pop_due(Timestamp(9)), Some(Timer::Filters));
         assert_eq!(timers.pop_due(Timestamp(9)), None);
     }

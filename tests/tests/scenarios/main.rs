@@ -14,6 +14,7 @@ mod failover;
 mod faults;
 mod framework_failover;
 mod gpus;
+mod hoarding;
 mod isolation;
 mod kill;
 mod launch;

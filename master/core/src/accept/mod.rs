@@ -26,7 +26,7 @@ use crate::master::{Leading, Step};
 use crate::offers::{self, Found, Offer, OfferNumber};
 use crate::operations::{self, feedback};
 use crate::slots::FrameworkSlot;
-use crate::{events, frameworks, tasks, updates};
+use crate::{events, frameworks, hoarding, tasks, updates};
 
 use launcher::Launcher;
 
@@ -85,8 +85,9 @@ pub(crate) fn accept(
         .iter()
         .filter_map(|number| offers::take(leading, *number))
         .collect();
-    for offer in &taken {
+    for (number, offer) in checked.offers.iter().zip(&taken) {
         offers::give_back(leading, offer);
+        hoarding::answered(leading, step, *number, offer);
     }
     if let Some(stale) = checked.stale {
         drop_tasks(leading, step, slot, &call.operations, Reason::InvalidOffers, &stale);

@@ -16,10 +16,11 @@ use super::amounts::{Amounts, CPUS, Kinds, MEM, is_plain};
 use super::bits::Bits;
 use super::decide::{Claim, Grant, Stage, is_worth_offering};
 use super::filters::Filters;
+use super::patience::Among;
 use super::roles::Roles;
 use super::{
     AgentOrder, AgentSlot, Allocator, CPUS_MIN, ClaimSlot, Decision, Description, MEM_MIN, Policy, Quantities, Quota,
-    Reason, Slot, Wishes,
+    Reason, Slot, Turn, Wishes,
 };
 use crate::time::Timestamp;
 
@@ -75,13 +76,13 @@ pub struct Hierarchical {
     order: AgentOrder,
     region: Option<String>,
     pub(super) kinds: Kinds,
-    agents: Vec<Option<Agent>>,
+    pub(super) agents: Vec<Option<Agent>>,
     /// The sum of the agents' amounts.
     total: Amounts,
     /// What is free and plain on active agents.
     pub(super) available: Amounts,
     pub(super) claims: Vec<Option<Claim>>,
-    active: Bits,
+    pub(super) active: Bits,
     gpus: Bits,
     regions: Bits,
     constrained: Bits,
@@ -92,7 +93,13 @@ pub struct Hierarchical {
     dirty: Bits,
     /// Active agents with something free.
     idle: Bits,
-    awake: Bits,
+    pub(super) awake: Bits,
+    /// Claims that come after all others...
+    pub(super) last: Bits,
+    /// ...and those that do so from their next grant on.
+    pub(super) once: Bits,
+    /// Somebody may want more than when this was asked last.
+    pub(super) stirred: bool,
     /// Something was kept free for guarantees that a claim could have had...
     kept_free: bool,
     /// ...when so much need not be kept free.
@@ -131,6 +138,9 @@ impl Hierarchical {
             dirty: Bits::default(),
             idle: Bits::default(),
             awake: Bits::default(),
+            last: Bits::default(),
+            once: Bits::default(),
+            stirred: false,
             kept_free: false,
             surplus_then: Amounts::default(),
             candidates: Bits::default(),
@@ -217,7 +227,7 @@ impl Hierarchical {
     /// Brings what decisions rest on up to date.
     fn prepare(&mut self) {
         self.roles.refresh();
-        self.roles.take_eased(&mut self.awake);
+        self.stirred |= self.roles.take_eased(&mut self.awake);
         let needs_grew = self.roles.take_needs_grew();
         if self.kept_free && (needs_grew || self.surplus_grew()) {
             self.kept_free = false;
@@ -271,10 +281,17 @@ impl Hierarchical {
         while let Some((stage, claim, grant)) = self.choose(slot, all) {
             // What others are cut to may be other numbers and strings now, which they did not refuse.
             all |= self.roles.has_quota();
-            let decision = self.grant(slot, claim, grant);
+            let used_up = self.uses_up(slot, claim, all);
+            let decision = Decision {
+                used_up,
+                ..self.grant(slot, claim, grant)
+            };
             self.note(stage, &decision);
             match decisions[first..].iter_mut().find(|made| made.claim == claim) {
-                Some(made) => made.resources += decision.resources,
+                Some(made) => {
+                    made.resources += decision.resources;
+                    made.used_up |= decision.used_up;
+                }
                 None => decisions.push(decision),
             }
         }
@@ -287,25 +304,39 @@ impl Hierarchical {
         self.grants.push((stage, decision.clone()));
     }
 
-    /// Who is next, and what of: guarantees first.
+    /// Who is next, and what of: who comes last only if nobody else takes it.
     fn choose(&mut self, slot: AgentSlot, all: bool) -> Option<(Stage, ClaimSlot, Grant)> {
+        let chosen = self.choose_among(slot, all, &Among::Regular);
+        if chosen.is_some() || self.last.is_empty() {
+            return chosen;
+        }
+        self.choose_among(slot, all, &Among::Last)
+    }
+
+    /// Who of some is next: guarantees first.
+    pub(super) fn choose_among(
+        &mut self,
+        slot: AgentSlot,
+        all: bool,
+        among: &Among,
+    ) -> Option<(Stage, ClaimSlot, Grant)> {
         let guaranteed = if self.roles.needy().is_empty() {
             None
         } else {
-            self.choose_in(slot, Stage::Guaranteed, all)
+            self.choose_in(slot, Stage::Guaranteed, all, among)
         };
         let stage = if guaranteed.is_some() {
             Stage::Guaranteed
         } else {
             Stage::Fair
         };
-        let (claim, grant) = guaranteed.or_else(|| self.choose_in(slot, Stage::Fair, all))?;
+        let (claim, grant) = guaranteed.or_else(|| self.choose_in(slot, Stage::Fair, all, among))?;
         Some((stage, claim, grant))
     }
 
-    fn choose_in(&mut self, slot: AgentSlot, stage: Stage, all: bool) -> Option<(ClaimSlot, Grant)> {
+    fn choose_in(&mut self, slot: AgentSlot, stage: Stage, all: bool, among: &Among) -> Option<(ClaimSlot, Grant)> {
         let mut candidates = std::mem::take(&mut self.candidates);
-        let count = self.find_candidates(slot, stage, all, &mut candidates);
+        let count = self.find_candidates(slot, stage, all, among, &mut candidates);
         let mut chosen = None;
         if count > 0 {
             let mut limited = Vec::new();
@@ -335,7 +366,14 @@ impl Hierarchical {
     }
 
     /// Fills in the claims that may want something of the agent, and counts them.
-    fn find_candidates(&mut self, slot: AgentSlot, stage: Stage, all: bool, candidates: &mut Bits) -> usize {
+    fn find_candidates(
+        &mut self,
+        slot: AgentSlot,
+        stage: Stage,
+        all: bool,
+        among: &Among,
+        candidates: &mut Bits,
+    ) -> usize {
         let short = self.roles.has_quota() && self.surplus(CPUS) < CPUS_MIN && self.surplus(MEM) < MEM_MIN;
         let Some(agent) = self.agents.get_mut(slot.index()).and_then(Option::as_mut) else {
             return 0;
@@ -355,7 +393,7 @@ impl Hierarchical {
         let mut count = 0;
         let mut kept_free = false;
         candidates.fill(self.active.words(), |index| {
-            let mut word = self.active.word(index) & !agent.refused.word(index);
+            let mut word = self.active.word(index) & !agent.refused.word(index) & among.word(&self.last, index);
             if word == 0 {
                 return 0;
             }
@@ -415,6 +453,7 @@ impl Hierarchical {
             agent: slot,
             claim,
             resources,
+            used_up: false,
         }
     }
 }
@@ -489,6 +528,7 @@ impl Allocator for Hierarchical {
             self.roles.reserve(role, amounts);
         }
         put(&mut self.agents, slot.index(), agent);
+        self.stirred = true;
         self.roles.set_total(self.total.clone());
         self.dirty.insert(slot.index());
         self.sort_in(slot);
@@ -530,15 +570,7 @@ impl Allocator for Hierarchical {
         if self.roles.has_quota() || !agent.free.contains(&free) {
             self.dirty.insert(slot.index());
         }
-        let (all, plain) = self.kinds.both(&free);
-        if agent.active {
-            self.available.subtract(&agent.plain);
-            self.available.add(&plain);
-        }
-        (agent.all, agent.plain) = (all, plain);
-        agent.is_plain = free.iter().all(is_plain);
-        agent.free = free;
-        agent.refused_known = false;
+        self.put_free(slot, free);
         self.sort_in(slot);
     }
 
@@ -557,6 +589,7 @@ impl Allocator for Hierarchical {
             None => self.roles.insert(claim, &role),
             Some(_) => self.awake.insert(index),
         }
+        self.stirred = true;
         self.constrain(claim);
     }
 
@@ -568,7 +601,8 @@ impl Allocator for Hierarchical {
         }
         self.constrain(claim);
         self.roles.remove(claim);
-        for row in [&mut self.gpus, &mut self.regions, &mut self.choosy, &mut self.awake] {
+        let wishes = [&mut self.gpus, &mut self.regions, &mut self.choosy, &mut self.awake];
+        for row in wishes.into_iter().chain([&mut self.last, &mut self.once]) {
             row.remove(claim.index());
         }
     }
@@ -577,7 +611,26 @@ impl Allocator for Hierarchical {
         if self.roles.set_active(claim, active) {
             self.active.set(claim.index(), active);
             self.awake.set(claim.index(), active);
+            self.stirred |= active;
         }
+    }
+
+    fn set_turn(&mut self, claim: ClaimSlot, turn: Turn) {
+        self.stirred |= turn != Turn::Last && self.last.contains(claim.index());
+        self.last.set(claim.index(), turn == Turn::Last);
+        self.once.set(claim.index(), turn == Turn::Once);
+    }
+
+    fn active_claims(&self) -> usize {
+        self.roles.active()
+    }
+
+    fn take_stirred(&mut self) -> bool {
+        std::mem::take(&mut self.stirred)
+    }
+
+    fn is_wanted(&mut self, agent: AgentSlot, offers: &[(ClaimSlot, &Resources)], except: &[ClaimSlot]) -> bool {
+        self.would_be_taken(agent, offers, except)
     }
 
     fn charge(&mut self, claim: ClaimSlot, resources: &Resources) {
@@ -637,6 +690,7 @@ impl Allocator for Hierarchical {
         }
         if !agents.is_empty() {
             self.awake.insert(claim.index());
+            self.stirred = true;
         }
     }
 
@@ -654,6 +708,7 @@ impl Allocator for Hierarchical {
         self.prepare();
         self.visits();
         if !self.visited.is_empty() {
+            self.stirred = true;
             let visited = std::mem::take(&mut self.visited);
             for (_, slot, all) in &visited {
                 self.settle(*slot, *all, decisions);
@@ -720,8 +775,25 @@ impl Allocator for Hierarchical {
 }
 
 impl Hierarchical {
+    /// Takes over what is free on an agent, and nothing else.
+    pub(super) fn put_free(&mut self, slot: AgentSlot, free: Resources) {
+        let Some(agent) = self.agents.get_mut(slot.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        let (all, plain) = self.kinds.both(&free);
+        if agent.active {
+            self.available.subtract(&agent.plain);
+            self.available.add(&plain);
+        }
+        (agent.all, agent.plain) = (all, plain);
+        agent.is_plain = free.iter().all(is_plain);
+        agent.free = free;
+        agent.refused_known = false;
+    }
+
     /// Refusals about an agent ended.
     fn ask_again(&mut self, slot: AgentSlot) {
+        self.stirred = true;
         if let Some(agent) = self.agents.get_mut(slot.index()).and_then(Option::as_mut) {
             agent.refused_known = false;
             self.dirty.insert(slot.index());

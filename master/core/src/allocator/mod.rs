@@ -32,6 +32,7 @@ mod decide;
 mod explain;
 mod filters;
 mod hierarchical;
+mod patience;
 mod quantities;
 mod roles;
 #[cfg(test)]
@@ -91,6 +92,8 @@ pub struct Decision {
     pub claim: ClaimSlot,
     /// Without allocation role.
     pub resources: Resources,
+    /// It uses up the claim's `Once`: another would have taken some of it.
+    pub used_up: bool,
 }
 
 /// What an agent is.
@@ -136,6 +139,18 @@ pub struct Wishes {
     /// Declared demand: only agents on which one of these shapes fits are offered; with an empty list nothing is. `None`
     /// where nothing was declared. It is for the caller to lower the counts as demand is met.
     pub demand: Option<Vec<Shape>>,
+}
+
+/// When a claim is served, beside its share.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// In the order of the policy.
+    #[default]
+    Regular,
+    /// In the order of the policy for one agent that another wants, too; from then on as `Last`.
+    Once,
+    /// After all claims whose turn is another.
+    Last,
 }
 
 /// Some resources that a claim waits for, so many times.
@@ -216,6 +231,15 @@ pub trait Allocator: fmt::Debug + Send {
     fn remove_claim(&mut self, claim: ClaimSlot);
     /// Nothing is offered to an inactive claim (suppressed, or its framework is away).
     fn set_claim_active(&mut self, claim: ClaimSlot, active: bool);
+    /// When the claim is served; `Regular` for a new one.
+    fn set_turn(&mut self, claim: ClaimSlot, turn: Turn);
+    /// How many claims are active.
+    fn active_claims(&self) -> usize;
+    /// Whether somebody may want more than when this was asked last.
+    fn take_stirred(&mut self) -> bool;
+    /// Whether a claim that is not one of these, and not to be served last, would be given something of the agent if these
+    /// offers were taken back.
+    fn is_wanted(&mut self, agent: AgentSlot, offers: &[(ClaimSlot, &Resources)], except: &[ClaimSlot]) -> bool;
     /// The claim holds more than was decided here, for example a task that a returning agent told of.
     fn charge(&mut self, claim: ClaimSlot, resources: &Resources);
     /// The claim holds less.

@@ -23,6 +23,7 @@ use proffer_proto::v1::{self, scheduler};
 use proffer_proto::{Rejection, link};
 
 use crate::effect::{Answer, Effect};
+use crate::hoarding::Trust;
 use crate::input::{RequestId, StreamId};
 use crate::master::{Leading, Step};
 use crate::offers::{self, OfferNumber};
@@ -31,7 +32,7 @@ use crate::proposals::{self, Proposal, Removal, propose};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
 use crate::timers::Timer;
-use crate::{events, executors, tasks};
+use crate::{events, executors, hoarding, tasks};
 
 use demand::Demand;
 pub(crate) use demand::{forget_agent, met, request};
@@ -56,6 +57,7 @@ pub(crate) struct Framework {
     pub(crate) claims: BTreeMap<String, ClaimSlot>,
     pub(crate) tasks: BTreeMap<v1::TaskId, TaskSlot>,
     pub(crate) offers: BTreeSet<OfferNumber>,
+    pub(crate) trust: Trust,
     terms: Terms,
     /// What it asked for by REQUEST; unset where it did not.
     demand: Option<Demand>,
@@ -142,6 +144,7 @@ impl Framework {
             claims: BTreeMap::new(),
             tasks: BTreeMap::new(),
             offers: BTreeSet::new(),
+            trust: Trust::default(),
             terms: Terms::default(),
             demand: None,
             completed: VecDeque::new(),
@@ -435,6 +438,7 @@ pub(crate) fn refresh_claims(leading: &mut Leading, slot: FrameworkSlot) {
         let active = connected && state.subscribed && !state.suppressed;
         leading.allocator.set_claim_active(*claim, active);
     }
+    hoarding::apply(leading, slot);
 }
 
 /// A scheduler's stream ended.
@@ -572,6 +576,7 @@ pub(crate) fn removed(leading: &mut Leading, step: &mut Step<'_>, slot: Framewor
     executors::forget_framework(leading, slot);
     leading.timers.cancel(Timer::Heartbeat(slot));
     leading.timers.cancel(Timer::FrameworkAway(slot));
+    leading.timers.cancel(Timer::Trust(slot));
     let Some(framework) = leading.frameworks.remove(slot) else {
         return;
     };

@@ -75,7 +75,8 @@ fn an_agent_that_comes_back_with_other_resources_is_updated_first() {
 #[test]
 fn a_broken_stream_rescinds_at_once_and_is_unreachable_only_after_the_timeout() {
     check(
-        "> wakes
+        "> config offer_patience=0
+         > wakes
          > 0ms f1 subscribes can=PARTITION_AWARE timeout=1000
            propose put f1
            answer accepted
@@ -317,7 +318,8 @@ fn a_second_register_on_one_stream_is_refused() {
 #[test]
 fn after_an_election_agents_have_their_time_to_come_back() {
     check(
-        "> wakes
+        "> config offer_timeout=0
+         > wakes
          > 0ms f1 subscribes can=PARTITION_AWARE timeout=100000
            propose put f1
            answer accepted

@@ -59,7 +59,8 @@ fn agents_go_to_the_framework_with_the_lowest_share() {
 #[test]
 fn what_is_declined_is_offered_to_the_next_and_comes_back_when_the_refusal_ends() {
     check(
-        "> wakes
+        "> config offer_patience=0
+         > wakes
          > 0ms f1 subscribes
            propose put f1
            answer accepted
@@ -288,6 +289,7 @@ fn an_agent_with_gpus_is_for_those_who_can_use_them() {
 fn an_offer_nobody_answers_is_rescinded_if_so_configured() {
     check(
         "> config offer_timeout=1000
+         > config offer_patience=0
          > wakes
          > 0ms f1 subscribes
            propose put f1

@@ -22,7 +22,7 @@ fn what_a_framework_does_itself() {
            a2 <- registered as m1-A0002
            f1 <- offers o2 a2 cpus{allocated to b}:2;mem{allocated to b}:512
          > 1ms operator explains f1
-           answer EXPLAIN; f1 a: OFFERED 1, HELD 1 a2 [cpus:2;mem:512] by f1 b 1 [cpus:2;mem:512]; f1 b: OFFERED 1, HELD 1 a1 [cpus:4;mem:1024] by f1 a 1 [cpus:4;mem:1024]
+           answer EXPLAIN; f1 a: OFFERED 1, HELD 1 a2 [cpus:2;mem:512] by f1 b 1 [cpus:2;mem:512] since 0ms until 1000ms; f1 b: OFFERED 1, HELD 1 a1 [cpus:4;mem:1024] by f1 a 1 [cpus:4;mem:1024] since 0ms until 1000ms
          > 1ms operator explains role=c
            answer EXPLAIN; f2 c: SUPPRESSED 2
          > 2ms f1 declines o1 refuse=5
@@ -32,7 +32,7 @@ fn what_a_framework_does_itself() {
            answer accepted
            f1 <- offers o4 a2 cpus{allocated to a}:2;mem{allocated to a}:512
          > 3ms operator explains f1
-           answer EXPLAIN; f1 a: OFFERED 1, HELD 1 a1 [cpus:4;mem:1024] by f1 b 1 [cpus:4;mem:1024]; f1 b: OFFERED 1, HELD 1 a2 [cpus:2;mem:512] by f1 a 1 [cpus:2;mem:512]
+           answer EXPLAIN; f1 a: OFFERED 1, HELD 1 a1 [cpus:4;mem:1024] by f1 b 1 [cpus:4;mem:1024] since 2ms until 1002ms; f1 b: OFFERED 1, HELD 1 a2 [cpus:2;mem:512] by f1 a 1 [cpus:2;mem:512] since 3ms until 1003ms
          > 4ms f1 updates roles=b timeout=1000
            propose put f1
            answer accepted
@@ -79,14 +79,14 @@ fn who_holds_it_and_what_uses_it() {
            answer accepted
            f2 <- subscribed as m1-F0002
          > 1ms operator explains f2
-           answer EXPLAIN; f2 b: HELD 2 a1 [cpus:4;mem:1024] by f1 a 2 [cpus:6;mem:1536]
+           answer EXPLAIN; f2 b: HELD 2 a1 [cpus:4;mem:1024] by f1 a 2 [cpus:6;mem:1536] since 0ms until 1000ms
          > 1ms operator explains f1
            answer EXPLAIN; f1 a: OFFERED 2
          > 2ms f1 accepts o1 launch=t1:cpus,4;mem,1024
            answer accepted
            a1 <- launch f1/t1 cpus{allocated to a}:4;mem{allocated to a}:1024
          > 2ms operator explains f2
-           answer EXPLAIN; f2 b: IN_USE 1, HELD 1 a2 [cpus:2;mem:512] by f1 a 1 [cpus:2;mem:512]
+           answer EXPLAIN; f2 b: IN_USE 1, HELD 1 a2 [cpus:2;mem:512] by f1 a 1 [cpus:2;mem:512] since 0ms until 1000ms
          > 3ms f1 accepts o2 launch=t2:cpus,1.995;mem,500 on=a2 refuse=0
            answer accepted
            a2 <- launch f1/t2 cpus{allocated to a}:1.995;mem{allocated to a}:500

@@ -294,7 +294,8 @@ fn schedulers_get_heartbeats() {
 #[test]
 fn a_deadline_survives_the_master() {
     check(
-        "> 0ms f1 subscribes timeout=100
+        "> config offer_timeout=0
+         > 0ms f1 subscribes timeout=100
            propose put f1
            answer accepted
            f1 <- subscribed as m1-F0001

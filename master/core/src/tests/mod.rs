@@ -14,6 +14,7 @@ mod executors;
 mod explain;
 mod failover;
 mod frameworks;
+mod hoarding;
 mod maintenance;
 mod malformed;
 mod operations;
@@ -208,7 +209,8 @@ impl World {
         let mut config = self.master.config().clone();
         let number = value.parse::<u64>().unwrap_or_default();
         match key {
-            "offer_timeout" => config.offer_timeout = Some(Duration::from_millis(number)),
+            "offer_patience" => config.offer_patience = (number > 0).then(|| Duration::from_millis(number)),
+            "offer_timeout" => config.offer_timeout = (number > 0).then(|| Duration::from_millis(number)),
             "completed_frameworks_max" => config.completed_frameworks_max = number as usize,
             "completed_tasks_max" => config.completed_tasks_max = number as usize,
             "state_bytes_max" => config.state_bytes_max = number,

@@ -5,7 +5,8 @@ use super::check;
 #[test]
 fn explicit_reconciliation_follows_the_table() {
     check(
-        "> 0ms f1 subscribes can=PARTITION_AWARE timeout=100000
+        "> config offer_patience=0
+         > 0ms f1 subscribes can=PARTITION_AWARE timeout=100000
            propose put f1
            answer accepted
            f1 <- subscribed as m1-F0001

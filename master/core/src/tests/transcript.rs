@@ -343,11 +343,20 @@ impl World {
         if let (Some(role), Some(resource)) = (&reason.role, &reason.resource) {
             text += &format!(" of {role} for {resource}");
         }
+        let at = |word: &str, time: Option<v1::TimeInfo>| {
+            time.map_or(String::new(), |time| {
+                format!(" {word} {}ms", time.nanoseconds / 1_000_000)
+            })
+        };
         for holder in &reason.holders {
             let resources = resources_text(&holder.resources);
             text += &format!(
-                " by {} {} {} [{resources}]",
-                holder.framework_name, holder.role, holder.offers
+                " by {} {} {} [{resources}]{}{}",
+                holder.framework_name,
+                holder.role,
+                holder.offers,
+                at("since", holder.since),
+                at("until", holder.until)
             );
         }
         text
@@ -460,10 +469,13 @@ impl World {
         }
         for claim in response.explain.clone().unwrap_or_default().claims {
             let reasons: Vec<String> = claim.reasons.iter().map(|reason| self.reason(reason)).collect();
+            let last = claim.last_until.map(|until| until.nanoseconds / 1_000_000);
+            let last = last.map(|until| format!(" (last until {until}ms)"));
             parts.push(format!(
-                "{} {}: {}",
+                "{} {}{}: {}",
                 claim.framework_name,
                 claim.role,
+                last.unwrap_or_default(),
                 reasons.join(", ")
             ));
         }

@@ -226,6 +226,11 @@ impl Roles {
         self.leaf(claim).is_some_and(|leaf| self.nodes[leaf].active > 0)
     }
 
+    /// How many claims are active.
+    pub(super) fn active(&self) -> usize {
+        self.nodes[self.root].active as usize
+    }
+
     /// Says whether it changed.
     pub(super) fn set_active(&mut self, claim: ClaimSlot, active: bool) -> bool {
         let Some(leaf) = self.leaf(claim) else {

@@ -186,16 +186,24 @@ impl Roles {
     }
 
     /// Claims for which there is more room than when something was kept from them. They are told once.
-    pub(in crate::allocator) fn take_eased(&mut self, into: &mut Bits) {
-        if !self.eased.is_empty() {
+    /// Says whether there are any.
+    pub(in crate::allocator) fn take_eased(&mut self, into: &mut Bits) -> bool {
+        let any = !self.eased.is_empty();
+        if any {
             into.extend(&self.eased);
             self.eased.clear();
         }
+        any
     }
 
     /// Whether guarantees need more than when this was asked last.
     pub(in crate::allocator) fn take_needs_grew(&mut self) -> bool {
         std::mem::take(&mut self.needs_grew)
+    }
+
+    /// As it was when that was asked.
+    pub(in crate::allocator) fn set_needs_grew(&mut self, grew: bool) {
+        self.needs_grew = grew;
     }
 
     /// What is consumed below a node and all above it changed.

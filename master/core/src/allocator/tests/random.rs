@@ -8,7 +8,7 @@ use proffer_proto::v1;
 use proptest::prelude::*;
 
 use super::super::decide::Stage;
-use super::super::{AgentOrder, Allocator, Constraints, Decision, Hierarchical, Policy, Shape, Slot, Wishes};
+use super::super::{AgentOrder, Allocator, Constraints, Decision, Hierarchical, Policy, Shape, Slot, Turn, Wishes};
 use super::twin::{Sum, Twin, TwinAgent, TwinClaim};
 use super::{agent, claim, quantities, quota, resources};
 use crate::time::Timestamp;
@@ -235,6 +235,56 @@ impl Pair {
         self.ours.remove_claim(claim(by));
         self.twin.claims.remove(&by);
         self.twin.refused.retain(|refusal| refusal.0 != by);
+        self.twin.last.remove(&by);
+        self.twin.once.remove(&by);
+    }
+
+    fn set_turn(&mut self, by: u32, turn: Turn) {
+        if self.twin.claims.contains_key(&by) {
+            self.ours.set_turn(claim(by), turn);
+            let rows = [(&mut self.twin.last, Turn::Last), (&mut self.twin.once, Turn::Once)];
+            for (row, own) in rows {
+                match turn == own {
+                    true => row.insert(by),
+                    false => row.remove(&by),
+                };
+            }
+        }
+    }
+
+    /// Whether somebody waits for what is held is what giving it back would show.
+    fn check_wanted(&mut self) {
+        for on in self.twin.agents.keys().copied().collect::<Vec<u32>>() {
+            let held: Vec<&Decision> = self
+                .held
+                .iter()
+                .filter(|held| held.agent == agent(on))
+                .take(2)
+                .collect();
+            let Some(first) = held.first().map(|held| held.claim.index() as u32) else {
+                continue;
+            };
+            let offers: Vec<_> = held.iter().map(|held| (held.claim, &held.resources)).collect();
+            let ours = self.ours.is_wanted(agent(on), &offers, &[claim(first)]);
+            let before = self.twin.agents[&on].free.clone();
+            for (by, resources) in &offers {
+                let held = &mut self.twin.claims.get_mut(&(by.index() as u32)).expect("known").held;
+                let position = held.iter().position(|held| held == *resources).expect("held");
+                held.swap_remove(position);
+                self.twin.agents.get_mut(&on).expect("known").free += *resources;
+            }
+            let twin = &self.twin;
+            let asked = |by| by != first && !twin.last.contains(&by);
+            let theirs = |stage| !twin.best(on, stage, asked).is_empty();
+            assert_eq!(
+                ours,
+                theirs(Stage::Guaranteed) || theirs(Stage::Fair),
+                "agent {on} without {first}"
+            );
+            self.twin.agents.get_mut(&on).expect("known").free = before;
+            self.rebuild_held();
+        }
+        self.ours.check().expect("consistent");
     }
 
     /// A free processor is reserved for a role.
@@ -263,7 +313,7 @@ impl Pair {
         self.now = Timestamp(self.now.0 + 1);
         let (on, by) = (u32::from(who % 4), u32::from(who % 6));
         let role = ROLES[by as usize];
-        match verb % 24 {
+        match verb % 26 {
             0..=3 => self.put_agent(on, what),
             4..=7 => self.put_claim(by, what, true),
             8 => self.put_claim(by, what, false),
@@ -295,6 +345,7 @@ impl Pair {
             22 => self.reserve(on, ["a", "b", "a/x"][usize::from(what) % 3]),
             23 if what.is_multiple_of(3) => self.remove_agent(on),
             23 => self.remove_claim(by),
+            24 | 25 => self.set_turn(by, [Turn::Regular, Turn::Once, Turn::Last][usize::from(what) % 3]),
             _ => {}
         }
         self.ours.expire(self.now);
@@ -330,16 +381,31 @@ impl Pair {
             };
             assert!(last <= Some(place), "agent {on} is out of order");
             last = Some(place);
+            let twin = &self.twin;
+            let is_last = |by: u32| twin.last.contains(&by);
+            let alike = |other: u32| is_last(other) == is_last(by);
             if stage == Stage::Fair {
-                let first = self.twin.best(on, Stage::Guaranteed);
+                let first = twin.best(on, Stage::Guaranteed, alike);
                 assert!(first.is_empty(), "agent {on} is for the guarantees of {first:?}");
             }
-            let best = self.twin.best(on, stage);
+            let others = |stage| twin.best(on, stage, |other| !is_last(other) && other != by);
+            let others = [others(Stage::Guaranteed), others(Stage::Fair)].concat();
+            assert!(
+                !is_last(by) || others.is_empty(),
+                "agent {on} went to {by}, not to {others:?}"
+            );
+            let used_up = twin.once.contains(&by) && !others.is_empty();
+            assert_eq!(grant.used_up, used_up, "of claim {by} on agent {on}, beside {others:?}");
+            let best = twin.best(on, stage, alike);
             assert!(
                 best.contains(&by),
                 "agent {on} went to claim {by}, not to one of {best:?}"
             );
             assert_eq!(Some(&grant.resources), self.twin.part(by, on, stage).as_ref());
+            if used_up {
+                self.twin.once.remove(&by);
+                self.twin.last.insert(by);
+            }
             let agent = self.twin.agents.get_mut(&on).expect("known");
             agent.free = agent.free.checked_sub(&grant.resources).expect("free");
             self.twin
@@ -352,7 +418,10 @@ impl Pair {
                 .iter_mut()
                 .find(|made| (made.agent, made.claim) == (grant.agent, grant.claim));
             match same {
-                Some(made) => made.resources += grant.resources,
+                Some(made) => {
+                    made.resources += grant.resources;
+                    made.used_up |= grant.used_up;
+                }
                 None => merged.push(grant),
             }
         }
@@ -386,7 +455,7 @@ impl Pair {
         for (on, state) in &self.twin.agents {
             assert_eq!(self.ours.free(agent(*on)), Some(&state.free));
             for stage in [Stage::Guaranteed, Stage::Fair] {
-                let best = self.twin.best(*on, stage);
+                let best = self.twin.best(*on, stage, |_| true);
                 assert!(best.is_empty(), "agent {on} is wanted by {best:?}, but was not offered");
             }
         }
@@ -433,9 +502,11 @@ fn run(policy: Policy, order: AgentOrder, steps: &[(u8, u8, u8)]) {
         // Not after every event: what several of them change together has to be noticed too.
         if what % 4 != 3 {
             pair.settle();
+            pair.check_wanted();
         }
     }
     pair.settle();
+    pair.check_wanted();
 }
 
 fn steps() -> impl Strategy<Value = Vec<(u8, u8, u8)>> {

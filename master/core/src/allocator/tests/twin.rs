@@ -55,6 +55,9 @@ pub(super) struct Twin {
     pub(super) weights: BTreeMap<String, u64>,
     pub(super) quotas: BTreeMap<String, Quota>,
     pub(super) refused: Vec<(u32, u32, Resources, Timestamp)>,
+    /// Who comes after all others, and who does so after the next that others want, too.
+    pub(super) last: BTreeSet<u32>,
+    pub(super) once: BTreeSet<u32>,
 }
 
 fn get(sum: &Sum, name: &str) -> u64 {
@@ -234,13 +237,13 @@ impl Twin {
         parted.map_or(Ordering::Equal, |(a, b)| a.1.cmp(&b.1))
     }
 
-    /// The claims that may be chosen for an agent: those before which no other comes.
-    pub(super) fn best(&self, on: u32, stage: Stage) -> Vec<u32> {
+    /// The claims that may be chosen for an agent: those before which no other comes, if only these are asked.
+    pub(super) fn best(&self, on: u32, stage: Stage, asked: impl Fn(u32) -> bool) -> Vec<u32> {
         let able = self
             .claims
             .keys()
             .copied()
-            .filter(|by| self.part(*by, on, stage).is_some());
+            .filter(|by| asked(*by) && self.part(*by, on, stage).is_some());
         let able: Vec<u32> = able.collect();
         let beaten = |by: &u32| able.iter().any(|other| self.compare(*other, *by) == Ordering::Less);
         able.iter().copied().filter(|by| !beaten(by)).collect()
