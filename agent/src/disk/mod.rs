@@ -11,6 +11,7 @@ mod du;
 mod ext4;
 mod image;
 mod project;
+mod shared;
 mod volume_image;
 mod xfs;
 

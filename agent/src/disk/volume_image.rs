@@ -5,7 +5,8 @@
 //! what is kept back. Nothing is tidied up here: an image is removed with its volume alone.
 //!
 //! An image gets its name when the file system in it is whole. A container that has the volume may keep its loop device in a mount
-//! namespace that the agent does not see; so a device that has the file is used again, and the file never attached twice.
+//! namespace that the agent does not see; so a device that has the file is used again, and the file never attached twice. Containers that
+//! only started meanwhile do not keep it: see [`shared`].
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -19,7 +20,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount};
 
 use super::image::file_system::{self, Keeping};
-use super::{BackEnd, Limit, Unusable, make_plain};
+use super::{BackEnd, Limit, Unusable, make_plain, shared};
 
 const BLOCK_BYTES: u64 = 4096;
 /// A file for so many bytes, as usual.
@@ -91,6 +92,7 @@ impl BackEnd for VolumeImages {
 
     fn make(&self, volume: &Path, limit: Limit) -> io::Result<()> {
         let image = self.image(volume);
+        shared::ensure(&self.volumes)?;
         if !image.exists() {
             make_image(&image, limit.bytes)?;
         }
@@ -111,6 +113,7 @@ impl BackEnd for VolumeImages {
         let image = self.image(volume);
         if !is_mounted(volume)? {
             // The machine was started again, or the agent in another mount namespace.
+            shared::ensure(&self.volumes)?;
             attach(&image, volume, 0)?;
         }
         if room(volume, &image)? < rounded(bytes) {
@@ -130,7 +133,9 @@ impl BackEnd for VolumeImages {
     }
 
     fn let_go(&self, volume: &Path) -> io::Result<()> {
-        unmount(volume)
+        unmount(volume)?;
+        shared::give_up(&self.volumes);
+        Ok(())
     }
 
     fn used(&self, volume: &Path) -> io::Result<Option<u64>> {
@@ -156,6 +161,7 @@ impl BackEnd for VolumeImages {
         if let Err(error) = emptied {
             tracing::debug!(image = %image.display(), %error, "the room of a removed volume is given back later");
         }
+        shared::give_up(&self.volumes);
         self.remove_image(&image)
     }
 }
