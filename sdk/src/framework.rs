@@ -113,6 +113,12 @@ impl Framework {
         Ok(self)
     }
 
+    /// Lets it be shown what others of this kind are shown, too: who accepts first has it. Who comes later hears `TASK_DROPPED`
+    /// with [`is_conflict`](crate::offers::is_conflict), and is offered what there is instead.
+    pub fn optimistic(self) -> Self {
+        self.capability(capability::Type::OptimisticOffers)
+    }
+
     /// Adds a capability.
     pub fn capability(mut self, kind: capability::Type) -> Self {
         if !self.info.capabilities.iter().any(|known| known.r#type() == kind) {

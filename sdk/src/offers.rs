@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use proffer_proto::resources::{Ranges, Scalar};
 use proffer_proto::v1::scheduler::Call;
-use proffer_proto::v1::{AgentId, Attribute, Filters, Offer, OfferId, Resource, TaskInfo, TimeInfo, offer, value};
+use proffer_proto::v1::{
+    AgentId, Attribute, Filters, Offer, OfferId, Resource, TaskInfo, TaskStatus, TimeInfo, offer, task_status, value,
+};
 
 use crate::calls::build;
 
@@ -21,6 +23,12 @@ pub fn deadline(offer: &Offer) -> Option<SystemTime> {
 /// From when on an offer is rescinded as soon as another framework waits for it, by the master's clock.
 pub fn patient_until(offer: &Offer) -> Option<SystemTime> {
     offer.patient_until.map(time)
+}
+
+/// Whether a task was not launched because another framework had accepted first what it was to run on; launched on another offer
+/// it may do well.
+pub fn is_conflict(status: &TaskStatus) -> bool {
+    status.reason() == task_status::Reason::OfferConflict
 }
 
 fn time(time: TimeInfo) -> SystemTime {

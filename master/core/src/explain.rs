@@ -14,11 +14,11 @@ use proffer_proto::v1::master::response::{self, explain};
 
 use crate::agents::{Agent, Phase};
 use crate::allocator::Reason;
-use crate::frameworks;
 use crate::master::{Leading, Step};
 use crate::offers::Offer;
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
 use crate::time::Timestamp;
+use crate::{frameworks, optimistic};
 
 /// So many times an agent is judged for a claim in one call, before claims are left out: a master has other things to do.
 const JUDGEMENTS_MAX: usize = 500_000;
@@ -145,7 +145,7 @@ fn judge(leading: &Leading, slot: ClaimSlot, at: AgentSlot) -> (Key, Detail<'_>)
         Err(Reason::Region) => Kind::Region,
         Err(Reason::Constraints) => Kind::Constraints,
         Err(Reason::Headroom) => Kind::Guarantees,
-        Err(reason) => in_offers(leading, slot, agent, &reason, &mut detail),
+        Err(reason) => in_offers(leading, slot, at, &reason, &mut detail),
     };
     ((kind as i32, None), detail)
 }
@@ -154,12 +154,13 @@ fn judge(leading: &Leading, slot: ClaimSlot, at: AgentSlot) -> (Key, Detail<'_>)
 fn in_offers<'a>(
     leading: &'a Leading,
     slot: ClaimSlot,
-    agent: &Agent,
+    at: AgentSlot,
     reason: &Reason,
     detail: &mut Detail<'a>,
 ) -> Kind {
+    let agent = &leading.agents[at];
     let offers: Vec<&Offer> = agent.offers.iter().map(|number| &leading.offers[number]).collect();
-    if offers.iter().any(|offer| offer.claim == slot) {
+    if offers.iter().any(|offer| offer.claim == slot) || optimistic::is_shown(leading, slot, at) {
         return Kind::Offered;
     }
     let role = &leading.claims[slot].role;

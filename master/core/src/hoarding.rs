@@ -27,6 +27,7 @@ use proffer_proto::resources::Resources;
 use crate::allocator::Turn;
 use crate::master::{Leading, Step};
 use crate::offers::{self, Made, Offer, OfferNumber};
+use crate::optimistic;
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
 use crate::time::Timestamp;
 use crate::timers::Timer;
@@ -229,7 +230,7 @@ pub(crate) fn try_again(leading: &mut Leading, step: &mut Step<'_>, slot: Framew
 /// When offers are to be looked at next: the first deadline, or the end of a patience that somebody may wait for.
 pub(crate) fn due(leading: &Leading, step: &Step<'_>) -> Option<Timestamp> {
     let (first, offer) = leading.offers.first_key_value()?;
-    let deadline = offer.deadline;
+    let deadline = offer.deadline.into_iter().chain(optimistic::due(leading)).min();
     let hoarding = &leading.hoarding;
     let patience = step.config.offer_patience;
     let Some(patience) = patience.filter(|_| leading.allocator.active_claims() > 1) else {
@@ -248,11 +249,10 @@ fn young(leading: &Leading) -> Option<(&OfferNumber, &Offer)> {
 }
 
 /// Takes offers back that are held too long and that somebody waits for, and offers what was in them.
-pub(crate) fn review(leading: &mut Leading, step: &mut Step<'_>, made: &mut Made) {
+pub(crate) fn review(leading: &mut Leading, step: &mut Step<'_>, stirred: bool, made: &mut Made) {
     let Some(patience) = step.config.offer_patience else {
         return;
     };
-    let stirred = leading.allocator.take_stirred();
     leading.hoarding.stirred |= stirred;
     if leading.allocator.active_claims() < 2 {
         return;
@@ -299,6 +299,8 @@ fn take_back(leading: &mut Leading, step: &mut Step<'_>, patience: Duration, mad
     let claims = |slot: &FrameworkSlot| leading.frameworks[*slot].claims.values().copied();
     let except: Vec<ClaimSlot> = holders.iter().flat_map(claims).collect();
     for (agent, numbers) in by_agent {
+        let viewers = numbers.iter().flat_map(|number| optimistic::viewers(leading, *number));
+        let except: Vec<ClaimSlot> = except.iter().copied().chain(viewers).collect();
         let held: Vec<(ClaimSlot, &Resources)> = numbers
             .iter()
             .map(|number| &leading.offers[number])

@@ -10,7 +10,7 @@ use crate::frameworks::StreamState;
 use crate::master::{Leading, Master};
 use crate::offers::Offer;
 use crate::proposals::Proposal;
-use crate::{roles, tasks};
+use crate::{optimistic, roles, tasks};
 
 /// So many pairs of claims and agents are asked about.
 const EXPLAINED_MAX: usize = 500;
@@ -27,6 +27,7 @@ pub fn check(master: &Master) -> Result<(), String> {
     exclusive(leading)?;
     within_limits(master, leading)?;
     explained(leading)?;
+    optimistic::check(leading)?;
     tasks_known_once(leading)?;
     durable(master, leading)?;
     laid_out(master, leading)?;

@@ -31,6 +31,7 @@ mod master;
 mod offers;
 mod operations;
 mod operator;
+mod optimistic;
 mod proposals;
 mod reconcile;
 mod registry;

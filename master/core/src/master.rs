@@ -17,6 +17,7 @@ use crate::maintenance::{self, Maintenance};
 use crate::offers::{self, Offer, OfferNumber};
 use crate::operations::{Parked, ParkedNumber};
 use crate::operator;
+use crate::optimistic::Optimistic;
 use crate::proposals::{self, Proposal};
 use crate::registry::{Image, Registry};
 use crate::roles::{self, Roles};
@@ -72,6 +73,7 @@ pub(crate) struct Leading {
     pub(crate) draining: BTreeMap<AgentSlot, drain::Draining>,
     pub(crate) maintenance: Maintenance,
     pub(crate) hoarding: Hoarding,
+    pub(crate) optimistic: Optimistic,
     pub(crate) roles: Roles,
     pub(crate) state: State,
     /// What the driver's timer is set to.
@@ -279,6 +281,7 @@ impl Leading {
             draining: BTreeMap::new(),
             maintenance: Maintenance::default(),
             hoarding: Hoarding::default(),
+            optimistic: Optimistic::default(),
             roles: Roles::default(),
             state: State::default(),
             armed: None,

@@ -10,12 +10,13 @@ use proffer_proto::resources::Resources;
 use proffer_proto::{Rejection, v1};
 
 use crate::agents::Agent;
+use crate::allocator::Decision;
 use crate::effect::Answer;
 use crate::input::RequestId;
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
 use crate::time::Timestamp;
-use crate::{books, events, frameworks, hoarding, maintenance};
+use crate::{books, events, frameworks, hoarding, maintenance, optimistic};
 
 /// `Filters.refuse_seconds` where none is given, or a negative one.
 const REFUSE_DEFAULT: Duration = Duration::from_secs(5);
@@ -59,7 +60,9 @@ pub(crate) enum Found {
 pub(crate) fn allocate(leading: &mut Leading, step: &mut Step<'_>) {
     let mut made = Made::new();
     decide(leading, step, &mut made);
-    hoarding::review(leading, step, &mut made);
+    let stirred = leading.allocator.take_stirred();
+    hoarding::review(leading, step, stirred, &mut made);
+    optimistic::review(leading, step, stirred, &mut made);
     for (framework, mut offers) in made {
         while !offers.is_empty() {
             let rest = offers.split_off(offers.len().min(OFFERS_IN_EVENT_MAX));
@@ -74,25 +77,43 @@ pub(crate) fn decide(leading: &mut Leading, step: &mut Step<'_>, made: &mut Made
     let mut decisions = std::mem::take(&mut leading.decisions);
     leading.allocator.allocate(&mut decisions);
     for decision in decisions.drain(..) {
-        leading.made.offers += 1;
-        let number = OfferNumber(leading.made.offers);
-        let framework = leading.claims[decision.claim].framework;
-        let offer = Offer {
-            framework,
-            claim: decision.claim,
-            agent: decision.agent,
-            resources: decision.resources,
-            made: step.now,
-            deadline: step.config.offer_timeout.map(|timeout| step.now.plus(timeout)),
-            patient_until: hoarding::made(leading, step, framework, number, decision.used_up),
-        };
-        leading.agents[offer.agent].offers.insert(number);
-        leading.frameworks[framework].offers.insert(number);
-        books::hold(leading, offer.agent, &offer.resources);
-        made.entry(framework).or_default().push(wire(leading, number, &offer));
-        leading.offers.insert(number, offer);
+        let Decision { agent, claim, .. } = decision;
+        let number = make(leading, step, claim, agent, decision.resources, decision.used_up);
+        let offer = &leading.offers[&number];
+        made.entry(offer.framework)
+            .or_default()
+            .push(wire(leading, number, offer));
+        optimistic::share(leading, step, number, made);
     }
     leading.decisions = decisions;
+}
+
+/// Makes an offer of what is free, which the claim is charged for already; in its turn, where it has one only.
+pub(crate) fn make(
+    leading: &mut Leading,
+    step: &Step<'_>,
+    claim: ClaimSlot,
+    agent: AgentSlot,
+    resources: Resources,
+    in_turn: bool,
+) -> OfferNumber {
+    leading.made.offers += 1;
+    let number = OfferNumber(leading.made.offers);
+    let framework = leading.claims[claim].framework;
+    let offer = Offer {
+        framework,
+        claim,
+        agent,
+        resources,
+        made: step.now,
+        deadline: step.config.offer_timeout.map(|timeout| step.now.plus(timeout)),
+        patient_until: hoarding::made(leading, step, framework, number, in_turn),
+    };
+    leading.agents[agent].offers.insert(number);
+    leading.frameworks[framework].offers.insert(number);
+    books::hold(leading, agent, &offer.resources);
+    leading.offers.insert(number, offer);
+    number
 }
 
 /// Takes offers back whose deadline is over.
@@ -126,6 +147,7 @@ pub(crate) fn wire(leading: &Leading, number: OfferNumber, offer: &Offer) -> v1:
         domain: agent.info.domain.clone(),
         deadline: offer.deadline.map(Timestamp::to_wire),
         patient_until: offer.patient_until.map(Timestamp::to_wire),
+        shared: optimistic::is_shared(leading, offer.claim).then_some(true),
         ..v1::Offer::default()
     }
 }
@@ -143,8 +165,17 @@ pub(crate) fn url(agent: &Agent) -> v1::Url {
     }
 }
 
-fn id(leading: &Leading, number: OfferNumber) -> v1::OfferId {
+pub(crate) fn id(leading: &Leading, number: OfferNumber) -> v1::OfferId {
     v1::OfferId::from(format!("{}-O{}", leading.incarnation, number.0))
+}
+
+/// The number in an id that this master may have given in this term.
+pub(crate) fn number(leading: &Leading, wanted: &v1::OfferId) -> Option<OfferNumber> {
+    let (incarnation, number) = wanted.value.rsplit_once("-O")?;
+    let canonical = number.parse::<u64>().ok().filter(|parsed| parsed.to_string() == number);
+    canonical
+        .filter(|_| incarnation == leading.incarnation)
+        .map(OfferNumber)
 }
 
 /// The offer of an id from outside.
@@ -172,6 +203,7 @@ pub(crate) fn take(leading: &mut Leading, number: OfferNumber) -> Option<Offer> 
     let offer = leading.offers.remove(&number)?;
     leading.agents[offer.agent].offers.remove(&number);
     leading.frameworks[offer.framework].offers.remove(&number);
+    optimistic::ended(leading, number);
     Some(offer)
 }
 
@@ -212,6 +244,7 @@ pub(crate) fn withdraw_framework(leading: &mut Leading, step: &mut Step<'_>, slo
             hoarding::unanswered(leading, step, number, &offer);
         }
     }
+    optimistic::withdraw(leading, slot);
     maintenance::withdraw(leading, slot);
 }
 
@@ -250,6 +283,9 @@ pub(crate) fn decline(
                         .allocator
                         .refuse(offer.claim, offer.agent, offer.resources, until);
                 }
+            }
+            for id in &call.offer_ids {
+                optimistic::decline(leading, slot, id, until);
             }
         }
         Err(rejection) => {

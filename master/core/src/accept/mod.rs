@@ -26,7 +26,7 @@ use crate::master::{Leading, Step};
 use crate::offers::{self, Found, Offer, OfferNumber};
 use crate::operations::{self, feedback};
 use crate::slots::FrameworkSlot;
-use crate::{events, frameworks, hoarding, tasks, updates};
+use crate::{events, frameworks, hoarding, optimistic, tasks, updates};
 
 use launcher::Launcher;
 
@@ -70,11 +70,17 @@ pub(crate) fn accept(
     step: &mut Step<'_>,
     slot: FrameworkSlot,
     request: RequestId,
-    call: Accept,
+    mut call: Accept,
 ) {
+    let redeemed = optimistic::redeem(leading, step, slot, &mut call);
     let checked = match check(leading, slot, &call) {
         Ok(checked) => checked,
         Err(rejection) => {
+            for number in redeemed {
+                if let Some(offer) = offers::take(leading, number) {
+                    offers::give_back(leading, &offer);
+                }
+            }
             let rejection = rejection.within("accept");
             return step.effects.answer(request, Answer::Rejected(rejection));
         }
@@ -90,13 +96,21 @@ pub(crate) fn accept(
         hoarding::answered(leading, step, *number, offer);
     }
     if let Some(stale) = checked.stale {
-        drop_tasks(leading, step, slot, &call.operations, Reason::InvalidOffers, &stale);
+        let conflict = optimistic::has_lost(leading, slot, &call.offer_ids);
+        let (reason, stale) = if conflict {
+            let message = format!("{stale}: another framework accepted first what it was of");
+            (Reason::OfferConflict, message)
+        } else {
+            (Reason::InvalidOffers, stale)
+        };
+        drop_tasks(leading, step, slot, &call.operations, reason, &stale);
         for operation in &call.operations {
             let state = OperationState::OperationDropped;
             feedback::undone(leading, step, slot, None, operation, state, stale.clone());
         }
         let until = step.now.plus(checked.refusal);
-        for offer in taken {
+        // Who lost is offered what there is at once.
+        for offer in taken.into_iter().filter(|_| !conflict) {
             leading
                 .allocator
                 .refuse(offer.claim, offer.agent, offer.resources, until);

@@ -629,6 +629,19 @@ impl Allocator for Hierarchical {
         std::mem::take(&mut self.stirred)
     }
 
+    fn view(
+        &mut self,
+        claim: ClaimSlot,
+        agent: AgentSlot,
+        held: Option<ClaimSlot>,
+        resources: &Resources,
+    ) -> Option<Resources> {
+        let held = held.map(|holder| (holder, resources));
+        self.as_if_free(agent, held.as_slice(), resources.clone(), |allocator| {
+            allocator.judge(claim, agent).ok()
+        })
+    }
+
     fn is_wanted(&mut self, agent: AgentSlot, offers: &[(ClaimSlot, &Resources)], except: &[ClaimSlot]) -> bool {
         self.would_be_taken(agent, offers, except)
     }

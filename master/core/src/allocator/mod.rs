@@ -240,6 +240,15 @@ pub trait Allocator: fmt::Debug + Send {
     /// Whether a claim that is not one of these, and not to be served last, would be given something of the agent if these
     /// offers were taken back.
     fn is_wanted(&mut self, agent: AgentSlot, offers: &[(ClaimSlot, &Resources)], except: &[ClaimSlot]) -> bool;
+    /// What the claim could have of these resources of the agent if they were free and nobody came before it; `held` where a
+    /// claim is charged for them.
+    fn view(
+        &mut self,
+        claim: ClaimSlot,
+        agent: AgentSlot,
+        held: Option<ClaimSlot>,
+        resources: &Resources,
+    ) -> Option<Resources>;
     /// The claim holds more than was decided here, for example a task that a returning agent told of.
     fn charge(&mut self, claim: ClaimSlot, resources: &Resources);
     /// The claim holds less.

@@ -67,18 +67,31 @@ impl Hierarchical {
         let Some(agent) = self.agent(slot).filter(|agent| agent.active) else {
             return false;
         };
-        let before = agent.free.clone();
-        let mut free = before.clone();
+        let mut free = agent.free.clone();
         for (_, resources) in offers {
             free += *resources;
         }
+        self.as_if_free(slot, offers, free, |allocator| {
+            allocator.choose_among(slot, true, &among).is_some()
+        })
+    }
+
+    /// Answers a question about an agent of which this much is free, because these offers do not hold it.
+    pub(super) fn as_if_free<T>(
+        &mut self,
+        slot: AgentSlot,
+        offers: &[(ClaimSlot, &Resources)],
+        free: Resources,
+        ask: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let before = self.agent(slot).map(|agent| agent.free.clone()).unwrap_or_default();
         self.stirred |= self.roles.take_eased(&mut self.awake);
         let needs_grew = self.roles.take_needs_grew();
         for (claim, resources) in offers {
             self.credit(*claim, resources);
         }
         self.put_free(slot, free);
-        let chosen = self.choose_among(slot, true, &among);
+        let answer = ask(self);
         self.put_free(slot, before);
         for (claim, resources) in offers {
             self.charge(*claim, resources);
@@ -86,6 +99,6 @@ impl Hierarchical {
         // Whom a limit was eased for meanwhile is asked again, and finds it as before.
         self.roles.take_eased(&mut self.awake);
         self.roles.set_needs_grew(needs_grew);
-        chosen.is_some()
+        answer
     }
 }

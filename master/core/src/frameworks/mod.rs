@@ -32,7 +32,7 @@ use crate::proposals::{self, Proposal, Removal, propose};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
 use crate::timers::Timer;
-use crate::{events, executors, hoarding, tasks};
+use crate::{events, executors, hoarding, optimistic, tasks};
 
 use demand::Demand;
 pub(crate) use demand::{forget_agent, met, request};
@@ -439,6 +439,7 @@ pub(crate) fn refresh_claims(leading: &mut Leading, slot: FrameworkSlot) {
         leading.allocator.set_claim_active(*claim, active);
     }
     hoarding::apply(leading, slot);
+    optimistic::enroll(leading, slot);
 }
 
 /// A scheduler's stream ended.
@@ -577,6 +578,7 @@ pub(crate) fn removed(leading: &mut Leading, step: &mut Step<'_>, slot: Framewor
     leading.timers.cancel(Timer::Heartbeat(slot));
     leading.timers.cancel(Timer::FrameworkAway(slot));
     leading.timers.cancel(Timer::Trust(slot));
+    optimistic::forget(leading, slot);
     let Some(framework) = leading.frameworks.remove(slot) else {
         return;
     };

@@ -1,10 +1,8 @@
 //! Offers that are held too long: what is rescinded, for whom, and what it costs the others.
 
-mod city;
-
 use super::check;
 
-use city::{City, Habit};
+use super::city::{City, Habit};
 
 /// Tasks that a worker has finished in a cluster beside others.
 fn finished(seed: u64, agents: usize, cpus: usize, seconds: u64, others: &[Habit], weight: u32) -> usize {

@@ -8,6 +8,7 @@
 mod accept;
 mod agents;
 mod allocate;
+mod city;
 mod demand;
 mod drain;
 mod executors;
@@ -19,6 +20,7 @@ mod maintenance;
 mod malformed;
 mod operations;
 mod operator;
+mod optimistic;
 mod random;
 mod reconcile;
 mod registry;

@@ -100,8 +100,14 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
             )
         }
         4..=7 if !connected || what % 4 == 0 => {
-            let options = ["timeout=10", "timeout=10 roles=a,a/b", "timeout=0 can=PARTITION_AWARE"];
-            format!("{framework} subscribes {}", options[usize::from(what) % 3])
+            let options = [
+                "timeout=10",
+                "timeout=10 roles=a,a/b",
+                "timeout=0 can=PARTITION_AWARE",
+                "timeout=10 can=OPTIMISTIC_OFFERS",
+                "timeout=10 roles=a,b can=OPTIMISTIC_OFFERS",
+            ];
+            format!("{framework} subscribes {}", options[usize::from(what) % options.len()])
         }
         8 if attached => format!("{agent} disconnects"),
         9 if connected && what % 2 == 0 => format!("{framework} disconnects"),

@@ -11,18 +11,22 @@ use crate::{Config, ConnectionId, Effect, Effects, Input, Master, RequestId, Str
 
 /// What a framework does with an offer.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Habit {
+pub(crate) enum Habit {
     /// Within some milliseconds it launches tasks of one processor, as many as fit.
     Works,
     /// The same, but it thinks for so many milliseconds.
     WorksSlowly(u64),
     /// It declines, after so many milliseconds.
     Sits(u64),
+    /// It opted in to optimistic offers and launches some tasks on each until it has launched so many; what it decides reaches the
+    /// master some milliseconds later.
+    Races(usize),
 }
 
 #[derive(Debug)]
 enum Due {
     Answer(String, Box<v1::Offer>),
+    Call(String, Box<scheduler::Call>),
     Ends {
         agent: usize,
         framework: String,
@@ -39,11 +43,16 @@ struct Player {
     open: BTreeSet<String>,
     rescinded: usize,
     finished: usize,
+    conflicts: usize,
+    /// Tasks that were asked for and of which nothing was heard.
+    asked: BTreeSet<String>,
+    /// What is still to be launched.
+    left: usize,
 }
 
 /// The cluster.
 #[derive(Debug)]
-pub(super) struct City {
+pub(crate) struct City {
     master: Master,
     now: u64,
     index: u64,
@@ -56,7 +65,7 @@ pub(super) struct City {
 }
 
 impl City {
-    pub(super) fn new(seed: u64, agents: usize, cpus: usize) -> Self {
+    pub(crate) fn new(seed: u64, agents: usize, cpus: usize) -> Self {
         let mut city = City {
             master: Master::new(Config {
                 // Nobody answers pings here.
@@ -102,7 +111,7 @@ impl City {
         city
     }
 
-    pub(super) fn join(&mut self, name: &str, habit: Habit) {
+    pub(crate) fn join(&mut self, name: &str, habit: Habit) {
         let stream = StreamId(self.number());
         let player = Player {
             habit,
@@ -111,15 +120,26 @@ impl City {
             open: BTreeSet::new(),
             rescinded: 0,
             finished: 0,
+            conflicts: 0,
+            asked: BTreeSet::new(),
+            left: match habit {
+                Habit::Races(tasks) => tasks,
+                _ => usize::MAX,
+            },
         };
         self.players.insert(name.to_owned(), player);
+        use v1::framework_info::capability::Type;
+        let races = matches!(habit, Habit::Races(_)).then_some([Type::OptimisticOffers, Type::PartitionAware]);
+        let capabilities = races.into_iter().flatten().chain([Type::MultiRole]);
         let info = v1::FrameworkInfo {
             user: "user".to_owned(),
             name: name.to_owned(),
             roles: vec![name.to_owned()],
-            capabilities: vec![v1::framework_info::Capability {
-                r#type: Some(v1::framework_info::capability::Type::MultiRole as i32),
-            }],
+            capabilities: capabilities
+                .map(|kind| v1::framework_info::Capability {
+                    r#type: Some(kind as i32),
+                })
+                .collect(),
             ..v1::FrameworkInfo::default()
         };
         let call = scheduler::Call {
@@ -138,7 +158,7 @@ impl City {
         });
     }
 
-    pub(super) fn weigh(&mut self, role: &str, weight: u32) {
+    pub(crate) fn weigh(&mut self, role: &str, weight: u32) {
         let request = RequestId(self.number());
         let info = v1::WeightInfo {
             role: Some(role.to_owned()),
@@ -158,7 +178,7 @@ impl City {
     }
 
     /// Lets so many seconds pass from the start on.
-    pub(super) fn run(&mut self, seconds: u64) {
+    pub(crate) fn run(&mut self, seconds: u64) {
         while let Some(entry) = self.due.first_entry()
             && entry.key().0 <= seconds * 1000
         {
@@ -167,17 +187,27 @@ impl City {
             match due {
                 Due::Tick => self.step(Input::Tick),
                 Due::Answer(name, offer) => self.answer(&name, &offer),
+                Due::Call(name, call) => self.call(&name, *call),
                 Due::Ends { agent, framework, task } => self.end(agent, &framework, task),
             }
         }
     }
 
-    pub(super) fn finished(&self, name: &str) -> usize {
+    pub(crate) fn finished(&self, name: &str) -> usize {
         self.players[name].finished
     }
 
-    pub(super) fn rescinded(&self, name: &str) -> usize {
+    pub(crate) fn rescinded(&self, name: &str) -> usize {
         self.players[name].rescinded
+    }
+
+    pub(crate) fn conflicts(&self, name: &str) -> usize {
+        self.players[name].conflicts
+    }
+
+    /// How many tasks it has yet to launch, or has not heard of.
+    pub(crate) fn left(&self, name: &str) -> usize {
+        self.players[name].left + self.players[name].asked.len()
     }
 
     fn number(&mut self) -> u64 {
@@ -236,7 +266,11 @@ impl City {
             );
         }
         let resources = Resources::from_wire(&offer.resources).expect("resources");
-        let count = resources.cpus().thousandths() / 1000;
+        let most = resources.cpus().thousandths() / 1000;
+        let count = match player.habit {
+            Habit::Races(_) => most.min(1 + most / 2).min(player.left as u64),
+            _ => most,
+        };
         let each = Resources::parse("cpus:1;mem:100").expect("resources").to_wire();
         let tasks = (0..count).map(|_| {
             let id = format!("t{}", self.number());
@@ -245,13 +279,20 @@ impl City {
                 task_id: id.into(),
                 agent_id: offer.agent_id.clone(),
                 resources: each.clone(),
-                command: Some(super::super::command()),
+                command: Some(super::command()),
                 ..v1::TaskInfo::default()
             }
         });
         let launch = operation::Launch {
             task_infos: tasks.collect(),
         };
+        let player = self.players.get_mut(name).expect("a player");
+        let races = matches!(player.habit, Habit::Races(_));
+        if races {
+            player.left -= launch.task_infos.len();
+            let ids = launch.task_infos.iter().map(|task| task.task_id.value.clone());
+            player.asked.extend(ids);
+        }
         let accept = call::Accept {
             offer_ids: vec![offer.id.clone()],
             operations: vec![v1::offer::Operation {
@@ -259,16 +300,20 @@ impl City {
                 launch: Some(launch),
                 ..v1::offer::Operation::default()
             }],
-            filters: None,
+            filters: races.then_some(v1::Filters {
+                refuse_seconds: Some(0.0),
+            }),
         };
-        self.call(
-            name,
-            scheduler::Call {
-                r#type: Some(call::Type::Accept as i32),
-                accept: Some(accept),
-                ..scheduler::Call::default()
-            },
-        );
+        let call = scheduler::Call {
+            r#type: Some(call::Type::Accept as i32),
+            accept: Some(accept),
+            ..scheduler::Call::default()
+        };
+        if races {
+            let after = self.random(0, 8);
+            return self.later(after, Due::Call(name.to_owned(), Box::new(call)));
+        }
+        self.call(name, call);
     }
 
     fn end(&mut self, agent: usize, framework: &str, task: String) {
@@ -306,7 +351,11 @@ impl City {
         let mut effects = Effects::new();
         self.master.step(Timestamp(self.now), input, &mut effects);
         self.steps += 1;
-        if self.steps.is_multiple_of(256) {
+        let races = self
+            .players
+            .values()
+            .any(|player| matches!(player.habit, Habit::Races(_)));
+        if races || self.steps.is_multiple_of(256) {
             crate::invariants::check(&self.master).expect("the invariants hold");
         }
         for effect in effects.drain() {
@@ -331,6 +380,10 @@ impl City {
         let agent = self.agents.iter().position(|own| *own == connection).expect("an agent");
         for task in launch.tasks {
             let after = self.random(200, 1000);
+            let name = &launch.framework.name;
+            let player = self.players.get_mut(name).expect("a player");
+            let heard = player.asked.remove(&task.task_id.value);
+            assert!(heard || player.left == usize::MAX, "{} is launched twice", task.task_id);
             let due = Due::Ends {
                 agent,
                 framework: launch.framework.name.clone(),
@@ -356,20 +409,34 @@ impl City {
                 let player = self.players.get_mut(&name).expect("a player");
                 player.open.insert(offer.id.value.clone());
                 let after = match player.habit {
-                    Habit::Works => self.random(1, 20),
+                    Habit::Works | Habit::Races(_) => self.random(1, 20),
                     Habit::WorksSlowly(millis) | Habit::Sits(millis) => millis,
                 };
                 self.later(after, Due::Answer(name.clone(), Box::new(offer)));
             }
         } else if let Some(rescind) = event.rescind {
             player.rescinded += 1;
-            assert!(
-                player.open.remove(&rescind.offer_id.value),
-                "an offer that is not open is rescinded"
-            );
+            let open = player.open.remove(&rescind.offer_id.value);
+            let crossed = matches!(player.habit, Habit::Races(_));
+            assert!(open || crossed, "an offer that is not open is rescinded");
         } else if let Some(update) = event.update {
             let status = update.status;
             player.finished += usize::from(status.state() == TaskState::TaskFinished);
+            if status.state() == TaskState::TaskDropped {
+                assert_eq!(
+                    status.reason(),
+                    v1::task_status::Reason::OfferConflict,
+                    "{}",
+                    status.message()
+                );
+                assert!(
+                    player.asked.remove(&status.task_id.value),
+                    "{} is told of twice",
+                    status.task_id
+                );
+                player.conflicts += 1;
+                player.left += 1;
+            }
             if let (Some(uuid), Some(agent_id)) = (status.uuid, status.agent_id) {
                 let acknowledge = call::Acknowledge {
                     agent_id,
