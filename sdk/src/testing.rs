@@ -11,7 +11,8 @@ use std::ops::RangeInclusive;
 pub use fake_agent::FakeAgent;
 pub use fake_master::FakeMaster;
 use proffer_proto::v1::{
-    AgentId, FrameworkId, Offer, OfferId, Resource, TaskId, TaskState, TaskStatus, resource, value,
+    AgentId, FrameworkId, Offer, OfferId, OperationId, OperationState, OperationStatus, Resource, TaskId, TaskState,
+    TaskStatus, Uuid, resource, value,
 };
 
 /// An offer of an agent whose host name is its id, to the role `*`, with 1024 MiB of disk.
@@ -71,6 +72,30 @@ pub fn status(task_id: &TaskId, agent: &str, state: TaskState) -> TaskStatus {
         state: state.into(),
         agent_id: Some(AgentId { value: agent.into() }),
         uuid: Some(uuid::Uuid::new_v4().as_bytes().to_vec()),
+        ..Default::default()
+    }
+}
+
+/// The status of an operation as a master tells it; with a fresh uuid where it is an outcome that is to be acknowledged.
+///
+/// ```
+/// use proffer_proto::v1::OperationState;
+///
+/// let status = proffer_sdk::testing::operation_status("reserve", "agent1", OperationState::OperationFinished);
+/// assert_eq!(status.uuid.unwrap().value.len(), 16);
+/// ```
+pub fn operation_status(id: &str, agent: &str, state: OperationState) -> OperationStatus {
+    let acknowledged = matches!(
+        state,
+        OperationState::OperationFinished | OperationState::OperationFailed
+    );
+    OperationStatus {
+        operation_id: Some(OperationId { value: id.into() }),
+        state: state.into(),
+        agent_id: Some(AgentId { value: agent.into() }),
+        uuid: acknowledged.then(|| Uuid {
+            value: uuid::Uuid::new_v4().as_bytes().to_vec(),
+        }),
         ..Default::default()
     }
 }

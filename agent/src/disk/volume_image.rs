@@ -120,6 +120,8 @@ impl BackEnd for VolumeImages {
             unmount(volume)?;
             let grown = grow(&image, bytes);
             attach(&image, volume, 0)?;
+            // The check of the file system makes one.
+            let _ = std::fs::remove_dir(volume.join("lost+found"));
             grown?;
         }
         let kept = room(volume, &image)?

@@ -9,15 +9,18 @@ use crate::effect::Answer;
 use crate::input::RequestId;
 use crate::master::{Leading, Step};
 use crate::slots::{FrameworkSlot, TaskSlot};
-use crate::{frameworks, reconcile, tasks};
+use crate::{frameworks, operations, reconcile, tasks};
 
-/// A scheduler's KILL. A task that is not known is answered as if the scheduler had asked for its state.
+/// A scheduler's KILL. A task that waits for an operation is not launched any more; one that is not known is answered as if the scheduler had asked for its state.
 pub(crate) fn kill(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSlot, request: RequestId, call: Kill) {
     if let Err(rejection) = check(call.kill_policy.as_ref()) {
         return step.effects.answer(request, Answer::Rejected(rejection.within("kill")));
     }
     let Some(&task) = leading.frameworks[slot].tasks.get(&call.task_id) else {
         step.effects.answer(request, Answer::Accepted);
+        if operations::kill(leading, step, slot, &call.task_id) {
+            return;
+        }
         return reconcile::one(leading, step, slot, &call.task_id, call.agent_id.as_ref());
     };
     let agent = &leading.agents[leading.tasks[task].agent];

@@ -3,6 +3,7 @@
 //! | task | agent | answer |
 //! |---|---|---|
 //! | known | | its latest state |
+//! | waits for an operation to be launched | | TASK_STAGING |
 //! | unknown | known from the registry, not back since the election | silence: the framework asks again |
 //! | unknown | not named, and some agent is not back | silence |
 //! | unknown | registered | TASK_GONE |
@@ -18,9 +19,9 @@ use proffer_proto::v1::{self, TaskState, TaskStatus};
 
 use crate::agents::{self, Phase};
 use crate::master::{Leading, Step};
-use crate::slots::{FrameworkSlot, TaskSlot};
+use crate::slots::{AgentSlot, FrameworkSlot, TaskSlot};
 use crate::tasks::{self, Task};
-use crate::{events, frameworks, updates};
+use crate::{events, frameworks, operations, updates};
 
 /// A scheduler's RECONCILE: of the tasks it names, or of all that have not ended.
 pub(crate) fn reconcile(leading: &Leading, step: &mut Step<'_>, slot: FrameworkSlot, call: &Reconcile) {
@@ -47,6 +48,18 @@ pub(crate) fn reconcile(leading: &Leading, step: &mut Step<'_>, slot: FrameworkS
             let status = known(leading, step, *task);
             frameworks::send(leading, step, slot, events::update(status));
         }
+    }
+    for (task, agent) in operations::waiting(leading, slot) {
+        let status = waiting(leading, step, task, agent);
+        frameworks::send(leading, step, slot, events::update(status));
+    }
+}
+
+fn waiting(leading: &Leading, step: &Step<'_>, task: &v1::TaskId, agent: AgentSlot) -> TaskStatus {
+    let (state, reason) = (TaskState::TaskStaging, Some(Reason::Reconciliation));
+    TaskStatus {
+        agent_id: Some(leading.agents[agent].id.clone()),
+        ..updates::by_master(step.now, task, state, reason, "the latest state of the task")
     }
 }
 
@@ -75,6 +88,8 @@ fn each(
         Some(known(leading, step, *task))
     } else if let Some(ended) = framework.completed.iter().rev().find(|task| task.task_id == *task_id) {
         Some(of_wire(step, ended, ended.state()))
+    } else if let Some((task, agent)) = operations::waiting(leading, slot).find(|(task, _)| *task == task_id) {
+        Some(waiting(leading, step, task, agent))
     } else {
         unknown(leading, step, slot, task_id, agent_id, recovering)
     };

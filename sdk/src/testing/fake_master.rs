@@ -12,7 +12,7 @@ use proffer_proto::api::scheduler_server::{Scheduler, SchedulerServer};
 use proffer_proto::api::state_server::{self, StateServer};
 use proffer_proto::state as wire;
 use proffer_proto::v1::scheduler::{Call, Event, Response as CallResponse, call, event};
-use proffer_proto::v1::{FrameworkId, Offer, OfferId, TaskStatus, master};
+use proffer_proto::v1::{FrameworkId, Offer, OfferId, OperationStatus, TaskStatus, master};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -219,6 +219,14 @@ impl FakeMaster {
         });
     }
 
+    /// Says how an operation stands.
+    pub fn operation(&self, status: OperationStatus) {
+        self.send(Event {
+            update_operation_status: Some(event::UpdateOperationStatus { status }),
+            ..event_of(event::Type::UpdateOperationStatus)
+        });
+    }
+
     /// Sends an ERROR event.
     pub fn error(&self, message: &str) {
         let message = message.to_owned();
@@ -279,6 +287,18 @@ impl FakeMaster {
             .await
             .reconcile
             .expect("a RECONCILE has its field")
+    }
+
+    /// Waits for an ACKNOWLEDGE_OPERATION_STATUS.
+    pub async fn acknowledge_operation(&mut self) -> call::AcknowledgeOperationStatus {
+        let call = self.call(call::Type::AcknowledgeOperationStatus).await;
+        call.acknowledge_operation_status.expect("it has its field")
+    }
+
+    /// Waits for a RECONCILE_OPERATIONS.
+    pub async fn reconcile_operations(&mut self) -> call::ReconcileOperations {
+        let call = self.call(call::Type::ReconcileOperations).await;
+        call.reconcile_operations.expect("it has its field")
     }
 
     /// Waits for a KILL.

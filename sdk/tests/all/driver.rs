@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use proffer_proto::v1::scheduler::call;
-use proffer_proto::v1::{AgentId, FrameworkId, OfferId, TaskId, TaskState, TaskStatus, task_status};
+use proffer_proto::v1::{
+    AgentId, FrameworkId, OfferId, OperationState, OperationStatus, TaskId, TaskState, TaskStatus, task_status,
+};
 use proffer_sdk::offers::{Matcher, TaskShape};
 use proffer_sdk::testing::{self, FakeMaster};
 use proffer_sdk::{
     CallError, Context, Driver, Framework, KnownTask, Masters, Offers, Options, RunError, Scheduler, Sender, Task,
-    connect,
+    connect, operations,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -35,6 +37,8 @@ enum Do {
     Kill(&'static str),
     /// Kills this task as soon as it is heard of.
     KillUnknown(&'static str),
+    /// Reserves resources of the kept offers, under these ids.
+    Reserve(Vec<&'static str>),
     Suppress,
     Stop,
     Teardown,
@@ -75,6 +79,11 @@ impl Scheduler for Recorder {
         self.note(format!("{} {}", status.task_id.value, status.state().as_str_name()));
     }
 
+    async fn operation(&mut self, _: &mut Context<Do>, status: OperationStatus) {
+        let id = status.operation_id.as_ref().map_or("none", |id| id.value.as_str());
+        self.note(format!("{id} {}", status.state().as_str_name()));
+    }
+
     async fn message(&mut self, context: &mut Context<Do>, message: Do) {
         match message {
             Do::KeepOffers => self.keep_offers = true,
@@ -99,6 +108,14 @@ impl Scheduler for Recorder {
             }
             Do::Kill(task) => context.kill(&task_id(task)),
             Do::KillUnknown(task) => self.unwanted = Some(task),
+            Do::Reserve(ids) => {
+                let space = operations::reserved(operations::scalar("disk", 8.0), "test");
+                let reserve = |id: &str| operations::named(operations::reserve(vec![space.clone()]), id);
+                let offers = self.kept.iter().flat_map(|offers| offers.iter());
+                let offers = offers.map(|offer| offer.id.clone()).collect();
+                context.accept(offers, ids.into_iter().map(reserve).collect(), None);
+                self.kept.clear();
+            }
             Do::Suppress => context.suppress(),
             Do::Stop => context.stop(),
             Do::Teardown => context.teardown(),
@@ -205,6 +222,55 @@ async fn an_update_is_acknowledged_and_a_repeated_one_is_told_once() {
     master.update(testing::status(&task_id("t1"), "a1", TaskState::TaskFinished));
     running.hears("t1 TASK_RUNNING").await;
     running.hears("t1 TASK_FINISHED").await;
+}
+
+#[tokio::test]
+async fn the_outcome_of_an_operation_is_told_once_acknowledged_and_asked_for_until_it_is_known() {
+    let (mut master, mut running) = registered().await;
+    running.tell(Do::KeepOffers);
+    master.offers(vec![testing::offer("o1", "a1", 1.0, 64.0, 31000..=31000)]);
+    running.hears("offers 1").await;
+    running.tell(Do::Reserve(vec!["first", "second", "third"]));
+    let accept = master.accept().await;
+    let named = accept.operations.iter();
+    let named = named.filter_map(|operation| Some(operation.id.as_ref()?.value.as_str()));
+    assert_eq!(named.collect::<Vec<_>>(), ["first", "second", "third"]);
+
+    // How it stands, and what was refused, is told without a uuid.
+    let tell = |id, state| master.operation(testing::operation_status(id, "a1", state));
+    tell("first", OperationState::OperationPending);
+    running.hears("first OPERATION_PENDING").await;
+    tell("third", OperationState::OperationError);
+    running.hears("third OPERATION_ERROR").await;
+    let finished = testing::operation_status("first", "a1", OperationState::OperationFinished);
+    for _ in 0..2 {
+        master.operation(finished.clone());
+        let acknowledged = master.acknowledge_operation().await;
+        assert_eq!(acknowledged.operation_id.value, "first");
+        let uuid = finished.uuid.as_ref().map(|uuid| &uuid.value);
+        assert_eq!(Some(&acknowledged.uuid), uuid);
+    }
+    running.hears("first OPERATION_FINISHED").await;
+
+    // After a new subscription only that is asked for of which no outcome is known.
+    master.break_stream();
+    running.hears("disconnected").await;
+    master.subscribe().await;
+    running.hears("reregistered").await;
+    let asked = master.reconcile_operations().await.operations;
+    let asked: Vec<_> = asked
+        .iter()
+        .map(|operation| operation.operation_id.value.as_str())
+        .collect();
+    assert_eq!(asked, ["second"]);
+    master.operation(testing::operation_status(
+        "second",
+        "a1",
+        OperationState::OperationUnknown,
+    ));
+    running.hears("second OPERATION_UNKNOWN").await;
+    let unasked = master.calls_so_far(call::Type::AcknowledgeOperationStatus);
+    assert!(unasked.is_empty(), "{unasked:?}");
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod sleeper;
 mod state;
 mod systemd;
 mod upgrade;
+mod volumes;
 
 use proffer_proto::v1::{DurationInfo, KillPolicy};
 use proffer_sdk::Task;

@@ -11,7 +11,7 @@ mod executor;
 mod launcher;
 pub(crate) mod validate;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use proffer_proto::v1::offer::{Operation, operation};
@@ -56,6 +56,32 @@ impl Acceptance {
         operations::is_conversion(next)
             .then(|| self.operations.pop_front())
             .flatten()
+    }
+
+    /// The tasks that are left to launch, those together that are launched together or not at all.
+    pub(crate) fn waiting(&self) -> Vec<Vec<v1::TaskId>> {
+        let mut waiting = Vec::new();
+        for (_, operation) in &self.operations {
+            let tasks = tasks_of(operation).iter().map(|info| info.task_id.clone());
+            match operation.launch_group {
+                Some(_) => waiting.push(tasks.collect()),
+                None => waiting.extend(tasks.map(|task| vec![task])),
+            }
+        }
+        waiting
+    }
+
+    /// Some of its tasks were killed before they were launched.
+    pub(crate) fn forget(&mut self, killed: &BTreeSet<v1::TaskId>) {
+        for (_, operation) in &mut self.operations {
+            if let Some(launch) = &mut operation.launch {
+                launch.task_infos.retain(|info| !killed.contains(&info.task_id));
+            }
+        }
+        self.operations.retain(|(_, operation)| {
+            let mut group = operation.launch_group.iter().flat_map(|group| &group.task_group.tasks);
+            !group.any(|info| killed.contains(&info.task_id))
+        });
     }
 
     /// The ids of the operations that are left to do.

@@ -28,7 +28,7 @@ use proffer_proto::v1::{self, OperationState};
 
 pub(crate) use convert::{is_conversion, mounted};
 pub(crate) use operator::{Order, order};
-pub(crate) use parked::{Parked, ParkedNumber, disown};
+pub(crate) use parked::{Parked, ParkedNumber, disown, kill, waiting};
 
 use crate::accept::{self, Acceptance};
 use crate::agents::{self, Agent, Deferred};
@@ -147,6 +147,8 @@ fn park(leading: &mut Leading, acceptance: &Acceptance, operations: Vec<v1::Oper
         owner: Some((launcher.framework, launcher.claim)),
         resources: launcher.left.clone(),
         operations,
+        waiting: acceptance.waiting(),
+        killed: BTreeSet::new(),
     };
     parked::park(leading, parked)
 }
@@ -242,7 +244,7 @@ pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, slot: AgentS
             left,
             ..
         } => {
-            let owner = parked::unpark(leading, parked);
+            let owner = parked::unpark(leading, parked, Some(&mut acceptance));
             layout::take(leading, step, slot);
             send(leading, step, slot);
             if owner.is_some() {
@@ -252,7 +254,7 @@ pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, slot: AgentS
             }
         }
         Converting::Operator { parked, request } => {
-            parked::unpark(leading, parked);
+            parked::unpark(leading, parked, None);
             layout::take(leading, step, slot);
             send(leading, step, slot);
             operator::done(step, request);
@@ -268,11 +270,11 @@ pub(crate) fn dropped(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlo
     match converting {
         Converting::Accept {
             parked,
-            acceptance,
+            mut acceptance,
             run,
             ..
         } => {
-            if parked::unpark(leading, parked).is_some() {
+            if parked::unpark(leading, parked, Some(&mut acceptance)).is_some() {
                 let message = "the masters could not agree on the operation";
                 for operation in &run {
                     let (framework, state) = (acceptance.launcher.framework, OperationState::OperationDropped);
@@ -290,14 +292,19 @@ pub(crate) fn dropped(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlo
             }
         }
         Converting::Operator { parked, .. } => {
-            parked::unpark(leading, parked);
+            parked::unpark(leading, parked, None);
         }
     }
 }
 
 /// What waited in the agent's queue is next.
-pub(crate) fn resume(leading: &mut Leading, step: &mut Step<'_>, parked: ParkedNumber, acceptance: Box<Acceptance>) {
-    if parked::unpark(leading, parked).is_some() {
+pub(crate) fn resume(
+    leading: &mut Leading,
+    step: &mut Step<'_>,
+    parked: ParkedNumber,
+    mut acceptance: Box<Acceptance>,
+) {
+    if parked::unpark(leading, parked, Some(&mut acceptance)).is_some() {
         accept::go_on(leading, step, acceptance);
     }
 }
@@ -306,8 +313,8 @@ pub(crate) fn resume(leading: &mut Leading, step: &mut Step<'_>, parked: ParkedN
 pub(crate) fn give_up_waiting(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) {
     for deferred in std::mem::take(&mut leading.agents[slot].queue) {
         match deferred {
-            Deferred::Accept(parked, acceptance) => {
-                if parked::unpark(leading, parked).is_some() {
+            Deferred::Accept(parked, mut acceptance) => {
+                if parked::unpark(leading, parked, Some(&mut acceptance)).is_some() {
                     accept::abandon(leading, step, &acceptance, "the agent has gone away meanwhile");
                 }
             }

@@ -3,6 +3,8 @@
 //!
 //! An operator need not wait for offers: those that hold what is asked for are taken back.
 
+use std::collections::BTreeSet;
+
 use proffer_proto::Rejection;
 use proffer_proto::resources::Resources;
 use proffer_proto::v1;
@@ -143,6 +145,8 @@ impl Order {
             owner: None,
             resources: conversion.consumed,
             operations: Vec::new(),
+            waiting: Vec::new(),
+            killed: BTreeSet::new(),
         };
         let converting = Converting::Operator {
             parked: parked::park(leading, parked),

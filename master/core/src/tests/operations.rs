@@ -592,3 +592,43 @@ fn what_is_reserved_counts_for_quota_whether_it_is_used_or_not() {
            answer GET_QUOTA; web [cpus:6] to [] allocated [] offered [cpus:8] reserved []",
     );
 }
+
+#[test]
+fn a_task_that_waits_for_an_operation_is_staging_and_can_be_killed() {
+    check(
+        "> manual
+         > 0ms level 3
+         > 0ms f1 subscribes roles=web
+           propose put f1
+         > 0ms commit
+           answer accepted
+           f1 <- subscribed as m1-F0001
+         > 0ms a1 registers cpus:4;mem:1024
+           propose admit a1
+         > 0ms commit
+           a1 <- registered as m1-A0001
+           f1 <- offers o1 a1 cpus{allocated to web}:4;mem{allocated to web}:1024
+         > 1ms f1 accepts o1 do=reserve:cpus(web!),2+launch:t1:cpus(web!),1+launch:t2:cpus(web!),1 refuse=0
+           answer accepted
+           propose lay out a1 #1 [cpus(web){reserved}:2]
+         > 2ms f1 reconciles t1@a1
+           answer accepted
+           f1 <- update t1 STAGING on a1 (reconciliation): the latest state of the task
+         > 3ms f1 kills t1
+           answer accepted
+           f1 <- update t1 KILLED on a1 (task_killed_during_launch): the task was killed before it was launched
+         > 4ms f1 reconciles
+           answer accepted
+           f1 <- update t2 STAGING on a1 (reconciliation): the latest state of the task
+         > 5ms f1 kills t1
+           answer accepted
+           f1 <- update t1 LOST (reconciliation): the task is not known
+         > 6ms commit
+           a1 <- layout #1 [cpus(web){reserved}:2]
+           a1 <- launch f1/t2 cpus(web){reserved, allocated to web}:1
+           f1 <- offers o2 a1 cpus{allocated to web}:2;cpus(web){reserved, allocated to web}:1;mem{allocated to web}:1024
+         > 7ms f1 reconciles
+           answer accepted
+           f1 <- update t2 STAGING on a1 (reconciliation): the latest state of the task",
+    );
+}
