@@ -116,6 +116,12 @@ pub(crate) fn enroll(leading: &mut Leading, slot: FrameworkSlot) {
             optimistic.orphans.insert(number, copy);
         }
     }
+    // What it leads with no more is its own alone.
+    let led = leading.frameworks[slot].offers.iter();
+    let led = led.filter(|number| !leading.optimistic.claims.contains(&leading.offers[number].claim));
+    for offer in led.copied().collect::<Vec<_>>() {
+        ended(leading, offer);
+    }
 }
 
 /// The framework is not there to hear of its copies' end.
