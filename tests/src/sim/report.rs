@@ -39,6 +39,8 @@ pub struct Report {
     pub updates: u64,
     /// Calls about the frameworks' state that were answered.
     pub state_calls: u64,
+    /// Writes of frameworks' state for which there was no room.
+    pub state_refused: u64,
     /// Calls about the frameworks' state whose answer was lost.
     pub state_unknown: u64,
     /// Equal for every run of one seed.
@@ -65,6 +67,7 @@ impl Report {
             (&mut self.tasks, other.tasks),
             (&mut self.updates, other.updates),
             (&mut self.state_calls, other.state_calls),
+            (&mut self.state_refused, other.state_refused),
             (&mut self.state_unknown, other.state_unknown),
         ];
         for (sum, part) in pairs {
@@ -96,8 +99,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "frameworks: {} tasks, {} status updates; {} state calls answered, {} with unknown outcome",
-            self.tasks, self.updates, self.state_calls, self.state_unknown
+            "frameworks: {} tasks, {} status updates; {} state calls answered, {} for lack of room refused, {} with unknown outcome",
+            self.tasks, self.updates, self.state_calls, self.state_refused, self.state_unknown
         )
     }
 }

@@ -9,6 +9,8 @@ use super::rng::Rng;
 /// Whose keys all of them use.
 pub(crate) const NAMESPACE: &str = "services/shared";
 const KEYS: u64 = 4;
+/// By how much the longest value is longer than the shortest.
+const PADDING_MAX: u64 = 150;
 
 /// A client that makes calls until it has made enough.
 #[derive(Debug)]
@@ -62,8 +64,8 @@ impl StateClient {
         });
         let body = match rng.range(0, 19) {
             0..7 => call::Body::Get(Get { key }),
-            7..11 => self.put(key, None),
-            11..16 => self.put(key, expected_version),
+            7..11 => self.put(rng, key, None),
+            11..16 => self.put(rng, key, expected_version),
             16 => call::Body::Delete(Delete {
                 key,
                 expected_version: None,
@@ -77,9 +79,10 @@ impl StateClient {
         }
     }
 
-    fn put(&mut self, key: String, expected_version: Option<u64>) -> call::Body {
+    fn put(&mut self, rng: &mut Rng, key: String, expected_version: Option<u64>) -> call::Body {
         self.written += 1;
-        let value = format!("c{}-{}", self.index, self.written);
+        let padding = "x".repeat(rng.range(0, PADDING_MAX) as usize);
+        let value = format!("c{}-{}{padding}", self.index, self.written);
         call::Body::Put(Put {
             key,
             value: value.into_bytes().into(),

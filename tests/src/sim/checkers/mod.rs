@@ -29,7 +29,7 @@ pub(crate) use offers_exclusive::OffersExclusive;
 pub(crate) use one_leader_a_term::OneLeaderATerm;
 pub(crate) use progress_after_heal::check as progress_after_heal;
 pub(crate) use resources_conserved::check as resources_conserved;
-pub(crate) use state_linearizable::{Operation, check as state_linearizable};
+pub(crate) use state_linearizable::{Operation, check as state_linearizable, check_limit as state_limited};
 pub(crate) use states_equal::StatesEqual;
 pub(crate) use updates_not_lost::UpdatesNotLost;
 pub(crate) use watches_complete::check as watches_complete;

@@ -30,6 +30,7 @@ pub(crate) struct Operation {
     /// None while it has no answer: it may take effect at any time after its beginning, or never.
     pub(crate) ended: Option<u64>,
     pub(crate) call: Call,
+    /// None where it was refused, too: it has no effect.
     pub(crate) answer: Option<Answer>,
 }
 
@@ -48,9 +49,13 @@ pub(crate) fn check(log: &[(u64, Change)], operations: &[Operation]) -> Result<(
             .map(|(_, place)| *place)
             .max()
             .unwrap_or_default();
-        let (Some(answer), Some(at)) = (&operation.answer, operation.ended) else {
-            unknown.push((not_before, operation));
-            continue;
+        let (answer, at) = match (&operation.answer, operation.ended) {
+            (Some(answer), Some(at)) => (answer, at),
+            (None, Some(_refused)) => continue,
+            (_, None) => {
+                unknown.push((not_before, operation));
+                continue;
+            }
         };
         let place = place(&model, operation, answer, not_before, &mut claimed)?;
         ended.push((at, place));
@@ -103,6 +108,17 @@ fn place(
         );
         Violation::new(NAME, what)
     })
+}
+
+/// Never does the state hold more than it may.
+pub(crate) fn check_limit(log: &[(u64, Change)], bytes_max: u64) -> Result<(), Violation> {
+    match Model::replay(log).beyond(bytes_max) {
+        None => Ok(()),
+        Some((index, bytes)) => {
+            let what = format!("after entry {index} the state has {bytes} bytes, and may have {bytes_max}");
+            Err(Violation::new("state_limited", what))
+        }
+    }
 }
 
 fn asks_for(operation: &Operation, write: &WriteState) -> bool {

@@ -104,6 +104,11 @@ pub(crate) enum Event {
     StateNext {
         client: usize,
     },
+    /// There is no room for what a client wanted to write.
+    StateRefused {
+        client: usize,
+        attempt: u64,
+    },
     StateAnswered {
         client: usize,
         attempt: u64,

@@ -198,7 +198,8 @@ impl World {
         ));
         let link = self.links.get_mut(&id).expect("just chosen");
         if outward {
-            link.from_master_free_at = until;
+            // What was held up before does not come after what is sent now.
+            link.from_master_free_at = link.from_master_free_at.max(until);
         } else {
             link.to_master_free_at = until;
         }

@@ -69,6 +69,9 @@ impl World {
                 self.states.seen(&who, u64::MAX, Process::hash(&process.core))?;
             }
         }
+        if let Some(bytes_max) = self.state_bytes_max {
+            checkers::state_limited(&self.log, bytes_max)?;
+        }
         checkers::state_linearizable(&self.log, &self.operations)
     }
 }

@@ -77,6 +77,8 @@ struct World {
     rng: Rng,
     trace: Trace,
     queue: Queue<Event>,
+    /// How much the frameworks' state may hold, where that is little.
+    state_bytes_max: Option<u64>,
     report: Report,
     healed: bool,
 
@@ -234,6 +236,7 @@ impl World {
             Event::FrameworkTimer { framework } => self.framework_timer(framework),
             Event::FrameworkStart { framework } => self.framework_start(framework),
             Event::StateNext { client } => self.state_next(client),
+            Event::StateRefused { client, attempt } => self.state_refused(client, attempt),
             Event::StateAnswered {
                 client,
                 attempt,

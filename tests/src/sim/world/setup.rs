@@ -27,7 +27,9 @@ impl World {
             1 => Policy::Repairs,
             _ => Policy::Restless,
         };
-        let config = config(&mut rng);
+        // In every second run not all that frameworks would keep has room.
+        let state_bytes_max = rng.one_in(2).then(|| rng.range(300, 700));
+        let config = config(&mut rng, state_bytes_max);
         let frameworks = (0..options.frameworks)
             // One framework in four is removed when it stays away for long.
             .map(|index| ModelFramework::new(index, options.tasks, if rng.one_in(4) { 3.0 } else { 3600.0 }))
@@ -40,6 +42,7 @@ impl World {
             trace: Trace::new(options.print),
             queue: Queue::new(),
             report: Report::default(),
+            state_bytes_max,
             healed: false,
             snapshot_entries: rng.range(4, 60),
             tail_entries_max: rng.range(0, 12) as usize,
@@ -165,8 +168,10 @@ impl World {
     }
 }
 
-fn config(rng: &mut Rng) -> Config {
+fn config(rng: &mut Rng, state_bytes_max: Option<u64>) -> Config {
+    let usual = Config::default();
     Config {
+        state_bytes_max: state_bytes_max.unwrap_or(usual.state_bytes_max),
         ping_interval: Duration::from_secs(1),
         ping_misses: 3,
         agent_timeout: Duration::from_secs(4),
@@ -174,6 +179,6 @@ fn config(rng: &mut Rng) -> Config {
         framework_resubscribe_timeout: Duration::from_secs(5),
         heartbeat_interval: Duration::from_secs(5),
         offer_timeout: rng.one_in(2).then(|| Duration::from_secs(2)),
-        ..Config::default()
+        ..usual
     }
 }

@@ -96,6 +96,9 @@ impl World {
                 };
                 self.after(delay, event);
             }
+            Answer::Exhausted(_) if self.state_bytes_max.is_some() => {
+                self.after(delay, Event::StateRefused { client, attempt });
+            }
             other => {
                 let what = format!("a sound call of client {client} is answered with {other:?}");
                 return Err(Violation::new("state_linearizable", what));
@@ -116,6 +119,19 @@ impl World {
         record.ended = Some(moment);
         record.answer = Some(answer);
         self.report.state_calls += 1;
+        self.next_call_later(client);
+    }
+
+    /// There was no room for what it wanted to write, which had no effect.
+    pub(super) fn state_refused(&mut self, client: usize, attempt: u64) {
+        let Some(operation) = self.close_call(client, attempt) else {
+            return;
+        };
+        let moment = self.moment();
+        self.note(format_args!("client {client} hears that there is no room"));
+        self.operations[operation].ended = Some(moment);
+        self.clients[client].answered += 1;
+        self.report.state_refused += 1;
         self.next_call_later(client);
     }
 

@@ -7,6 +7,14 @@ use proffer_proto::state::Entry;
 
 type Key = (String, String);
 
+/// What an entry counts for, besides its names and its value.
+const ENTRY_BYTES: u64 = 64;
+
+fn cost((namespace, key): &Key, entry: &Entry) -> u64 {
+    let value = entry.value.as_ref().map_or(0, |value| value.len());
+    ENTRY_BYTES + (namespace.len() + key.len() + value) as u64
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Model {
     /// The writes of each key that took effect: where, and what was there from then on.
@@ -55,6 +63,22 @@ impl Model {
             }
         }
         self.effective.push(index);
+    }
+
+    /// The first entry after which there is more than so much, and how much.
+    pub(super) fn beyond(&self, bytes_max: u64) -> Option<(u64, u64)> {
+        let mut changes: Vec<(u64, &Key, u64)> = Vec::new();
+        for (key, history) in &self.keys {
+            let bytes = |entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| cost(key, entry));
+            changes.extend(history.iter().map(|(index, entry)| (*index, key, bytes(entry))));
+        }
+        changes.sort();
+        let mut held: BTreeMap<&Key, u64> = BTreeMap::new();
+        changes.into_iter().find_map(|(index, key, bytes)| {
+            held.insert(key, bytes);
+            let total: u64 = held.values().sum();
+            (total > bytes_max).then_some((index, total))
+        })
     }
 
     pub(super) fn write(&self, index: u64) -> Option<&WriteState> {
