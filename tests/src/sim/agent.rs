@@ -4,9 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proffer_master_core::ConnectionId;
 use proffer_proto::link::{self, agent_message, master_message};
-use proffer_proto::v1::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, Task, TaskInfo, TaskState, TaskStatus};
+use proffer_proto::v1::{
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Task, TaskInfo, TaskState, TaskStatus, agent_info::Capability,
+    agent_info::capability,
+};
+use proffer_sdk::operations;
 
 use super::rng::Rng;
+use super::volumes::Shelf;
 use super::wire::{self, TaskKey};
 
 /// The processors of every model agent.
@@ -22,6 +27,8 @@ pub(crate) enum AgentAction {
     EndsAt(TaskKey, u64),
     /// The framework was shut down here: its updates are void.
     Forgot(TaskKey),
+    /// The data of this volume is removed.
+    Removed(String),
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +48,7 @@ pub(crate) struct ModelAgent {
     pub(crate) index: usize,
     pub(crate) id: Option<AgentId>,
     tasks: BTreeMap<TaskKey, ModelTask>,
+    pub(crate) volumes: Shelf,
     frameworks: BTreeMap<String, FrameworkInfo>,
     next_uuid: u64,
     pub(crate) up: bool,
@@ -60,6 +68,7 @@ impl ModelAgent {
             forgets,
             id: None,
             tasks: BTreeMap::new(),
+            volumes: Shelf::default(),
             frameworks: BTreeMap::new(),
             next_uuid: (index as u64) << 32,
             up: true,
@@ -77,12 +86,16 @@ impl ModelAgent {
                 resources: vec![
                     wire::scalar("cpus", AGENT_CPUS),
                     wire::scalar("mem", 1024.0),
+                    wire::scalar("disk", 16.0),
                     wire::ports(31000, 31019),
                 ],
                 id: self.id.clone(),
                 ..AgentInfo::default()
             },
             version: "0.1.0".to_owned(),
+            capabilities: vec![Capability {
+                r#type: Some(capability::Type::AgentOperationFeedback.into()),
+            }],
             tasks: self
                 .tasks
                 .values()
@@ -113,6 +126,7 @@ impl ModelAgent {
                 if rejected.gone() {
                     actions.extend(self.tasks.keys().cloned().map(AgentAction::Forgot));
                     self.tasks.clear();
+                    self.volumes = Shelf::default();
                     self.id = None;
                 }
             }
@@ -126,8 +140,13 @@ impl ModelAgent {
                 });
                 actions.push(AgentAction::Send(link::AgentMessage { body: Some(pong) }));
             }
-            // It does not say that it follows layouts.
-            Body::FrameworkMessage(_) | Body::ShutdownExecutor(_) | Body::UpdateFramework(_) | Body::Layout(_) => {}
+            Body::Layout(layout) => {
+                let (gone, applied) = self.volumes.lay_out(&layout);
+                actions.extend(gone.into_iter().map(AgentAction::Removed));
+                let body = applied.map(agent_message::Body::LayoutApplied);
+                actions.push(AgentAction::Send(link::AgentMessage { body }));
+            }
+            Body::FrameworkMessage(_) | Body::ShutdownExecutor(_) | Body::UpdateFramework(_) => {}
         }
     }
 
@@ -140,6 +159,7 @@ impl ModelAgent {
         self.frameworks.insert(framework_id.value.clone(), launch.framework);
         for info in launch.tasks {
             self.check_port(&info);
+            self.check_volumes(&info);
             let key = (framework_id.clone(), info.task_id.clone());
             actions.push(AgentAction::Started(key.clone()));
             let task = ModelTask {
@@ -230,6 +250,18 @@ impl ModelAgent {
             "port {port} of agent {} is given to two tasks",
             self.index
         );
+    }
+
+    /// What the agent would refuse: a task whose volume is not there.
+    fn check_volumes(&self, info: &TaskInfo) {
+        for id in info.resources.iter().filter_map(operations::volume_id) {
+            assert!(
+                self.volumes.has(id),
+                "agent {} has no volume {id} for {}",
+                self.index,
+                info.task_id
+            );
+        }
     }
 
     fn update(&mut self, now: u64, key: &TaskKey, state: TaskState, actions: &mut Vec<AgentAction>) {

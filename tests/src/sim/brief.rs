@@ -38,6 +38,10 @@ pub(crate) fn brief_event(event: &SchedulerEvent) -> String {
         let ids: Vec<_> = offers.offers.iter().map(|offer| offer.id.value.as_str()).collect();
         return format!("OFFERS {}", ids.join(" "));
     }
+    if let Some(update) = &event.update_operation_status {
+        let id = update.status.operation_id.as_ref().map_or("", |id| &id.value);
+        return format!("OPERATION {id} {:?}", update.status.state());
+    }
     if let Some(error) = &event.error {
         return format!("ERROR {}", error.message);
     }

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use proffer_master_core::StreamId;
 use proffer_proto::v1::scheduler::{Call, Event, call, event};
-use proffer_proto::v1::{AgentId, Filters, FrameworkId, Offer, TaskId, TaskInfo, TaskState, TaskStatus, offer};
+use proffer_proto::v1::{
+    AgentId, Filters, FrameworkId, Offer, OperationStatus, TaskId, TaskInfo, TaskState, TaskStatus, offer,
+};
 
 use super::rng::Rng;
+use super::volumes::{Asked, Ledger};
 use super::wire;
 
 /// A task that was said to be unreachable so often is given up.
@@ -17,6 +20,10 @@ const UNREACHABLE_MAX: u32 = 4;
 pub(crate) enum FrameworkAction {
     Call(Box<Call>),
     Saw(Box<TaskStatus>),
+    /// It asks for operations.
+    Asks(Vec<Asked>),
+    /// An operation is done, on this agent.
+    Done(Asked, AgentId),
     /// The stream is of no more use: subscribe again.
     Resubscribe,
     /// The framework was removed: it starts again as a new one.
@@ -38,6 +45,7 @@ pub(crate) struct ModelFramework {
     pub(crate) failover_seconds: f64,
     pub(crate) id: Option<FrameworkId>,
     pub(crate) tasks: BTreeMap<TaskId, KnownTask>,
+    pub(crate) operations: Ledger,
     launched: u64,
     pub(crate) finished: u64,
     /// It launches until so many tasks have finished.
@@ -58,6 +66,7 @@ impl ModelFramework {
             failover_seconds,
             id: None,
             tasks: BTreeMap::new(),
+            operations: Ledger::default(),
             launched: 0,
             finished: 0,
             wanted,
@@ -91,13 +100,21 @@ impl ModelFramework {
             }
             event::Type::Offers => {
                 for offer in event.offers.map(|offers| offers.offers).unwrap_or_default() {
+                    let before = self.operations.open.clone();
                     let call = self.answer(&offer, rng);
+                    let asked = self.operations.open.iter().filter(|(id, _)| !before.contains_key(*id));
+                    actions.push(FrameworkAction::Asks(asked.map(|(_, asked)| asked.clone()).collect()));
                     actions.push(FrameworkAction::Call(Box::new(call)));
                 }
             }
             event::Type::Update => {
                 if let Some(update) = event.update {
                     self.update(update.status, actions);
+                }
+            }
+            event::Type::UpdateOperationStatus => {
+                if let Some(update) = event.update_operation_status {
+                    self.operation(update.status, actions);
                 }
             }
             event::Type::Error => {
@@ -126,16 +143,23 @@ impl ModelFramework {
             };
             return self.call(call::Type::Decline, |call| call.decline = Some(decline));
         }
+        let (mut operations, mut volume) = self.operations.operate(self.index, offer, rng);
         let count = rng.range(1, missing.min(3));
-        let infos = (0..count).filter_map(|i| self.new_task(offer, i, count, rng)).collect();
+        let infos = (0..count).filter_map(|i| {
+            let mut info = self.new_task(offer, i, count, rng)?;
+            info.resources.extend(volume.take());
+            Some(info)
+        });
+        let infos = infos.collect();
         let launch = offer::Operation {
             r#type: Some(offer::operation::Type::Launch.into()),
             launch: Some(offer::operation::Launch { task_infos: infos }),
             ..offer::Operation::default()
         };
+        operations.push(launch);
         let accept = call::Accept {
             offer_ids: vec![offer.id.clone()],
-            operations: vec![launch],
+            operations,
             filters: Some(filters),
         };
         self.call(call::Type::Accept, |call| call.accept = Some(accept))
@@ -209,6 +233,40 @@ impl ModelFramework {
             actions.push(FrameworkAction::Call(Box::new(call)));
         }
         actions.push(FrameworkAction::Saw(Box::new(status)));
+    }
+
+    fn operation(&mut self, status: OperationStatus, actions: &mut Vec<FrameworkAction>) {
+        let agent = status.agent_id.clone();
+        if let (Some(asked), Some(agent)) = (self.operations.learn(&status), agent.clone()) {
+            actions.push(FrameworkAction::Done(asked, agent));
+        }
+        if let (Some(uuid), Some(operation_id)) = (status.uuid, status.operation_id) {
+            let acknowledge = call::AcknowledgeOperationStatus {
+                agent_id: agent,
+                uuid: uuid.value,
+                operation_id,
+            };
+            let call = self.call(call::Type::AcknowledgeOperationStatus, |call| {
+                call.acknowledge_operation_status = Some(acknowledge);
+            });
+            actions.push(FrameworkAction::Call(Box::new(call)));
+        }
+    }
+
+    /// Asks how every operation stands whose outcome is not known.
+    pub(crate) fn reconcile_operations(&self) -> Option<Call> {
+        let open = self.operations.open.keys();
+        let operations: Vec<_> = open
+            .map(|id| call::reconcile_operations::Operation {
+                operation_id: id.as_str().into(),
+                agent_id: None,
+            })
+            .collect();
+        (!operations.is_empty()).then(|| {
+            self.call(call::Type::ReconcileOperations, |call| {
+                call.reconcile_operations = Some(call::ReconcileOperations { operations });
+            })
+        })
     }
 
     /// Asks for the state of every task that is not known to have ended.

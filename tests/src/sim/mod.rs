@@ -7,7 +7,7 @@
 //! - `masters`: a machine with its disk and clock; the process on it, which does what the real driver does between core and
 //!   member; the network between masters, whose messages are encoded and decoded as in reality, and are delayed, lost,
 //!   repeated and overtaken.
-//! - `agent`, `framework`, `state_client`, `watcher`, `operator`: the models around them. Their links behave as TCP streams do: messages of one
+//! - `agent`, `volumes`, `framework`, `state_client`, `watcher`, `operator`: the models around them. Their links behave as TCP streams do: messages of one
 //!   direction arrive in order or the link breaks, and what was in flight is lost. They look for the leader as real ones
 //!   do, one master after the other, and go where they are sent.
 //! - `world`: the queue, the faults, and who hears what.
@@ -29,6 +29,7 @@ mod report;
 mod rng;
 mod state_client;
 mod trace;
+mod volumes;
 mod watcher;
 mod wire;
 mod world;

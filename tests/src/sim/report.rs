@@ -37,6 +37,8 @@ pub struct Report {
     pub tasks: u64,
     /// Status updates that reached their frameworks.
     pub updates: u64,
+    /// Volumes that were made or destroyed, as their frameworks heard.
+    pub operations: u64,
     /// Calls about the frameworks' state that were answered.
     pub state_calls: u64,
     /// Writes of frameworks' state for which there was no room.
@@ -66,6 +68,7 @@ impl Report {
             (&mut self.committed, other.committed),
             (&mut self.tasks, other.tasks),
             (&mut self.updates, other.updates),
+            (&mut self.operations, other.operations),
             (&mut self.state_calls, other.state_calls),
             (&mut self.state_refused, other.state_refused),
             (&mut self.state_unknown, other.state_unknown),
@@ -99,8 +102,9 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "frameworks: {} tasks, {} status updates; {} state calls answered, {} for lack of room refused, {} with unknown outcome",
-            self.tasks, self.updates, self.state_calls, self.state_refused, self.state_unknown
+            "frameworks: {} tasks, {} status updates, {} operations; {} state calls answered, {} for lack of room refused, \
+             {} with unknown outcome",
+            self.tasks, self.updates, self.operations, self.state_calls, self.state_refused, self.state_unknown
         )
     }
 }

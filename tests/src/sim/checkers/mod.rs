@@ -15,6 +15,7 @@ mod resources_conserved;
 mod state_linearizable;
 mod states_equal;
 mod updates_not_lost;
+mod volumes_kept;
 mod watches_complete;
 
 pub(crate) use caught_up::check as caught_up;
@@ -32,6 +33,7 @@ pub(crate) use resources_conserved::check as resources_conserved;
 pub(crate) use state_linearizable::{Operation, check as state_linearizable, check_limit as state_limited};
 pub(crate) use states_equal::StatesEqual;
 pub(crate) use updates_not_lost::UpdatesNotLost;
+pub(crate) use volumes_kept::VolumesKept;
 pub(crate) use watches_complete::check as watches_complete;
 
 /// A property that does not hold: which, and how it was seen.

@@ -33,6 +33,13 @@ pub(crate) fn check(agents: &[ModelAgent], frameworks: &[ModelFramework]) -> Res
                 format!("framework {} is not subscribed", framework.index),
             ));
         }
+        if let Some((id, asked)) = framework.operations.open.first_key_value() {
+            let what = format!(
+                "framework {} does not know what became of {id}, {asked:?}",
+                framework.index
+            );
+            return Err(Violation::new(NAME, what));
+        }
         if framework.finished < framework.wanted || framework.open_tasks() > 0 {
             let what = format!(
                 "framework {} finished {} of {} tasks and believes {} to run",

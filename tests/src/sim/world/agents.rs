@@ -109,6 +109,7 @@ impl World {
                 }
                 AgentAction::Generated(key, status) => self.updates.generated(&key, &status),
                 AgentAction::Forgot(key) => self.updates.forgot(&key),
+                AgentAction::Removed(volume) => self.volumes.removed(&volume)?,
                 AgentAction::EndsAt(key, at) => self.at(at, Event::TaskEnds { agent, key }),
             }
         }

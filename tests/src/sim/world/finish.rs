@@ -53,6 +53,7 @@ impl World {
             .filter_map(|framework| framework.id.as_ref())
             .collect();
         self.updates.finish(|(framework, _)| alive.contains(framework))?;
+        self.volumes.finish(&self.agents)?;
         self.check_watches()
     }
 

@@ -47,6 +47,7 @@ impl World {
                 // Its failover timeout ran out while it was away: it starts again as a new framework.
                 model.id = None;
                 model.tasks.clear();
+                model.operations.open.clear();
                 self.note(format_args!("framework {framework} is refused: {rejection}"));
                 self.close(stream.0);
             }
@@ -90,6 +91,8 @@ impl World {
         for action in actions {
             match action {
                 FrameworkAction::Call(call) => self.send_call(framework, call),
+                FrameworkAction::Asks(all) => all.iter().for_each(|asked| self.volumes.asked(asked)),
+                FrameworkAction::Done(asked, agent) => self.volumes.finished(&asked, &agent, &self.agents)?,
                 FrameworkAction::Saw(status) => self.saw(framework, &status)?,
                 FrameworkAction::Resubscribe => {
                     self.break_link(stream.0);
@@ -98,6 +101,7 @@ impl World {
                 FrameworkAction::Removed => {
                     self.frameworks[framework].id = None;
                     self.frameworks[framework].tasks.clear();
+                    self.frameworks[framework].operations.open.clear();
                     self.break_link(stream.0);
                     self.framework_notices(framework, stream);
                 }
@@ -180,6 +184,9 @@ impl World {
         } else {
             Some(model.whim(&mut self.rng))
         };
+        if let Some(call) = self.frameworks[framework].reconcile_operations() {
+            self.send_call(framework, Box::new(call));
+        }
         if self.healed {
             let revive = self.frameworks[framework].revive();
             self.send_call(framework, Box::new(revive));

@@ -25,7 +25,7 @@ use proffer_proto::registry::Change;
 use super::agent::ModelAgent;
 use super::checkers::{
     CommittedNeverLost, ConfigurationsEqual, DurableBeforeVisible, FrameworksKept, NoRemovedLeader, NoTaskLost,
-    NoTaskTwice, OffersExclusive, OneLeaderATerm, Operation, StatesEqual, UpdatesNotLost, Violation,
+    NoTaskTwice, OffersExclusive, OneLeaderATerm, Operation, StatesEqual, UpdatesNotLost, Violation, VolumesKept,
 };
 use super::framework::ModelFramework;
 use super::masters::{Machine, Network, Output};
@@ -129,6 +129,7 @@ struct World {
     no_task_twice: NoTaskTwice,
     offers: OffersExclusive,
     updates: UpdatesNotLost,
+    volumes: VolumesKept,
 }
 
 impl World {
@@ -158,6 +159,7 @@ impl World {
             committed: self.committed.count(),
             tasks: self.no_task_twice.count() as u64,
             updates: self.updates.count(),
+            operations: self.volumes.count(),
             trace_hash: self.trace.hash(),
             ..self.report
         }

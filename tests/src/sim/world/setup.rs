@@ -84,6 +84,7 @@ impl World {
             no_task_twice: NoTaskTwice::default(),
             offers: OffersExclusive::default(),
             updates: UpdatesNotLost::default(),
+            volumes: VolumesKept::default(),
             options,
             rng,
         };
