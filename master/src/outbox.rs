@@ -48,7 +48,6 @@ pub struct Reader<T> {
     on_drop: Option<Box<dyn FnOnce() + Send>>,
 }
 
-#[derive(Debug)]
 struct State<T> {
     queue: VecDeque<(usize, T)>,
     bytes: usize,
@@ -56,8 +55,20 @@ struct State<T> {
     end: Option<End>,
     reader_left: bool,
     waker: Option<Waker>,
+    /// To be called when no more messages wait than so many.
+    when_low: Option<(usize, OnLow)>,
 }
 
+type OnLow = Box<dyn FnOnce() + Send>;
+
+impl<T> std::fmt::Debug for State<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("messages", &self.queue.len())
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
 #[derive(Debug)]
 enum End {
     Closed,
@@ -73,6 +84,7 @@ pub fn outbox<T>(bounds: Bounds, on_drop: impl FnOnce() + Send + 'static) -> (Ou
         end: None,
         reader_left: false,
         waker: None,
+        when_low: None,
     }));
     let reader = Reader {
         state: state.clone(),
@@ -81,7 +93,7 @@ pub fn outbox<T>(bounds: Bounds, on_drop: impl FnOnce() + Send + 'static) -> (Ou
     (Outbox(state), reader)
 }
 
-impl<T: Message> Outbox<T> {
+impl<T: Message + 'static> Outbox<T> {
     /// Queues a message.
     ///
     /// # Errors
@@ -95,7 +107,7 @@ impl<T: Message> Outbox<T> {
         let full = state.queue.len() >= state.bounds.messages
             || (!state.queue.is_empty() && state.bytes + size > state.bounds.bytes);
         if full {
-            state.queue = VecDeque::new();
+            drop_apart(std::mem::take(&mut state.queue));
             state.bytes = 0;
             let message = "the stream was read too slowly, and what waited for it is dropped; open it again";
             finish(&mut state, End::Failed(Status::resource_exhausted(message)));
@@ -125,6 +137,18 @@ impl<T> Outbox<T> {
         }
     }
 
+    /// Calls `then` once no more than `low` messages wait for the reader; never where the stream ends before.
+    pub fn when_low(&self, low: usize, then: impl FnOnce() + Send + 'static) {
+        {
+            let mut state = lock(&self.0);
+            if state.queue.len() > low {
+                state.when_low = Some((low, Box::new(then)));
+                return;
+            }
+        }
+        then();
+    }
+
     /// True once the reader has been dropped.
     pub fn reader_left(&self) -> bool {
         lock(&self.0).reader_left
@@ -147,6 +171,12 @@ impl<T> Stream for Reader<T> {
             if state.queue.is_empty() {
                 // A burst should not hold its memory for ever.
                 state.queue.shrink_to(64);
+            }
+            let waiting = state.queue.len();
+            let then = state.when_low.take_if(|(low, _)| waiting <= *low);
+            drop(state);
+            if let Some((_, then)) = then {
+                then();
             }
             return Poll::Ready(Some(Ok(message)));
         }
@@ -172,6 +202,7 @@ impl<T> Drop for Reader<T> {
             let mut state = lock(&self.state);
             state.reader_left = true;
             state.queue = VecDeque::new();
+            state.when_low = None;
         }
         if let Some(on_drop) = self.on_drop.take() {
             on_drop();
@@ -182,6 +213,14 @@ impl<T> Drop for Reader<T> {
 impl<T> std::fmt::Debug for Reader<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+/// Frees a long queue where it holds nobody up: that of a cut-off scheduler takes a quarter of a second.
+fn drop_apart<T: Send + 'static>(queue: VecDeque<(usize, T)>) {
+    if queue.len() > 1000 {
+        // Where there is no thread to be had it is freed here.
+        let _ = std::thread::Builder::new().spawn(move || drop(queue));
     }
 }
 
@@ -241,6 +280,29 @@ mod tests {
             assert_eq!(first.unwrap_err().code(), tonic::Code::ResourceExhausted);
             assert!(reader.next().await.is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_hears_of_it_once_the_reader_has_taken_most() {
+        let (outbox, mut reader, _) = small(10, 1000);
+        let (low, is_low) = mpsc::channel();
+        let tell = |what: &'static str| {
+            let low = low.clone();
+            move || low.send(what).unwrap()
+        };
+        outbox.when_low(2, tell("empty"));
+        assert_eq!(is_low.try_recv(), Ok("empty"));
+        for message in ["a", "b", "c", "d"] {
+            outbox.send(message.to_owned()).unwrap();
+        }
+        outbox.when_low(2, tell("read"));
+        reader.next().await.unwrap().unwrap();
+        assert!(is_low.try_recv().is_err());
+        reader.next().await.unwrap().unwrap();
+        assert_eq!(is_low.try_recv(), Ok("read"));
+        outbox.when_low(0, tell("never"));
+        drop(reader);
+        assert!(is_low.try_recv().is_err());
     }
 
     #[tokio::test]

@@ -42,6 +42,8 @@ pub struct Config {
     pub gone_agents_max: usize,
     /// How many ended tasks are remembered of each framework.
     pub completed_tasks_max: usize,
+    /// Of how many of its tasks a framework is told in one step, where it asks after many.
+    pub told_at_once: usize,
     /// How much state frameworks may keep, in bytes of namespaces, keys and values of all entries, and 64 for each entry.
     pub state_bytes_max: u64,
     /// Nothing that a later level of the registry introduced is proposed.
@@ -72,6 +74,7 @@ impl Default for Config {
             completed_frameworks_max: 1000,
             gone_agents_max: 10_000,
             completed_tasks_max: 1000,
+            told_at_once: 1000,
             state_bytes_max: 128 << 20,
             level: LEVEL,
         }

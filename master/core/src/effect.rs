@@ -49,6 +49,12 @@ pub enum Effect {
         /// The event.
         event: Box<state::Event>,
     },
+    /// Send `Input::Continue` when the reader of this scheduler's stream has taken most of what was sent on it; never where the
+    /// stream has ended.
+    Continue {
+        /// The stream.
+        stream: StreamId,
+    },
     /// Close the stream of a scheduler or a watch after everything sent to it before.
     CloseStream {
         /// The stream.

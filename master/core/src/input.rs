@@ -122,6 +122,11 @@ pub enum Input {
         /// The stream.
         stream: StreamId,
     },
+    /// What `Effect::Continue` waited for has come.
+    Continue {
+        /// The stream.
+        stream: StreamId,
+    },
     /// An operator's call. SUBSCRIBE is answered with a rejection.
     Operator {
         /// To be answered.

@@ -20,6 +20,7 @@ use crate::operator;
 use crate::optimistic::Optimistic;
 use crate::proposals::{self, Proposal};
 use crate::registry::{Image, Registry};
+use crate::retelling;
 use crate::roles::{self, Roles};
 use crate::scheduler;
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, Slots, TaskSlot};
@@ -345,6 +346,7 @@ fn handle(leading: &mut Leading, step: &mut Step<'_>, input: Input) {
         Input::Subscribe { request, stream, call } => frameworks::subscribe(leading, step, request, stream, *call),
         Input::SchedulerCall { request, stream, call } => scheduler::call(leading, step, request, stream, *call),
         Input::SchedulerDisconnected { stream } => frameworks::disconnected(leading, step, stream),
+        Input::Continue { stream } => retelling::go_on(leading, step, stream),
         Input::Operator { request, call } => operator::call(leading, step, request, *call),
         Input::State { request, call } => state::call(leading, step, request, *call),
         Input::Watch { request, stream, watch } => state::watch(leading, step, request, stream, *watch),

@@ -11,46 +11,51 @@
 //! | unknown | gone | TASK_GONE_BY_OPERATOR |
 //! | unknown | unknown, or not named | TASK_UNKNOWN |
 //!
-//! A framework that is not PARTITION_AWARE hears TASK_LOST for each of the last four.
+//! A framework that is not PARTITION_AWARE hears TASK_LOST for each of the last four. How many are told at once, see
+//! [`crate::retelling`].
 
 use proffer_proto::v1::scheduler::call::Reconcile;
 use proffer_proto::v1::task_status::Reason;
 use proffer_proto::v1::{self, TaskState, TaskStatus};
 
 use crate::agents::{self, Phase};
+use crate::effect::Answer;
+use crate::input::RequestId;
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, FrameworkSlot, TaskSlot};
 use crate::tasks::{self, Task};
-use crate::{events, frameworks, operations, updates};
+use crate::{events, frameworks, operations, retelling, updates};
 
 /// A scheduler's RECONCILE: of the tasks it names, or of all that have not ended.
-pub(crate) fn reconcile(leading: &Leading, step: &mut Step<'_>, slot: FrameworkSlot, call: &Reconcile) {
-    if !call.tasks.is_empty() {
-        let mut recovering = None;
-        for task in &call.tasks {
-            each(
-                leading,
-                step,
-                slot,
-                &task.task_id,
-                task.agent_id.as_ref(),
-                &mut recovering,
-            );
-        }
-        return;
+pub(crate) fn reconcile(
+    leading: &mut Leading,
+    step: &mut Step<'_>,
+    slot: FrameworkSlot,
+    request: RequestId,
+    call: Reconcile,
+) {
+    if let Err(why) = retelling::has_room(leading, slot, call.tasks.len()) {
+        return step.effects.answer(request, Answer::Exhausted(why));
     }
-    let aware = leading.frameworks[slot].partition_aware();
-    for task in leading.frameworks[slot].tasks.values() {
-        let state = leading.tasks[*task].state();
-        // To others an unreachable task is lost, and what is lost has ended.
-        let open = !tasks::is_terminal(state) && (aware || state != TaskState::TaskUnreachable);
-        if open {
-            let status = known(leading, step, *task);
+    step.effects.answer(request, Answer::Accepted);
+    if call.tasks.is_empty() {
+        for (task, agent) in operations::waiting(leading, slot) {
+            let status = waiting(leading, step, task, agent);
             frameworks::send(leading, step, slot, events::update(status));
         }
+        retelling::all(leading, step, slot);
+    } else {
+        retelling::named(leading, step, slot, call.tasks);
     }
-    for (task, agent) in operations::waiting(leading, slot) {
-        let status = waiting(leading, step, task, agent);
+}
+
+/// Tells a framework the state of a task if it has not ended.
+pub(crate) fn open(leading: &Leading, step: &mut Step<'_>, slot: FrameworkSlot, task: TaskSlot) {
+    let state = leading.tasks[task].state();
+    // To others an unreachable task is lost, and what is lost has ended.
+    let aware = leading.frameworks[slot].partition_aware();
+    if !tasks::is_terminal(state) && (aware || state != TaskState::TaskUnreachable) {
+        let status = known(leading, step, task);
         frameworks::send(leading, step, slot, events::update(status));
     }
 }
@@ -71,11 +76,11 @@ pub(crate) fn one(
     task_id: &v1::TaskId,
     agent_id: Option<&v1::AgentId>,
 ) {
-    each(leading, step, slot, task_id, agent_id, &mut None);
+    named(leading, step, slot, task_id, agent_id, &mut None);
 }
 
-/// `recovering` remembers whether some agent is not back since the election, for a call that names many tasks.
-fn each(
+/// As [`one`]; `recovering` remembers whether some agent is not back since the election, for many tasks in one step.
+pub(crate) fn named(
     leading: &Leading,
     step: &mut Step<'_>,
     slot: FrameworkSlot,
@@ -86,7 +91,7 @@ fn each(
     let framework = &leading.frameworks[slot];
     let status = if let Some(task) = framework.tasks.get(task_id) {
         Some(known(leading, step, *task))
-    } else if let Some(ended) = framework.completed.iter().rev().find(|task| task.task_id == *task_id) {
+    } else if let Some(ended) = framework.completed.get(task_id) {
         Some(of_wire(step, ended, ended.state()))
     } else if let Some((task, agent)) = operations::waiting(leading, slot).find(|(task, _)| *task == task_id) {
         Some(waiting(leading, step, task, agent))

@@ -97,8 +97,7 @@ fn dispatch(
         }
         Type::Reconcile => {
             let payload = call.reconcile.ok_or_else(|| missing("reconcile"))?;
-            step.effects.answer(request, Answer::Accepted);
-            reconcile::reconcile(leading, step, slot, &payload);
+            reconcile::reconcile(leading, step, slot, request, payload);
         }
         Type::Message => {
             let payload = call.message.ok_or_else(|| missing("message"))?;

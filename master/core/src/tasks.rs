@@ -169,10 +169,7 @@ pub(crate) fn complete(leading: &mut Leading, step: &Step<'_>, slot: TaskSlot) {
     leading.agents[task.agent].tasks.remove(&slot);
     let framework = &mut leading.frameworks[task.framework];
     framework.tasks.remove(&task.wire.task_id);
-    framework.completed.push_back(task.wire);
-    while framework.completed.len() > step.config.completed_tasks_max {
-        framework.completed.pop_front();
-    }
+    framework.completed.push(task.wire, step.config.completed_tasks_max);
 }
 
 /// Forgets all tasks of a framework that is removed. What they hold stays in use until they have ended.
@@ -385,11 +382,10 @@ fn send_kills(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot) {
     }
 }
 
-/// Sends the updates that wait for their acknowledgement again: the scheduler is new, or may have missed them.
-pub(crate) fn send_pending(leading: &Leading, step: &mut Step<'_>, framework: FrameworkSlot) {
-    for slot in leading.frameworks[framework].tasks.values() {
-        if let Some(status) = &leading.tasks[*slot].pending {
-            frameworks::send(leading, step, framework, events::update(status.clone()));
-        }
+/// Sends the update that waits for its acknowledgement again: the scheduler is new, or may have missed it.
+pub(crate) fn send_pending(leading: &Leading, step: &mut Step<'_>, slot: TaskSlot) {
+    let task = &leading.tasks[slot];
+    if let Some(status) = &task.pending {
+        frameworks::send(leading, step, task.framework, events::update(status.clone()));
     }
 }

@@ -128,8 +128,7 @@ fn unknown_task(
     agent: AgentSlot,
     status: TaskStatus,
 ) {
-    let completed = &leading.frameworks[framework].completed;
-    if completed.iter().any(|task| task.task_id == status.task_id) {
+    if leading.frameworks[framework].completed.contains(&status.task_id) {
         if let (Some(connection), Some(uuid)) = (leading.agents[agent].connection(), status.uuid) {
             let acknowledge = link::Acknowledge {
                 framework_id: leading.frameworks[framework].id.clone(),

@@ -20,6 +20,7 @@ impl Driver {
                 self.agents.remove(&connection);
             }
             Effect::SendEvent { stream, event } => self.send_event(stream, *event),
+            Effect::Continue { stream } => self.go_on_when_read(stream),
             Effect::CloseStream { stream } => {
                 self.forget_stream(stream);
             }

@@ -11,7 +11,9 @@ mod handle;
 mod keeper;
 mod outcomes;
 mod requests;
+mod room;
 mod run;
+mod slow;
 mod snapshots;
 mod start;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use group::Group;
 pub use handle::{Ended, Handle, MastersCall, MastersError, Request, WAITING_OF_ONE_AGENT};
 use handle::{QUEUE_LENGTH, Reply};
 use keeper::Keeper;
+use room::Room;
 use snapshots::SnapshotPolicy;
 pub use start::{Running, start};
 use ticks::Ticks;
@@ -190,6 +193,7 @@ struct Driver {
     stream_ids: HashMap<String, StreamId>,
     /// Rung by the threads that write.
     bell: Arc<Notify>,
+    room: Room,
     /// While it stops.
     stopping: Option<Stopping>,
     /// Held as long as the work directory is used; the last to be dropped.

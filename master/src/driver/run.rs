@@ -8,6 +8,7 @@ use proffer_replication::Role;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::slow::Watched;
 use super::{Driver, Ended, Error, Request, Stopping};
 use crate::fatal;
 use crate::peers::Event;
@@ -70,6 +71,7 @@ impl Driver {
                 inbox.requests.recv_many(&mut taken, waiting).await;
             }
             self.hear_writer()?;
+            self.hear_readers();
             for event in events.drain(..) {
                 self.hear_peer(event)?;
             }
@@ -184,14 +186,17 @@ impl Driver {
     pub(super) fn step(&mut self, input: Input) {
         let now = self.clock.now();
         let mut effects = std::mem::take(&mut self.effects);
+        let watched = Watched::begin(&input);
         {
             let _span = tracing::trace_span!("step", now = now.0).entered();
             tracing::trace!(?input);
             self.master.step(now, input, &mut effects);
         }
+        let count = effects.len();
         for effect in effects.drain() {
             self.carry_out(effect);
         }
+        watched.end(count);
         self.effects = effects;
     }
 

@@ -8,6 +8,7 @@ use proffer_replication::{Member, Start};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::handle::PEER_EVENTS_LENGTH;
+use super::room::Room;
 use super::run::Inbox;
 use super::snapshots::SnapshotPolicy;
 use super::ticks::Ticks;
@@ -161,6 +162,7 @@ impl Driver {
             agents: HashMap::new(),
             streams: HashMap::new(),
             stream_ids: HashMap::new(),
+            room: Room::new(bell.clone()),
             bell,
             stopping: None,
             _lock: home.lock,

@@ -217,7 +217,7 @@ impl Launcher {
     fn check_new(&self, leading: &Leading, info: &v1::TaskInfo) -> Result<(), Rejection> {
         let framework = &leading.frameworks[self.framework];
         let known = framework.tasks.contains_key(&info.task_id);
-        if known || framework.completed.iter().any(|task| task.task_id == info.task_id) {
+        if known || framework.completed.contains(&info.task_id) {
             let problem = format!("is {:?}, which the framework has used before", info.task_id.value);
             return Err(Rejection::new(
                 "task_id",

@@ -22,6 +22,7 @@ use proffer_proto::v1::scheduler::call::Type;
 use proffer_proto::v1::{self, scheduler};
 use proffer_proto::{Rejection, link};
 
+use crate::completed::Completed;
 use crate::effect::{Answer, Effect};
 use crate::hoarding::Trust;
 use crate::input::{RequestId, StreamId};
@@ -29,6 +30,7 @@ use crate::master::{Leading, Step};
 use crate::offers::{self, OfferNumber};
 use crate::operations::{self, feedback};
 use crate::proposals::{self, Proposal, Removal, propose};
+use crate::retelling::{self, Retelling};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
 use crate::timers::Timer;
@@ -61,8 +63,9 @@ pub(crate) struct Framework {
     terms: Terms,
     /// What it asked for by REQUEST; unset where it did not.
     demand: Option<Demand>,
-    /// Ended tasks whose last update is acknowledged, oldest first.
-    pub(crate) completed: VecDeque<v1::Task>,
+    pub(crate) completed: Completed,
+    /// What it is to be told of its tasks when it has read what it was told before.
+    pub(crate) retelling: Retelling,
     pub(crate) registered: Timestamp,
     pub(crate) reregistered: Option<Timestamp>,
 }
@@ -147,7 +150,8 @@ impl Framework {
             trust: Trust::default(),
             terms: Terms::default(),
             demand: None,
-            completed: VecDeque::new(),
+            completed: Completed::default(),
+            retelling: Retelling::default(),
             registered,
             reregistered: None,
         }
@@ -369,7 +373,7 @@ fn connect(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSlot, subs
     leading.frameworks[slot].demand = None;
     describe(leading, slot, info, terms);
     revive_all(leading, slot);
-    tasks::send_pending(leading, step, slot);
+    retelling::begin(leading, step, slot);
     feedback::send_pending(leading, step, slot);
     if before == Some(StreamState::Opening { ended: true }) {
         disconnected(leading, step, stream);
@@ -454,6 +458,7 @@ pub(crate) fn disconnected(leading: &mut Leading, step: &mut Step<'_>, stream: S
     };
     leading.streams.remove(&stream);
     leading.frameworks[slot].phase = Phase::Away { recovered: false };
+    leading.frameworks[slot].retelling = Retelling::default();
     leading.timers.cancel(Timer::Heartbeat(slot));
     offers::withdraw_framework(leading, step, slot);
     refresh_claims(leading, slot);

@@ -215,6 +215,7 @@ impl World {
             "offer_timeout" => config.offer_timeout = (number > 0).then(|| Duration::from_millis(number)),
             "completed_frameworks_max" => config.completed_frameworks_max = number as usize,
             "completed_tasks_max" => config.completed_tasks_max = number as usize,
+            "told_at_once" => config.told_at_once = number as usize,
             "state_bytes_max" => config.state_bytes_max = number,
             "level" => config.level = number as u32,
             "domain" => {
@@ -392,7 +393,7 @@ impl World {
     ///   on the agent's own executor unless `custom=yes`, `do=reserve@op1:cpus(web!),1+launch:t1:cpus(web!),1` any operations,
     ///   `f1 acknowledges-operation op1`, `f1 reconciles-operations [op1 op2@a1]`,
     ///   `f1 declines o1 [refuse=5]`, `f1 revives|suppresses [role]`, `f1 kills t1 [a1]`, `f1 acknowledges a1 t1 #1`,
-    ///   `f1 reconciles [t1 t2@a1]`, `f1 tears-down`
+    ///   `f1 reconciles [t1 t2@a1]`, `f1 continues` (what it was sent is read), `f1 tears-down`
     /// - `member 2 joins|leaves`, `level 2`: changes that the driver proposes
     /// - `state gets|deletes|puts|lists ...`, `w1 watches ...`, `w1 ends`: see [`World::state`] and [`World::watch`]
     /// - `readable`, `unreadable`: the group answers the oldest read
@@ -657,6 +658,10 @@ impl World {
             };
         }
         let stream = self.frameworks.get(who).copied().flatten();
+        if verb == "continues" {
+            let stream = stream.expect("a stream");
+            return Input::Continue { stream };
+        }
         if verb == "disconnects" {
             self.frameworks.insert(who.to_owned(), None);
             let stream = stream.expect("a stream");

@@ -56,6 +56,7 @@ impl Observer {
                 );
             }
             Effect::SendState { stream, .. } => assert!(!self.closed_streams.contains(stream), "{stream} is closed"),
+            Effect::Continue { stream } => assert!(!self.closed_streams.contains(stream), "{stream} is closed"),
             Effect::Propose { .. } | Effect::Read { .. } | Effect::Wake { .. } => {}
         }
     }
@@ -145,6 +146,7 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
         28..=32 => format!("{framework} acknowledges {on} {task} #{}", what % 4),
         33 => format!("{framework} kills {task}"),
         34 => format!("{framework} reconciles {task}@{agent}"),
+        35 if connected && what % 2 == 0 => format!("{framework} continues"),
         35 => format!("{framework} reconciles"),
         36 if what % 8 == 0 => format!("operator gone {agent}"),
         37 if what % 8 == 0 => format!("{framework} tears-down"),
@@ -271,6 +273,7 @@ fn run(steps: &[(u8, u8, u16)]) -> String {
         completed_frameworks_max: 3,
         gone_agents_max: 2,
         state_bytes_max: STATE_BYTES_MAX,
+        told_at_once: 1,
         ..Config::default()
     });
     world.line("manual");

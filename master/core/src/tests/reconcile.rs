@@ -109,3 +109,76 @@ fn implicit_reconciliation_tells_of_all_that_have_not_ended() {
            f1 <- update t3 FINISHED on a1 (reconciliation): the latest state of the task",
     );
 }
+
+/// Five tasks of which two are told at once.
+const FIVE: &str = "> config told_at_once=2
+         > 0ms f1 subscribes can=PARTITION_AWARE timeout=100
+           propose put f1
+           answer accepted
+           f1 <- subscribed as m1-F0001
+         > 0ms a1 registers cpus:5;mem:1024
+           propose admit a1
+           a1 <- registered as m1-A0001
+           f1 <- offers o1 a1 cpus:5;mem:1024
+         > 1ms f1 accepts o1 launch=t1:cpus,1+t2:cpus,1+t3:cpus,1+t4:cpus,1+t5:cpus,1
+           answer accepted
+           a1 <- launch f1/t1 cpus:1, f1/t2 cpus:1, f1/t3 cpus:1, f1/t4 cpus:1, f1/t5 cpus:1";
+
+#[test]
+fn many_tasks_are_told_in_portions_as_they_are_read() {
+    check(&format!(
+        "{FIVE}
+         > 2ms f1 reconciles
+           answer accepted
+           f1 <- update t1 STAGING on a1 (reconciliation): the latest state of the task
+           f1 <- update t2 STAGING on a1 (reconciliation): the latest state of the task
+           f1 <- more when this is read
+         > 3ms a1 updates f1/t4 FINISHED #1
+           f1 <- update t4 FINISHED on a1 #1
+           f1 <- offers o2 a1 cpus:1;mem:1024
+         > 4ms f1 reconciles
+           answer accepted
+         > 4ms f1 reconciles
+           answer accepted
+         > 4ms f1 reconciles t9
+           answer accepted
+         > 5ms f1 continues
+           f1 <- update t9 UNKNOWN (reconciliation): the task is not known
+           f1 <- update t3 STAGING on a1 (reconciliation): the latest state of the task
+           f1 <- more when this is read
+         > 6ms f1 continues
+           f1 <- update t5 STAGING on a1 (reconciliation): the latest state of the task
+           f1 <- more when this is read
+         > 7ms f1 continues
+           f1 <- more when this is read
+         > 8ms f1 continues
+           f1 <- update t1 STAGING on a1 (reconciliation): the latest state of the task
+           f1 <- update t2 STAGING on a1 (reconciliation): the latest state of the task
+           f1 <- more when this is read
+         > 9ms f1 disconnects
+           propose away f1 until 100009ms"
+    ));
+}
+
+#[test]
+fn who_subscribes_hears_of_updates_that_wait_in_portions_too() {
+    check(&format!(
+        "{FIVE}
+         > 2ms a1 updates f1/t2 RUNNING #1
+           f1 <- update t2 RUNNING on a1 #1
+         > 2ms a1 updates f1/t5 RUNNING #2
+           f1 <- update t5 RUNNING on a1 #2
+         > 3ms f1 subscribes can=PARTITION_AWARE timeout=100
+           f1 <- error: Framework failed over
+           close f1
+           answer accepted
+           f1 <- subscribed as m1-F0001
+           f1 <- update t2 RUNNING on a1 #1
+           f1 <- more when this is read
+           f1 <- offers o2 a1 mem:1024
+         > 4ms f1 continues
+           f1 <- more when this is read
+         > 5ms f1 continues
+           f1 <- update t5 RUNNING on a1 #2"
+    ));
+}

@@ -24,6 +24,7 @@ impl World {
             }
             Effect::CloseAgent { connection } => format!("close {}", self.connections[connection]),
             Effect::SendEvent { stream, event } => format!("{} <- {}", self.streams[stream], self.event(event)),
+            Effect::Continue { stream } => format!("{} <- more when this is read", self.streams[stream]),
             Effect::CloseStream { stream } => format!("close {}", self.streams[stream]),
             Effect::Answer { answer, .. } => match answer {
                 Answer::Accepted => "answer accepted".to_owned(),

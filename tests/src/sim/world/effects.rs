@@ -1,6 +1,6 @@
 //! What a master's core asks for is carried out: messages go on their way, answers to who waits.
 
-use proffer_master_core::{Answer, ConnectionId, Effect, RequestId, StreamId};
+use proffer_master_core::{Answer, ConnectionId, Effect, Input, RequestId, StreamId};
 use proffer_proto::link::{MasterMessage, master_message};
 use proffer_proto::v1::scheduler::Event as SchedulerEvent;
 
@@ -18,6 +18,11 @@ impl World {
                 self.open_streams.remove(&stream);
                 self.offers.stream_ended(stream);
                 self.close(stream.0);
+            }
+            Effect::Continue { stream } => {
+                let delay = self.rng.range(0, 20);
+                let input = Box::new(Input::Continue { stream });
+                self.master_after(delay, machine, ToMaster::Input { link: stream.0, input });
             }
             Effect::Answer { request, answer } => self.answer(request, answer)?,
             Effect::Wake { at } => {

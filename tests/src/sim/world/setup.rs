@@ -180,6 +180,7 @@ fn config(rng: &mut Rng, state_bytes_max: Option<u64>) -> Config {
         framework_resubscribe_timeout: Duration::from_secs(5),
         heartbeat_interval: Duration::from_secs(5),
         offer_timeout: rng.one_in(2).then(|| Duration::from_secs(2)),
+        told_at_once: 2,
         ..usual
     }
 }
