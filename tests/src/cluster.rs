@@ -47,6 +47,7 @@ pub struct Builder {
     master_args: Vec<String>,
     agent_args: Vec<String>,
     faults: bool,
+    program: Option<PathBuf>,
 }
 
 impl Builder {
@@ -98,6 +99,12 @@ impl Builder {
         self
     }
 
+    /// Its processes are of another build of `proffer-under-test`, with which this one is to be compared.
+    pub fn program(mut self, program: Option<PathBuf>) -> Self {
+        self.program = program;
+        self
+    }
+
     /// Starts it.
     ///
     /// # Errors
@@ -125,7 +132,7 @@ impl Builder {
             environment.push(faults::file_below(&directory));
         }
         let options = ClusterOptions {
-            program: built("proffer-under-test")?,
+            program: self.program.map_or_else(|| built("proffer-under-test"), Ok)?,
             directory,
             masters: self.masters,
             master_listen: "127.0.0.1:0".to_owned(),
@@ -156,6 +163,7 @@ impl Cluster {
             master_args: Vec::new(),
             agent_args: vec!["--allow-root-tasks".to_owned()],
             faults: false,
+            program: None,
         }
     }
 

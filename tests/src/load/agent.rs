@@ -30,6 +30,7 @@ pub(super) enum News {
 /// An agent.
 #[derive(Debug)]
 pub(super) struct Agent {
+    number: usize,
     info: v1::AgentInfo,
     frameworks: BTreeMap<String, v1::FrameworkInfo>,
     tasks: BTreeMap<(String, String), Task>,
@@ -46,8 +47,9 @@ struct Task {
 }
 
 impl Agent {
-    pub(super) fn new(info: v1::AgentInfo, ledger: Arc<Ledger>) -> Self {
+    pub(super) fn new(number: usize, info: v1::AgentInfo, ledger: Arc<Ledger>) -> Self {
         Agent {
+            number,
             info,
             frameworks: BTreeMap::new(),
             tasks: BTreeMap::new(),
@@ -103,6 +105,7 @@ impl Agent {
             .iter()
             .filter(|(_, task)| task.ends_at.is_some_and(|at| at <= now));
         for name in over.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.ledger.freed.put(self.number, now);
             out.push(message(agent_message::Body::Freed(link::Freed {
                 framework_id: v1::FrameworkId { value: name.0.clone() },
                 task_id: v1::TaskId { value: name.1.clone() },
@@ -314,7 +317,7 @@ mod tests {
     #[tokio::test]
     async fn an_update_is_sent_again_until_it_is_acknowledged_and_the_next_one_after_it() {
         let ledger = Arc::new(Ledger::default());
-        let mut agent = Agent::new(v1::AgentInfo::default(), ledger.clone());
+        let mut agent = Agent::new(0, v1::AgentInfo::default(), ledger.clone());
         let (mut out, mut now) = (Vec::new(), Instant::now());
         assert_eq!(
             agent.handle(now, registered(), &mut out),

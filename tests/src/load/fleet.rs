@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::agent::Agent;
+use super::freed::{self, Freed};
 use super::link::{self, Lines};
 
 /// What a fleet consists of.
@@ -28,6 +29,12 @@ pub struct FleetOptions {
     pub cpus: f64,
     /// MiB.
     pub mem_mib: f64,
+    /// MiB; none where there is none to be offered.
+    pub disk_mib: f64,
+    /// Whether every task and update is remembered, so that it can be told what was lost.
+    pub remembers: bool,
+    /// Where the agents note when what tasks held became free.
+    pub freed: Arc<Freed>,
 }
 
 impl FleetOptions {
@@ -39,6 +46,9 @@ impl FleetOptions {
             agents_per_connection: 100,
             cpus: 8.0,
             mem_mib: 16_384.0,
+            disk_mib: 100_000.0,
+            remembers: true,
+            freed: Arc::new(Freed::of(agents)),
         }
     }
 }
@@ -62,6 +72,8 @@ pub(super) struct Ledger {
     changed: Notify,
     made: AtomicU64,
     unacknowledged: AtomicI64,
+    pub(super) freed: Arc<Freed>,
+    forgets: bool,
     /// The newest state of every task that ever was.
     tasks: Mutex<BTreeMap<String, TaskState>>,
     /// Every update that was made.
@@ -72,6 +84,9 @@ impl Ledger {
     pub(super) fn made(&self, task: &str, state: TaskState, uuid: [u8; 16]) {
         self.made.fetch_add(1, Ordering::Relaxed);
         self.unacknowledged.fetch_add(1, Ordering::Relaxed);
+        if self.forgets {
+            return;
+        }
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.insert(task.to_owned(), state);
         self.updates.lock().unwrap_or_else(PoisonError::into_inner).push(uuid);
@@ -110,9 +125,16 @@ impl Fleet {
     /// # Errors
     /// The resources make no sense.
     pub fn start(options: &FleetOptions) -> anyhow::Result<Self> {
-        let resources = format!("cpus:{};mem:{};disk:100000", options.cpus, options.mem_mib);
+        let mut resources = format!("cpus:{};mem:{}", options.cpus, options.mem_mib);
+        if options.disk_mib > 0.0 {
+            resources += &format!(";disk:{}", options.disk_mib);
+        }
         let resources = Resources::parse(&resources).map_err(|rejection| anyhow::anyhow!("{rejection}"))?;
-        let ledger = Arc::new(Ledger::default());
+        let ledger = Arc::new(Ledger {
+            freed: options.freed.clone(),
+            forgets: !options.remembers,
+            ..Ledger::default()
+        });
         let masters = options.masters.addresses().to_vec();
         let mut running = JoinSet::new();
         let mut lines = Arc::new(Lines::default());
@@ -121,12 +143,12 @@ impl Fleet {
                 lines = Arc::new(Lines::default());
             }
             let info = AgentInfo {
-                hostname: format!("simulated-{index}"),
+                hostname: freed::hostname(index),
                 port: Some(5051),
                 resources: resources.to_wire(),
                 ..Default::default()
             };
-            let agent = Agent::new(info, ledger.clone());
+            let agent = Agent::new(index, info, ledger.clone());
             running.spawn(link::run(agent, lines.clone(), masters.clone(), ledger.clone()));
         }
         Ok(Fleet {
@@ -169,6 +191,11 @@ impl Fleet {
     pub async fn all_acknowledged(&self, deadline: Duration) -> anyhow::Result<()> {
         let none = |ledger: &Ledger| ledger.unacknowledged.load(Ordering::Acquire) == 0;
         self.until("all updates to be acknowledged", deadline, none).await
+    }
+
+    /// How many updates were not acknowledged yet.
+    pub fn unacknowledged(&self) -> i64 {
+        self.ledger.unacknowledged.load(Ordering::Relaxed)
     }
 
     /// How many agents have registered since the round began.
