@@ -96,6 +96,8 @@ impl Shape {
             mem_mib: shares as f64 * MEM_MIB,
             disk_mib: 0.0,
             remembers: false,
+            // No faster than launches are to go on, or the rush is what is measured.
+            coming: Duration::from_secs_f64(self.tasks as f64 / self.rate as f64),
             ..FleetOptions::new(cluster.masters(), self.agents)
         };
         let capacity = (self.agents * shares) as u64;

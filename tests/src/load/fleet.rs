@@ -33,6 +33,8 @@ pub struct FleetOptions {
     pub disk_mib: f64,
     /// Whether every task and update is remembered, so that it can be told what was lost.
     pub remembers: bool,
+    /// Over how long they come, one after the other; all at once where it is nothing.
+    pub coming: Duration,
     /// Where the agents note when what tasks held became free.
     pub freed: Arc<Freed>,
 }
@@ -48,6 +50,7 @@ impl FleetOptions {
             mem_mib: 16_384.0,
             disk_mib: 100_000.0,
             remembers: true,
+            coming: Duration::ZERO,
             freed: Arc::new(Freed::of(agents)),
         }
     }
@@ -149,7 +152,12 @@ impl Fleet {
                 ..Default::default()
             };
             let agent = Agent::new(index, info, ledger.clone());
-            running.spawn(link::run(agent, lines.clone(), masters.clone(), ledger.clone()));
+            let after = options.coming.mul_f64(index as f64 / options.agents as f64);
+            let run = link::run(agent, lines.clone(), masters.clone(), ledger.clone());
+            running.spawn(async move {
+                tokio::time::sleep(after).await;
+                run.await;
+            });
         }
         Ok(Fleet {
             agents: options.agents,
