@@ -85,7 +85,7 @@ impl Host {
             },
             confinement: Confinement::default(),
             input: Default::default(),
-            pod_sandbox: None,
+            shared: None,
             volumes: Vec::new(),
         }
     }
