@@ -56,6 +56,9 @@ pub struct Args {
     /// the timeout [default: 1s]
     #[arg(long, env = "PROFFER_MASTER_OFFER_PATIENCE", value_name = "DURATION")]
     pub offer_patience: Option<String>,
+    /// How long a gang may wait for its last members, and hold what it has of them [default: 1h]
+    #[arg(long, env = "PROFFER_MASTER_GANG_WAIT_MAX", value_name = "DURATION")]
+    pub gang_wait_max: Option<String>,
     /// Who is served first: `drf` for weighted fair shares, `priority` for the role with the largest weight [default: drf]
     #[arg(long, env = "PROFFER_MASTER_ALLOCATOR", value_name = "POLICY")]
     pub allocator: Option<String>,
@@ -133,6 +136,8 @@ pub struct Config {
     pub offer_timeout: Option<Duration>,
     /// After how long they are when somebody waits for them.
     pub offer_patience: Option<Duration>,
+    /// How long gangs may wait.
+    pub gang_wait_max: Duration,
     /// Who is served first.
     pub allocator: Policy,
     /// Which agents are given away first.
@@ -229,6 +234,7 @@ impl Config {
             domain: None,
             offer_timeout: Some(Duration::from_secs(300)),
             offer_patience: Some(Duration::from_secs(1)),
+            gang_wait_max: Duration::from_secs(3600),
             allocator: Policy::default(),
             agent_order: AgentOrder::default(),
             agent_ping_interval: Duration::from_secs(15),
@@ -277,6 +283,7 @@ impl Config {
             domain: layers.find("domain", args.domain, domain)?,
             offer_timeout: layers.get("offer-timeout", args.offer_timeout, "5min", or_none)?,
             offer_patience: layers.get("offer-patience", args.offer_patience, "1s", or_none)?,
+            gang_wait_max: layers.get("gang-wait-max", args.gang_wait_max, "1h", duration)?,
             allocator: layers.get("allocator", args.allocator, "drf", |value| match value {
                 "drf" => Ok(Policy::Drf),
                 "priority" => Ok(Policy::Priority),

@@ -310,6 +310,7 @@ fn start(
         framework_resubscribe_timeout: config.framework_resubscribe_timeout,
         offer_timeout: config.offer_timeout,
         offer_patience: config.offer_patience,
+        gang_wait_max: config.gang_wait_max,
         allocator: config.allocator,
         agent_order: config.agent_order,
         state_bytes_max: config.state_bytes_max,

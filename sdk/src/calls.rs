@@ -101,6 +101,17 @@ impl Calls {
         self.submit(build::accept(offer_ids, operations, filters)).await
     }
 
+    /// Launches a [`Gang`](crate::Gang) on offers of any agents to one role, or on none, and whatever else is free; what is not used of the
+    /// offers is declined with the filters.
+    pub async fn launch_gang(
+        &self,
+        offer_ids: Vec<OfferId>,
+        gang: impl Into<call::accept::Gang>,
+        filters: Option<Filters>,
+    ) -> Result<(), CallError> {
+        self.submit(build::launch_gang(offer_ids, gang.into(), filters)).await
+    }
+
     /// Gives offers back; the same resources are not offered again for as long as the filters say.
     pub async fn decline(&self, offer_ids: Vec<OfferId>, filters: Option<Filters>) -> Result<(), CallError> {
         self.submit(build::decline(offer_ids, filters)).await
@@ -212,6 +223,19 @@ pub(crate) mod build {
                 offer_ids,
                 operations,
                 filters,
+                gang: None,
+            }),
+            ..call(call::Type::Accept)
+        }
+    }
+
+    pub(crate) fn launch_gang(offer_ids: Vec<OfferId>, gang: call::accept::Gang, filters: Option<Filters>) -> Call {
+        Call {
+            accept: Some(call::Accept {
+                offer_ids,
+                filters,
+                gang: Some(gang),
+                ..Default::default()
             }),
             ..call(call::Type::Accept)
         }

@@ -257,8 +257,12 @@ impl<S: Scheduler> Driver<S> {
     }
 
     /// Tells the scheduler where it is news, and acknowledges in any case.
-    async fn update(&mut self, status: TaskStatus, lanes: &Lanes) {
+    async fn update(&mut self, mut status: TaskStatus, lanes: &Lanes) {
         self.reconciler.answered(&status);
+        if self.context.tasks.is_lost_member(&status) {
+            status.state = TaskState::TaskDropped.into();
+            status.reason = Some(task_status::Reason::GangCancelled.into());
+        }
         if self.context.tasks.is_news(&status) {
             self.context.tasks.heard_of(&status);
             self.scheduler.update(&mut self.context, status.clone()).await;
@@ -289,7 +293,7 @@ impl<S: Scheduler> Driver<S> {
                 state: TaskState::TaskDropped.into(),
                 source: Some(task_status::Source::Master.into()),
                 reason: Some(task_status::Reason::InvalidOffers.into()),
-                agent_id: Some(agent_id.clone()),
+                agent_id: Some(agent_id.clone()).filter(|id| !id.value.is_empty()),
                 message: Some(reason.to_owned()),
                 ..Default::default()
             });

@@ -127,6 +127,11 @@ impl Framework {
         self
     }
 
+    /// Is offered what gangs hold while they wait, for tasks that end in time: see [`is_lent`](crate::gang::is_lent).
+    pub fn backfill(self) -> Self {
+        self.capability(capability::Type::Backfill)
+    }
+
     /// The id that a master gave it earlier.
     pub fn id(mut self, id: FrameworkId) -> Self {
         self.info.id = Some(id);

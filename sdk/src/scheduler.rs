@@ -13,6 +13,7 @@ use proffer_proto::v1::{
 use tokio::sync::mpsc;
 
 use crate::calls::build;
+use crate::gang::Gang;
 use crate::masters::Masters;
 use crate::offers::Placement;
 use crate::operations::OperationTable;
@@ -345,6 +346,14 @@ impl<M> Context<M> {
     pub fn accept(&mut self, offer_ids: Vec<OfferId>, operations: Vec<offer::Operation>, filters: Option<Filters>) {
         self.outbox.use_up(&offer_ids);
         self.queue(build::accept(offer_ids, operations, filters));
+    }
+
+    /// Launches a [`Gang`](crate::Gang) on offers of any agents to one role, or on none, and whatever else is free; what is not used of the
+    /// offers is declined. A gang that waits ends with the subscription: each member is then told to be dropped, and the scheduler may
+    /// launch the gang again.
+    pub fn launch_gang(&mut self, offer_ids: Vec<OfferId>, gang: Gang) {
+        self.outbox.use_up(&offer_ids);
+        self.queue(build::launch_gang(offer_ids, gang.build(), None));
     }
 
     /// Gives offers back that were kept.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use proffer_proto::v1::{
     CommandInfo, DiscoveryInfo, DurationInfo, Environment, ExecutorInfo, HealthCheck, KillPolicy, Label, Labels, Port,
-    Ports, TaskId, TaskInfo, command_info, discovery_info, environment, value,
+    Ports, Resource, TaskId, TaskInfo, command_info, discovery_info, environment, value,
 };
 
-use crate::offers::{Constraint, Placement, Strategy, TaskShape};
+use crate::offers::{Constraint, Placement, Strategy, TaskShape, WantedPort};
 
 /// A task to be launched: what it runs, and what it needs.
 ///
@@ -255,6 +255,41 @@ impl Task {
         }
         if self.info.command.is_some() {
             self.set_env("HOST".into(), placement.hostname.clone());
+        }
+        self.info
+    }
+
+    /// As a member of a gang, for which the master finds the place and the ports.
+    pub(crate) fn unplaced(mut self) -> TaskInfo {
+        if self.info.resources.is_empty() {
+            let any = self.shape.ports.iter().filter(|port| **port == WantedPort::Any).count();
+            let fixed = self.shape.ports.iter().filter_map(|port| match port {
+                WantedPort::Fixed(port) => Some(value::Range {
+                    begin: (*port).into(),
+                    end: (*port).into(),
+                }),
+                WantedPort::Any => None,
+            });
+            let fixed: Vec<value::Range> = fixed.collect();
+            let scalar = |name: &str, value: f64| Resource {
+                name: name.to_owned(),
+                r#type: value::Type::Scalar.into(),
+                scalar: Some(value::Scalar { value }),
+                ..Default::default()
+            };
+            let scalars = self.shape.scalars.iter();
+            self.info.resources = scalars.map(|(name, value)| scalar(name, *value)).collect();
+            if any > 0 {
+                self.info.resources.push(scalar("ports", any as f64));
+            }
+            if !fixed.is_empty() {
+                self.info.resources.push(Resource {
+                    name: "ports".to_owned(),
+                    r#type: value::Type::Ranges.into(),
+                    ranges: Some(value::Ranges { range: fixed }),
+                    ..Default::default()
+                });
+            }
         }
         self.info
     }

@@ -52,6 +52,8 @@ pub struct TaskTable {
     tasks: HashMap<String, Entry>,
     uuids: Remembered<Vec<u8>>,
     ended: Remembered<String>,
+    /// The tasks that were launched as members of gangs.
+    members: Remembered<String>,
 }
 
 #[derive(Debug)]
@@ -99,8 +101,14 @@ impl TaskTable {
 
     /// Remembers the tasks that an ACCEPT launches, and the task that a KILL ends.
     pub(crate) fn observe_call(&mut self, call: &Call) {
+        let gang = call.accept.iter().flat_map(|accept| &accept.gang);
+        for member in gang.flat_map(|gang| &gang.members) {
+            self.members.insert(member.task_id.value.clone());
+        }
         for (task_id, agent_id) in launched(call) {
-            self.insert(KnownTask::new(task_id.clone(), Some(agent_id.clone())));
+            // A member of a gang may name no agent.
+            let agent_id = Some(agent_id.clone()).filter(|id| !id.value.is_empty());
+            self.insert(KnownTask::new(task_id.clone(), agent_id));
         }
         if let Some(kill) = &call.kill
             && let Some(entry) = self.tasks.get_mut(&kill.task_id.value)
@@ -129,6 +137,17 @@ impl TaskTable {
         let reconciled = status.reason() == task_status::Reason::Reconciliation;
         let told = self.tasks.get(&status.task_id.value).and_then(|entry| entry.told);
         !(reconciled && told == Some((status.state(), status.healthy)))
+    }
+
+    /// Whether an update says that a task is nowhere of which no agent was ever heard: it waited in a gang that has ended with a
+    /// subscription.
+    pub(crate) fn is_lost_member(&self, status: &TaskStatus) -> bool {
+        let reconciled = status.reason() == task_status::Reason::Reconciliation;
+        let known = self.get(&status.task_id);
+        reconciled
+            && status.state() == TaskState::TaskUnknown
+            && known.is_some_and(|known| known.agent_id.is_none() && known.state == TaskState::TaskStaging)
+            && self.members.contains(&status.task_id.value)
     }
 
     /// Takes note of a task before the scheduler is told of its update, so that what it does about the task is remembered.
@@ -171,12 +190,15 @@ impl TaskTable {
 
 /// The tasks that a call launches.
 pub(crate) fn launched(call: &Call) -> impl Iterator<Item = (&TaskId, &AgentId)> {
+    let gangs = call.accept.iter().flat_map(|accept| &accept.gang);
+    let members = gangs.flat_map(|gang| &gang.members);
     let operations = call.accept.iter().flat_map(|accept| &accept.operations);
-    operations.flat_map(|operation| {
+    let tasks = operations.flat_map(|operation| {
         let single = operation.launch.iter().flat_map(|launch| &launch.task_infos);
         let groups = operation.launch_group.iter().flat_map(|group| &group.task_group.tasks);
-        single.chain(groups).map(|task| (&task.task_id, &task.agent_id))
-    })
+        single.chain(groups)
+    });
+    tasks.chain(members).map(|task| (&task.task_id, &task.agent_id))
 }
 
 /// A set that forgets its oldest members.

@@ -175,6 +175,19 @@ fn detail(reason: &Reason) -> String {
             let holders: Vec<String> = reason.holders.iter().map(holder).collect();
             return format!("in the offers of {}", holders.join(", "));
         }
+        Kind::Gang => {
+            let holder = |holder: &proffer_proto::v1::master::response::explain::Holder| {
+                format!(
+                    "{} ({}, on {} agents)",
+                    holder.framework_name, holder.role, holder.offers
+                )
+            };
+            let holders: Vec<String> = reason.holders.iter().map(holder).collect();
+            return format!(
+                "held for gangs of {}, which wait for their last members",
+                holders.join(", ")
+            );
+        }
         Kind::Filtered => {
             let seconds = seconds_left(reason).unwrap_or_default();
             return format!("it refused what is free; the first refusal ends in {seconds:.0} s");

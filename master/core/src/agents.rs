@@ -32,7 +32,7 @@ use crate::remnants::{self, Remnants};
 use crate::slots::{AgentSlot, TaskSlot};
 use crate::time::Timestamp;
 use crate::timers::Timer;
-use crate::{books, drain, events, frameworks, maintenance, roles, tasks};
+use crate::{books, drain, events, frameworks, gangs, maintenance, roles, tasks};
 
 /// The version of the link protocol that is spoken here.
 const PROTOCOL: u32 = 1;
@@ -503,6 +503,7 @@ fn detach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) {
     leading.timers.cancel(Timer::Ping(slot));
     await_return(leading, step, slot);
     leading.allocator.set_agent_active(slot, false);
+    gangs::leave_agent(leading, slot);
     offers::rescind_agent(leading, step, slot);
     operations::give_up_waiting(leading, step, slot);
 }
@@ -656,6 +657,7 @@ fn propose_leave(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) {
         agent_id: agent.id.clone(),
     };
     leading.allocator.set_agent_active(slot, false);
+    gangs::leave_agent(leading, slot);
     offers::rescind_agent(leading, step, slot);
     propose(leading, step, Body::RemoveAgent(change), Proposal::Leave(slot));
 }
@@ -676,6 +678,7 @@ pub(crate) fn left(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot) 
 
 /// Removes an agent that the registry does not hold any more, with all that was on it.
 fn remove(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, end: tasks::End) {
+    gangs::leave_agent(leading, slot);
     offers::rescind_agent(leading, step, slot);
     operations::give_up_waiting(leading, step, slot);
     maintenance::forget_agent(leading, step, slot);

@@ -1,5 +1,5 @@
 //! What of each agent is in use. For every agent: offered + allocated + free = total, where what executors and what
-//! remnants of tasks still hold counts as allocated, and what is held for an operation on its way counts as offered.
+//! remnants of tasks still hold counts as allocated, and what is held for an operation on its way, or for a gang that waits, counts as offered.
 //!
 //! An agent may come back with less than is in use there, or with two tasks on one port; such an agent is *tangled*, its
 //! sums are counted anew at each change, and of a resource that is overdrawn nothing is free.
@@ -32,6 +32,7 @@ pub(crate) fn unhold(leading: &mut Leading, slot: AgentSlot, resources: &Resourc
 pub(crate) fn refresh(leading: &mut Leading, slot: AgentSlot) {
     let free = leading.agents[slot].free();
     leading.allocator.set_free(slot, free);
+    leading.gangs.touch(slot);
 }
 
 /// The sum of what is in use, and whether something is used twice.

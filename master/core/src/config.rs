@@ -32,6 +32,8 @@ pub struct Config {
     pub offer_timeout: Option<Duration>,
     /// Offers that are held for so long are rescinded as soon as another framework waits for them; never early if unset.
     pub offer_patience: Option<Duration>,
+    /// No gang waits longer for its last members.
+    pub gang_wait_max: Duration,
     /// In which order roles and frameworks are served.
     pub allocator: Policy,
     /// In which order agents are given away.
@@ -69,6 +71,7 @@ impl Default for Config {
             decline_pause: Duration::from_secs(1),
             offer_timeout: Some(Duration::from_secs(300)),
             offer_patience: Some(Duration::from_secs(1)),
+            gang_wait_max: Duration::from_secs(3600),
             allocator: Policy::default(),
             agent_order: AgentOrder::default(),
             completed_frameworks_max: 1000,

@@ -25,7 +25,7 @@ use crate::proposals::{Proposal, propose};
 use crate::slots::AgentSlot;
 use crate::time::Timestamp;
 use crate::timers::Timer;
-use crate::{executors, level, offers, tasks};
+use crate::{executors, gangs, level, offers, tasks};
 
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,7 +133,9 @@ pub(crate) fn committed(leading: &mut Leading, step: &mut Step<'_>, slot: AgentS
     }
     let (offered, attached) = (agent.is_offered(), agent.connection().is_some());
     leading.allocator.set_agent_active(slot, offered && attached);
+    leading.gangs.touch(slot);
     if !offered {
+        gangs::leave_agent(leading, slot);
         offers::rescind_agent(leading, step, slot);
     }
     resume(leading, step, slot);

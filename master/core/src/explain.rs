@@ -2,7 +2,7 @@
 //!
 //! The allocator judges every agent for a claim by the same code that decides, at the moment of the call: after every step all
 //! that can be offered is offered, so what is free was judged and refused. What is not the allocator's to know is found here: why
-//! an agent or a claim is inactive, and whose offers hold what is not free. Every agent is counted for one reason.
+//! an agent or a claim is inactive, and whose offers or gangs hold what is not free. Every agent is counted for one reason.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::master::{Leading, Step};
 use crate::offers::Offer;
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
 use crate::time::Timestamp;
-use crate::{frameworks, optimistic};
+use crate::{frameworks, gangs, optimistic};
 
 /// So many times an agent is judged for a claim in one call, before claims are left out: a master has other things to do.
 const JUDGEMENTS_MAX: usize = 500_000;
@@ -77,6 +77,10 @@ fn claim_of(leading: &Leading, slot: ClaimSlot, now: Timestamp) -> explain::Clai
             offered += &offer.resources;
         }
     }
+    let held = leading.parked.values();
+    for parked in held.filter(|parked| parked.owner.is_some_and(|(_, claim)| claim == slot)) {
+        offered += &parked.resources;
+    }
     for task in framework.tasks.values().map(|task| &leading.tasks[*task]) {
         if task.held && task.claim == slot {
             allocated += &task.resources;
@@ -112,14 +116,15 @@ type Key = (i32, Option<(String, String)>);
 
 /// What is to be told of one agent.
 #[derive(Default)]
-struct Detail<'a> {
+struct Detail {
     /// What could be offered there if it were not for the reason.
     resources: Resources,
     until: Option<Timestamp>,
-    holders: Vec<&'a Offer>,
+    /// By whom what is missing is held.
+    holders: Vec<Holder>,
 }
 
-fn judge(leading: &Leading, slot: ClaimSlot, at: AgentSlot) -> (Key, Detail<'_>) {
+fn judge(leading: &Leading, slot: ClaimSlot, at: AgentSlot) -> (Key, Detail) {
     let agent = &leading.agents[at];
     let role = &leading.claims[slot].role;
     let free = leading.allocator.free(at).cloned().unwrap_or_default();
@@ -145,19 +150,13 @@ fn judge(leading: &Leading, slot: ClaimSlot, at: AgentSlot) -> (Key, Detail<'_>)
         Err(Reason::Region) => Kind::Region,
         Err(Reason::Constraints) => Kind::Constraints,
         Err(Reason::Headroom) => Kind::Guarantees,
-        Err(reason) => in_offers(leading, slot, at, &reason, &mut detail),
+        Err(reason) => held(leading, slot, at, &reason, &mut detail),
     };
     ((kind as i32, None), detail)
 }
 
-/// What is free is not enough: it may be in offers.
-fn in_offers<'a>(
-    leading: &'a Leading,
-    slot: ClaimSlot,
-    at: AgentSlot,
-    reason: &Reason,
-    detail: &mut Detail<'a>,
-) -> Kind {
+/// What is free is not enough: the rest may be in offers, or held for gangs.
+fn held(leading: &Leading, slot: ClaimSlot, at: AgentSlot, reason: &Reason, detail: &mut Detail) -> Kind {
     let agent = &leading.agents[at];
     let offers: Vec<&Offer> = agent.offers.iter().map(|number| &leading.offers[number]).collect();
     if offers.iter().any(|offer| offer.claim == slot) || optimistic::is_shown(leading, slot, at) {
@@ -165,16 +164,27 @@ fn in_offers<'a>(
     }
     let role = &leading.claims[slot].role;
     let open = |offer: &&Offer| !offer.resources.available_to(role).is_empty();
-    let holders: Vec<&Offer> = offers.into_iter().filter(open).collect();
-    if !holders.is_empty() {
-        let mut with_offers = detail.resources.clone();
-        for offer in &holders {
-            with_offers += offer.resources.available_to(role);
+    let holders = offers.into_iter().filter(open);
+    let holders: Vec<Holder> = holders.map(Holder::of).collect();
+    let of_gangs = gangs::holders(leading, at)
+        .into_iter()
+        .map(|(claim, resources)| Holder {
+            claim,
+            resources,
+            since: None,
+            patient_until: None,
+            deadline: None,
+        });
+    let of_gangs: Vec<Holder> = of_gangs.collect();
+    for (kind, holders) in [(Kind::Held, holders), (Kind::Gang, of_gangs)] {
+        let mut with_them = detail.resources.clone();
+        for holder in &holders {
+            with_them += holder.resources.available_to(role);
         }
-        if leading.allocator.suffices(slot, &with_offers) {
-            detail.resources = with_offers;
+        if !holders.is_empty() && leading.allocator.suffices(slot, &with_them) {
+            detail.resources = with_them;
             detail.holders = holders;
-            return Kind::Held;
+            return kind;
         }
     }
     match reason {
@@ -211,6 +221,27 @@ fn why_claim(leading: &Leading, slot: ClaimSlot) -> Kind {
     }
 }
 
+/// Who holds something on an agent: by an offer, or for gangs.
+struct Holder {
+    claim: ClaimSlot,
+    resources: Resources,
+    since: Option<Timestamp>,
+    patient_until: Option<Timestamp>,
+    deadline: Option<Timestamp>,
+}
+
+impl Holder {
+    fn of(offer: &Offer) -> Self {
+        Holder {
+            claim: offer.claim,
+            resources: offer.resources.clone(),
+            since: Some(offer.made),
+            patient_until: offer.patient_until,
+            deadline: offer.deadline,
+        }
+    }
+}
+
 /// What was found for one reason.
 #[derive(Default)]
 struct Found {
@@ -231,13 +262,13 @@ struct Holding {
 }
 
 impl Holding {
-    fn count(&mut self, offer: &Offer, now: Timestamp) {
+    fn count(&mut self, holder: &Holder, now: Timestamp) {
         self.offers += 1;
-        self.resources += &offer.resources;
-        self.since = earlier(self.since, Some(offer.made));
+        self.resources += &holder.resources;
+        self.since = earlier(self.since, holder.since);
         // Who still waits when the patience is over has no better claim.
-        let patient = offer.patient_until.filter(|until| *until > now);
-        self.until = earlier(self.until, earlier(patient, offer.deadline));
+        let patient = holder.patient_until.filter(|until| *until > now);
+        self.until = earlier(self.until, earlier(patient, holder.deadline));
     }
 }
 
@@ -246,7 +277,7 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 }
 
 impl Found {
-    fn count(&mut self, leading: &Leading, agent: AgentSlot, detail: Detail<'_>, now: Timestamp) {
+    fn count(&mut self, leading: &Leading, agent: AgentSlot, detail: Detail, now: Timestamp) {
         self.agents += 1;
         if !detail.resources.is_empty()
             && leading.allocator.share(&detail.resources) > leading.allocator.share(&self.largest)
@@ -255,8 +286,8 @@ impl Found {
             self.largest_agent = Some(agent);
         }
         self.until = earlier(self.until, detail.until);
-        for offer in detail.holders {
-            self.holders.entry(offer.claim).or_default().count(offer, now);
+        for holder in &detail.holders {
+            self.holders.entry(holder.claim).or_default().count(holder, now);
         }
     }
 

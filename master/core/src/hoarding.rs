@@ -25,6 +25,7 @@ use std::time::Duration;
 use proffer_proto::resources::Resources;
 
 use crate::allocator::Turn;
+use crate::gangs;
 use crate::master::{Leading, Step};
 use crate::offers::{self, Made, Offer, OfferNumber};
 use crate::optimistic;
@@ -286,6 +287,8 @@ fn take_back(leading: &mut Leading, step: &mut Step<'_>, patience: Duration, mad
     let mut trial_ends: Option<Timestamp> = None;
     for (number, offer) in leading.offers.range(..=leading.hoarding.aged) {
         match offer.patient_until {
+            // What is lent is called back by whose it is.
+            _ if offer.loan.is_some() => {}
             Some(until) if until > step.now => {
                 trial_ends = Some(trial_ends.map_or(until, |first| first.min(until)));
             }
@@ -298,7 +301,9 @@ fn take_back(leading: &mut Leading, step: &mut Step<'_>, patience: Duration, mad
     leading.hoarding.trial_ends = trial_ends;
     let claims = |slot: &FrameworkSlot| leading.frameworks[*slot].claims.values().copied();
     let except: Vec<ClaimSlot> = holders.iter().flat_map(claims).collect();
-    for (agent, numbers) in by_agent {
+    for (agent, mut numbers) in by_agent {
+        // A gang may have had some of them taken back.
+        numbers.retain(|number| leading.offers.contains_key(number));
         let viewers = numbers.iter().flat_map(|number| optimistic::viewers(leading, *number));
         let except: Vec<ClaimSlot> = except.iter().copied().chain(viewers).collect();
         let held: Vec<(ClaimSlot, &Resources)> = numbers
@@ -314,6 +319,7 @@ fn take_back(leading: &mut Leading, step: &mut Step<'_>, patience: Duration, mad
             strike(leading, step, slot, number, patience);
             offers::rescind(leading, step, number);
         }
+        gangs::review(leading, step);
         offers::decide(leading, step, made);
     }
 }

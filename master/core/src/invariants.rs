@@ -32,6 +32,7 @@ pub fn check(master: &Master) -> Result<(), String> {
     durable(master, leading)?;
     laid_out(master, leading)?;
     streams(leading)?;
+    leading.gangs.check(leading)?;
     leading.allocator.check()
 }
 

@@ -9,7 +9,7 @@ use crate::effect::Answer;
 use crate::input::RequestId;
 use crate::master::{Leading, Step};
 use crate::slots::{FrameworkSlot, TaskSlot};
-use crate::{frameworks, operations, reconcile, tasks};
+use crate::{frameworks, gangs, operations, reconcile, tasks};
 
 /// A scheduler's KILL. A task that waits for an operation is not launched any more; one that is not known is answered as if the scheduler had asked for its state.
 pub(crate) fn kill(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSlot, request: RequestId, call: Kill) {
@@ -18,7 +18,7 @@ pub(crate) fn kill(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSl
     }
     let Some(&task) = leading.frameworks[slot].tasks.get(&call.task_id) else {
         step.effects.answer(request, Answer::Accepted);
-        if operations::kill(leading, step, slot, &call.task_id) {
+        if operations::kill(leading, step, slot, &call.task_id) || gangs::withdraw(leading, step, slot, &call.task_id) {
             return;
         }
         return reconcile::one(leading, step, slot, &call.task_id, call.agent_id.as_ref());
@@ -80,7 +80,7 @@ fn check(policy: Option<&KillPolicy>) -> Result<(), Rejection> {
 }
 
 /// Tells the agent, now or when it is back.
-fn deliver(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, kill_policy: Option<KillPolicy>) {
+pub(crate) fn deliver(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, kill_policy: Option<KillPolicy>) {
     let task = &mut leading.tasks[slot];
     let Some(connection) = leading.agents[task.agent].connection() else {
         task.kill = Some(kill_policy);

@@ -22,6 +22,7 @@ mod events;
 mod executors;
 mod explain;
 mod frameworks;
+mod gangs;
 mod hoarding;
 mod input;
 pub mod invariants;

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::drain;
 use crate::effect::{Answer, Effect, Effects};
 use crate::frameworks::{self, Claim, Framework, StreamState};
+use crate::gangs::{self, Gangs};
 use crate::hoarding::{self, Hoarding};
 use crate::input::{ConnectionId, Input, ProposalId, StreamId};
 use crate::maintenance::{self, Maintenance};
@@ -72,6 +73,7 @@ pub(crate) struct Leading {
     pub(crate) timers: Timers,
     /// Agents whose tasks are to end and have not all ended, and those that are then to be gone.
     pub(crate) draining: BTreeMap<AgentSlot, drain::Draining>,
+    pub(crate) gangs: Gangs,
     pub(crate) maintenance: Maintenance,
     pub(crate) hoarding: Hoarding,
     pub(crate) optimistic: Optimistic,
@@ -178,6 +180,7 @@ impl Master {
             drain::review(leading, &mut step);
             maintenance::review(leading, &mut step);
             roles::review(leading, &mut step);
+            gangs::review(leading, &mut step);
             offers::allocate(leading, &mut step);
             leading.arm(&mut step);
         }
@@ -280,6 +283,7 @@ impl Leading {
             allocator: Box::new(Hierarchical::new(config.allocator, config.agent_order)),
             timers: Timers::default(),
             draining: BTreeMap::new(),
+            gangs: Gangs::default(),
             maintenance: Maintenance::default(),
             hoarding: Hoarding::default(),
             optimistic: Optimistic::default(),
@@ -322,6 +326,8 @@ impl Leading {
                 Timer::FrameworkAway(framework) => frameworks::away_too_long(self, step, framework),
                 Timer::Offers => offers::expire(self, step),
                 Timer::Trust(framework) => hoarding::try_again(self, step, framework),
+                Timer::Gang(gang) => gangs::deadline(self, step, gang),
+                Timer::GangLook => gangs::look_everywhere(self),
                 Timer::InverseOffer(agent, framework) => maintenance::expired(self, agent, framework),
                 Timer::Filters => self.allocator.expire(step.now),
             }

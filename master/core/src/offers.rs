@@ -12,6 +12,7 @@ use proffer_proto::{Rejection, v1};
 use crate::agents::Agent;
 use crate::allocator::Decision;
 use crate::effect::Answer;
+use crate::gangs::Loan;
 use crate::input::RequestId;
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
@@ -42,6 +43,8 @@ pub(crate) struct Offer {
     pub(crate) deadline: Option<Timestamp>,
     /// From then on it is rescinded when somebody waits for it.
     pub(crate) patient_until: Option<Timestamp>,
+    /// It is of what a gang holds, and lends.
+    pub(crate) loan: Option<Loan>,
 }
 
 /// Offers that were made in a step, to be told at its end.
@@ -108,6 +111,7 @@ pub(crate) fn make(
         made: step.now,
         deadline: step.config.offer_timeout.map(|timeout| step.now.plus(timeout)),
         patient_until: hoarding::made(leading, step, framework, number, in_turn),
+        loan: None,
     };
     leading.agents[agent].offers.insert(number);
     leading.frameworks[framework].offers.insert(number);
@@ -126,6 +130,24 @@ pub(crate) fn expire(leading: &mut Leading, step: &mut Step<'_>) {
         hoarding::expired(leading, step, number);
         rescind(leading, step, number);
     }
+}
+
+/// Makes an offer of what a gang lends, which the claim is charged for already. The framework is to be told.
+pub(crate) fn lend(
+    leading: &mut Leading,
+    step: &Step<'_>,
+    decision: Decision,
+    loan: Loan,
+) -> (FrameworkSlot, v1::Offer) {
+    let Decision { agent, claim, .. } = decision;
+    let number = make(leading, step, claim, agent, decision.resources, false);
+    if let Some(offer) = leading.offers.get_mut(&number) {
+        offer.loan = Some(loan);
+        // Nobody else waits for what is the gang's.
+        offer.patient_until = None;
+    }
+    let offer = &leading.offers[&number];
+    (offer.framework, wire(leading, number, offer))
 }
 
 /// As the framework sees it.
@@ -148,6 +170,9 @@ pub(crate) fn wire(leading: &Leading, number: OfferNumber, offer: &Offer) -> v1:
         deadline: offer.deadline.map(Timestamp::to_wire),
         patient_until: offer.patient_until.map(Timestamp::to_wire),
         shared: optimistic::is_shared(leading, offer.claim).then_some(true),
+        lent_until: offer.loan.map(|loan| v1::TimeInfo {
+            nanoseconds: loan.until.as_nanos_i64(),
+        }),
         ..v1::Offer::default()
     }
 }

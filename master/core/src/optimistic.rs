@@ -214,6 +214,7 @@ fn show(leading: &mut Leading, step: &Step<'_>, number: OfferNumber, claim: Clai
         made: step.now,
         deadline: offer.deadline,
         patient_until: offer.patient_until,
+        loan: None,
     };
     made.entry(framework)
         .or_default()

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | known | | its latest state |
 //! | waits for an operation to be launched | | TASK_STAGING |
+//! | waits in a gang | | TASK_STAGING |
 //! | unknown | known from the registry, not back since the election | silence: the framework asks again |
 //! | unknown | not named, and some agent is not back | silence |
 //! | unknown | registered | TASK_GONE |
@@ -24,7 +25,7 @@ use crate::input::RequestId;
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, FrameworkSlot, TaskSlot};
 use crate::tasks::{self, Task};
-use crate::{events, frameworks, operations, retelling, updates};
+use crate::{events, frameworks, gangs, operations, retelling, updates};
 
 /// A scheduler's RECONCILE: of the tasks it names, or of all that have not ended.
 pub(crate) fn reconcile(
@@ -95,6 +96,8 @@ pub(crate) fn named(
         Some(of_wire(step, ended, ended.state()))
     } else if let Some((task, agent)) = operations::waiting(leading, slot).find(|(task, _)| *task == task_id) {
         Some(waiting(leading, step, task, agent))
+    } else if let Some(waiting) = gangs::status(leading, step, slot, task_id) {
+        Some(waiting)
     } else {
         unknown(leading, step, slot, task_id, agent_id, recovering)
     };

@@ -11,10 +11,11 @@ use proffer_proto::v1::task_status::Reason;
 use proffer_proto::v1::{self, TaskState, TaskStatus};
 use proffer_proto::{link, v1::KillPolicy};
 
+use crate::gangs::GangNumber;
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
-use crate::{books, events, frameworks, maintenance, remnants, updates};
+use crate::{books, events, frameworks, gangs, maintenance, remnants, updates};
 
 /// How many of the latest statuses of a task are kept.
 const STATUSES_MAX: usize = 16;
@@ -39,6 +40,18 @@ pub(crate) struct Task {
     pub(crate) acknowledged: Option<Vec<u8>>,
     /// It was to be killed while its agent was away.
     pub(crate) kill: Option<Option<KillPolicy>>,
+    /// What it uses is lent by a gang.
+    pub(crate) lent: Option<Lent>,
+    /// It is to run together with the others of this gang.
+    pub(crate) gang: Option<GangNumber>,
+}
+
+/// How it stands with a task on what a gang lends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lent {
+    /// The gang has what it needs but for this: the task is being killed.
+    CalledBack,
+    Out,
 }
 
 /// How tasks end that no agent will tell of.
@@ -100,10 +113,18 @@ impl Task {
 }
 
 /// A task is launched on an agent. Its resources are no longer the offer's.
-pub(crate) fn launch(leading: &mut Leading, slot: FrameworkSlot, agent: AgentSlot, claim: ClaimSlot, wire: v1::Task) {
+pub(crate) fn launch(
+    leading: &mut Leading,
+    slot: FrameworkSlot,
+    agent: AgentSlot,
+    claim: ClaimSlot,
+    wire: v1::Task,
+    lent: Option<Lent>,
+) {
     let resources = Resources::from_wire(&wire.resources).unwrap_or_default().unallocate();
     frameworks::met(leading, claim, agent, &resources);
     let task = insert(leading, slot, agent, claim, resources, wire, false);
+    leading.tasks[task].lent = lent;
     hold(leading, agent, &[task]);
 }
 
@@ -128,6 +149,8 @@ fn insert(
         pending: None,
         acknowledged: None,
         kill: None,
+        lent: None,
+        gang: None,
     });
     leading.frameworks[framework].tasks.insert(id, task);
     leading.agents[agent].tasks.insert(task);
@@ -194,6 +217,7 @@ fn end(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, end: End) {
         status.agent_id = Some(leading.agents[agent].id.clone());
         task.record(&status);
         frameworks::send(leading, step, framework, events::update(status));
+        gangs::advanced(leading, step, slot);
     }
     complete(leading, step, slot);
 }
@@ -219,6 +243,7 @@ pub(crate) fn agent_unreachable(leading: &mut Leading, step: &mut Step<'_>, agen
         status.reason = Some(Reason::AgentRemoved as i32);
         leading.tasks[slot].record(&status);
         frameworks::send(leading, step, framework, events::update(status));
+        gangs::advanced(leading, step, slot);
     }
 }
 

@@ -17,6 +17,12 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(millis))
     }
 
+    /// How long ago `earlier` was; nothing where it is yet to come.
+    #[must_use]
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
     /// As the registry writes it.
     pub fn as_millis_i64(self) -> i64 {
         i64::try_from(self.0).unwrap_or(i64::MAX)

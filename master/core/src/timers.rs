@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::gangs::GangNumber;
 use crate::slots::{AgentSlot, FrameworkSlot};
 use crate::time::Timestamp;
 
@@ -22,6 +23,10 @@ pub(crate) enum Timer {
     Offers,
     /// A framework that held offers too long is tried again.
     Trust(FrameworkSlot),
+    /// A gang that was not launched until then is given up.
+    Gang(GangNumber),
+    /// All agents are looked at for the gangs that wait.
+    GangLook,
     /// A framework that declined an inverse offer is asked again.
     InverseOffer(AgentSlot, FrameworkSlot),
     /// A refusal of an offer ends.

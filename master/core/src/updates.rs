@@ -14,8 +14,9 @@ use crate::input::{ConnectionId, RequestId};
 use crate::master::{Leading, Step};
 use crate::operations::feedback;
 use crate::slots::{AgentSlot, FrameworkSlot};
+use crate::tasks::Lent;
 use crate::time::Timestamp;
-use crate::{events, executors, frameworks, remnants, tasks};
+use crate::{events, executors, frameworks, gangs, remnants, tasks};
 
 /// How many bytes a uuid has.
 const UUID_BYTES: usize = 16;
@@ -100,6 +101,10 @@ fn status_update(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, u
     let task = &mut leading.tasks[slot];
     task.reported = true;
     task.advance(latest);
+    if task.lent == Some(Lent::CalledBack) && status.state() == TaskState::TaskKilled {
+        // The agent does not know why.
+        status.reason = Some(Reason::ContainerPreempted as i32);
+    }
     task.wire.status_update_state = Some(status.state);
     task.wire.status_update_uuid = status.uuid.clone();
     task.record(&status);
@@ -108,6 +113,7 @@ fn status_update(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, u
         tasks::release(leading, slot);
     }
     frameworks::send(leading, step, framework, events::update(status));
+    gangs::advanced(leading, step, slot);
 }
 
 /// The container of a task has gone; its last state follows.

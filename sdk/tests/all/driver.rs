@@ -9,8 +9,8 @@ use proffer_proto::v1::{
 use proffer_sdk::offers::{Matcher, TaskShape};
 use proffer_sdk::testing::{self, FakeMaster};
 use proffer_sdk::{
-    CallError, Context, Driver, Framework, KnownTask, Masters, Offers, Options, RunError, Scheduler, Sender, Task,
-    connect, operations,
+    CallError, Context, Driver, Framework, Gang, KnownTask, Masters, Offers, Options, RunError, Scheduler, Sender,
+    Task, connect, operations,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -34,6 +34,8 @@ enum Do {
     Launch(Vec<&'static str>),
     /// Accepts these offers by id, kept or not, to launch a task.
     AcceptBlindly(&'static str, &'static str),
+    /// Launches a gang of tasks with these ids.
+    Gang(Vec<&'static str>),
     Kill(&'static str),
     /// Kills this task as soon as it is heard of.
     KillUnknown(&'static str),
@@ -105,6 +107,13 @@ impl Scheduler for Recorder {
                 let shape = TaskShape::default().cpus(0.1);
                 let place = Matcher::new(&offers).place(&shape).expect("it fits");
                 context.launch(place, Task::command("t", "true").with_id(task));
+            }
+            Do::Gang(ids) => {
+                let member = |id| Task::command("t", "true").with_id(id).cpus(0.5).port("http");
+                context.launch_gang(
+                    Vec::new(),
+                    Gang::new("g").members(ids.into_iter().map(member)).together(),
+                );
             }
             Do::Kill(task) => context.kill(&task_id(task)),
             Do::KillUnknown(task) => self.unwanted = Some(task),
@@ -531,6 +540,41 @@ async fn a_rejected_accept_drops_its_tasks() {
     master.accept().await;
     running.hears("rejected ACCEPT `accept.offer_ids[0]` is unknown").await;
     running.hears("t1 TASK_DROPPED").await;
+}
+
+#[tokio::test]
+async fn a_gang_that_ended_with_its_subscription_is_dropped() {
+    let (mut master, mut running) = registered().await;
+    running.tell(Do::Gang(vec!["t1", "t2"]));
+    let accept = master.accept().await;
+    let gang = accept.gang.expect("a gang");
+    assert!(accept.offer_ids.is_empty() && accept.operations.is_empty() && gang.together());
+    let member = &gang.members[1];
+    assert_eq!(
+        (member.task_id.value.as_str(), member.agent_id.value.as_str()),
+        ("t2", "")
+    );
+    let named = |name: &str| member.resources.iter().find(|resource| resource.name == name);
+    let amount = |name: &str| {
+        named(name)
+            .and_then(|resource| resource.scalar)
+            .map(|scalar| scalar.value)
+    };
+    assert_eq!((amount("cpus"), amount("ports")), (Some(0.5), Some(1.0)));
+
+    master.update(testing::status(&task_id("t1"), "a1", TaskState::TaskRunning));
+    running.hears("t1 TASK_RUNNING").await;
+    master.break_stream();
+    running.hears("disconnected").await;
+    master.subscribe().await;
+    running.hears("reregistered").await;
+    while ids(&master.reconcile().await) != ["t1", "t2"] {}
+    // Nobody was ever heard to have it.
+    master.update(TaskStatus {
+        agent_id: None,
+        ..reconciled("t2", TaskState::TaskUnknown)
+    });
+    running.hears("t2 TASK_DROPPED").await;
 }
 
 #[tokio::test]

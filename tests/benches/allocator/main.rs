@@ -1,12 +1,13 @@
 //! How long the allocator takes, single-threaded: whole cycles, cycles in which nothing can be offered, roles with quota,
-//! and one event.
+//! one event, and a gang among tasks that come and go.
 //!
-//! `cargo bench -p proffer-tests --bench allocator [-- --quick | --only=cycles|filters|quota|event]`
+//! `cargo bench -p proffer-tests --bench allocator [-- --quick | --only=cycles|filters|quota|event|gangs]`
 //!
 //! Agents have `cpus:24;mem:4096;disk:4096;ports:[31000-32000]`, half of it in use, 16 fragments of the ports among it. A
 //! figure is the least-disturbed of several rounds.
 
 mod cycles;
+mod gangs;
 
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,9 @@ fn main() {
     }
     if bench::wants("event") {
         events(10_000, 1000, if quick { 10_000 } else { 100_000 });
+    }
+    if bench::wants("gangs") {
+        gang(64, 16, if quick { 3 } else { 20 });
     }
 }
 
@@ -167,4 +171,34 @@ fn events(agents: u32, claims: u32, count: u32) {
         let figure = format!("freed_task_to_decision_{agents}x{claims}_{name}");
         bench::print_percentiles(BENCH, &figure, "us", &mut spent);
     }
+}
+
+/// A gang that needs a third of a cluster of which half ends every second.
+fn gang(members: u64, agents: u64, rounds: u64) {
+    eprintln!("{BENCH}: a gang of {members} over {agents} full agents, half of which ends every second");
+    let (mut waited, mut worked) = (Vec::new(), Vec::new());
+    for seed in 0..rounds {
+        let decided = gangs::decide(members, agents, seed);
+        eprintln!(
+            "{BENCH}: waited {} ms of virtual time; the core worked {:.1} ms in {} steps; launched on {} agents",
+            decided.waited.as_millis(),
+            decided.worked.as_secs_f64() * 1e3,
+            decided.steps,
+            decided.agents
+        );
+        waited.push(decided.waited.as_secs_f64() * 1e3);
+        worked.push(decided.worked.as_secs_f64() * 1e3);
+    }
+    bench::print_percentiles(
+        BENCH,
+        &format!("gang_of_{members}_on_{agents}_waited"),
+        "ms",
+        &mut waited,
+    );
+    bench::print_percentiles(
+        BENCH,
+        &format!("gang_of_{members}_on_{agents}_core_worked"),
+        "ms",
+        &mut worked,
+    );
 }

@@ -161,6 +161,7 @@ impl ModelFramework {
             offer_ids: vec![offer.id.clone()],
             operations,
             filters: Some(filters),
+            ..call::Accept::default()
         };
         self.call(call::Type::Accept, |call| call.accept = Some(accept))
     }

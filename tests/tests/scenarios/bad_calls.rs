@@ -355,6 +355,7 @@ fn accept(offers: Vec<String>, refuse_seconds: Option<f64>) -> Call {
         filters: refuse_seconds.map(|seconds| Filters {
             refuse_seconds: Some(seconds),
         }),
+        ..call::Accept::default()
     };
     Call {
         accept: Some(accept),

@@ -9,9 +9,12 @@ use proffer_proto::v1::{self, TaskState};
 use proffer_proto::{Rejection, link};
 
 use super::{executor, validate};
+use crate::gangs::{Loan, check_loan};
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
-use crate::{events, executors, frameworks, tasks, updates};
+use crate::tasks::{self, Lent};
+use crate::time::Timestamp;
+use crate::{events, executors, frameworks, updates};
 
 /// The offers of an ACCEPT, and who it is that accepts them.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(crate) struct Launcher {
     pub(crate) left: Resources,
     /// Whether anything was, or was made of the resources.
     pub(crate) launched: bool,
+    /// The offers are of what is lent, and when they were accepted.
+    pub(super) loan: Option<(Loan, Timestamp)>,
 }
 
 /// A task that may be launched, and what it takes from the offers.
@@ -50,7 +55,24 @@ impl Launcher {
             role: leading.claims[claim].role.clone(),
             left,
             launched: false,
+            loan: None,
         }
+    }
+
+    /// Launches members of a gang that were checked, on resources of the agent that are free.
+    pub(crate) fn launch_members(
+        leading: &mut Leading,
+        step: &mut Step<'_>,
+        (framework, agent, claim): (FrameworkSlot, AgentSlot, ClaimSlot),
+        infos: Vec<v1::TaskInfo>,
+    ) {
+        let mut launcher = Launcher::new(leading, framework, agent, claim, Resources::new());
+        let mut batch = link::Launch::default();
+        for info in infos {
+            let resources = Resources::from_wire(&info.resources).unwrap_or_default();
+            batch.tasks.push(launcher.launch_task(leading, info, resources, None));
+        }
+        launcher.send(leading, step, batch);
     }
 
     /// Launches each task that may be, one message to the agent for all of one executor that follow each other.
@@ -150,7 +172,10 @@ impl Launcher {
 
     /// What a task of a LAUNCH takes.
     fn check(&self, leading: &Leading, info: &v1::TaskInfo) -> Result<Fit, Rejection> {
-        self.check_new(leading, info)?;
+        check_new(leading, self.framework, info)?;
+        if let Some((loan, now)) = self.loan {
+            check_loan(loan, now, info)?;
+        }
         validate::what_runs(info)?;
         let resources = validate::task(info, &self.target(leading))?;
         let Some(own) = &info.executor else {
@@ -196,7 +221,7 @@ impl Launcher {
         let (mut each, mut sum) = (Vec::new(), new.clone().unwrap_or_default());
         for (index, info) in infos.iter().enumerate() {
             let at = |rejection: Rejection| rejection.at(index).within("task_group.tasks");
-            self.check_new(leading, info).map_err(at)?;
+            check_new(leading, self.framework, info).map_err(at)?;
             if let Some(first) = ids.insert(&info.task_id, index) {
                 let problem = format!("is {:?}, like that of `tasks[{first}]`", info.task_id.value);
                 let rejection = Rejection::new("task_id", problem, "an id that is new within the group");
@@ -212,20 +237,6 @@ impl Launcher {
             return Err(Rejection::new("task_group", problem, format!("at most {}", self.left)));
         }
         Ok((checked, new, each))
-    }
-
-    fn check_new(&self, leading: &Leading, info: &v1::TaskInfo) -> Result<(), Rejection> {
-        let framework = &leading.frameworks[self.framework];
-        let known = framework.tasks.contains_key(&info.task_id);
-        if known || framework.completed.contains(&info.task_id) {
-            let problem = format!("is {:?}, which the framework has used before", info.task_id.value);
-            return Err(Rejection::new(
-                "task_id",
-                problem,
-                "an id that is new within the framework",
-            ));
-        }
-        Ok(())
     }
 
     /// The executor as it is launched, and what it takes from the offers where it is not there yet.
@@ -290,7 +301,8 @@ impl Launcher {
             limits: info.limits.clone(),
             ..v1::Task::default()
         };
-        tasks::launch(leading, self.framework, self.agent, self.claim, task);
+        let lent = self.loan.map(|_| Lent::Out);
+        tasks::launch(leading, self.framework, self.agent, self.claim, task, lent);
         info
     }
 
@@ -300,4 +312,45 @@ impl Launcher {
         status.agent_id = Some(info.agent_id.clone());
         frameworks::send(leading, step, self.framework, events::update(status));
     }
+}
+
+/// What a member of a gang needs, which names no agent or its own.
+pub(crate) fn check_member(
+    leading: &Leading,
+    framework: FrameworkSlot,
+    role: &str,
+    info: &v1::TaskInfo,
+) -> Result<Resources, Rejection> {
+    check_new(leading, framework, info)?;
+    if info.executor.is_some() {
+        return Err(Rejection::new(
+            "executor",
+            "is set for a member of a gang",
+            "a task with a `command`",
+        ));
+    }
+    validate::what_runs(info)?;
+    let own = validate::allocated(&info.resources, role)?;
+    let target = validate::Target {
+        agent: &info.agent_id,
+        role,
+        left: &own,
+    };
+    validate::task(info, &target)
+}
+
+fn check_new(leading: &Leading, framework: FrameworkSlot, info: &v1::TaskInfo) -> Result<(), Rejection> {
+    let state = &leading.frameworks[framework];
+    let known = state.tasks.contains_key(&info.task_id)
+        || state.completed.contains(&info.task_id)
+        || leading.gangs.with_member(framework, &info.task_id).is_some();
+    if known {
+        let problem = format!("is {:?}, which the framework has used before", info.task_id.value);
+        return Err(Rejection::new(
+            "task_id",
+            problem,
+            "an id that is new within the framework",
+        ));
+    }
+    Ok(())
 }

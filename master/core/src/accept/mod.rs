@@ -4,7 +4,7 @@
 //! in their order, and each finds what the one before has left. Every task stands for itself: one that is invalid gets
 //! TASK_ERROR, and the others are launched. A task group is launched whole or not at all. An operation that makes other
 //! resources has to be in the registry before the next one: the ACCEPT waits for it, and what is left of the offers is
-//! held meanwhile.
+//! held meanwhile. An ACCEPT with a gang is another thing: see [`crate::gangs`].
 
 mod checks;
 mod executor;
@@ -26,9 +26,9 @@ use crate::master::{Leading, Step};
 use crate::offers::{self, Found, Offer, OfferNumber};
 use crate::operations::{self, feedback};
 use crate::slots::FrameworkSlot;
-use crate::{events, frameworks, hoarding, optimistic, tasks, updates};
+use crate::{events, frameworks, gangs, hoarding, optimistic, tasks, updates};
 
-use launcher::Launcher;
+pub(crate) use launcher::{Launcher, check_member};
 
 const OPERATIONS: &str = "LAUNCH, LAUNCH_GROUP, RESERVE, UNRESERVE, CREATE, DESTROY, GROW_VOLUME or SHRINK_VOLUME";
 
@@ -99,6 +99,9 @@ pub(crate) fn accept(
     mut call: Accept,
 ) {
     let redeemed = optimistic::redeem(leading, step, slot, &mut call);
+    if let Some(gang) = call.gang.take() {
+        return gangs::accept(leading, step, slot, request, &call, &gang, redeemed);
+    }
     let checked = match check(leading, slot, &call) {
         Ok(checked) => checked,
         Err(rejection) => {
@@ -146,7 +149,10 @@ pub(crate) fn accept(
     let Some(first) = taken.first() else { return };
     let left = taken.iter().map(|offer| &offer.resources).sum();
     let acceptance = Acceptance {
-        launcher: Launcher::new(leading, slot, first.agent, first.claim, left),
+        launcher: Launcher {
+            loan: first.loan.map(|loan| (loan, step.now)),
+            ..Launcher::new(leading, slot, first.agent, first.claim, left)
+        },
         refusal: checked.refusal,
         operations: call.operations.into_iter().enumerate().collect(),
     };
@@ -238,6 +244,25 @@ fn check(leading: &Leading, slot: FrameworkSlot, call: &Accept) -> Result<Checke
             let problem = "is an offer of another agent, or to another role, than the first";
             return Err(Rejection::new(field, problem, "offers of one agent to one role"));
         }
+        if first.loan != offer.loan {
+            let field = format!("offer_ids[{index}]");
+            let problem = "is lent and the first is not, or by another gang, or the first is and it is not";
+            return Err(Rejection::new(
+                field,
+                problem,
+                "offers that are all free, or all lent by one gang",
+            ));
+        }
+    }
+    let lent = open.first().is_some_and(|number| leading.offers[number].loan.is_some());
+    let launches = |operation: &Operation| operation.launch.is_some();
+    if let Some(index) = call
+        .operations
+        .iter()
+        .position(|operation| lent && !launches(operation))
+    {
+        let problem = "is not LAUNCH, but the offer is lent";
+        return Err(Rejection::new(format!("operations[{index}].type"), problem, "LAUNCH"));
     }
     Ok(Checked {
         refusal,

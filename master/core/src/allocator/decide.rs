@@ -148,7 +148,13 @@ impl Hierarchical {
     }
 
     /// How much of each kind of what is plain may be had; `None` for all of it.
-    fn bound(&self, claim: ClaimSlot, agent: &Agent, stage: Stage, outcome: &mut Outcome) -> Option<Amounts> {
+    pub(super) fn bound(
+        &self,
+        claim: ClaimSlot,
+        agent: &Agent,
+        stage: Stage,
+        outcome: &mut Outcome,
+    ) -> Option<Amounts> {
         if !self.roles.has_quota() {
             return None;
         }
@@ -179,7 +185,7 @@ impl Hierarchical {
     }
 
     /// The entries of what is free that the claim may have, cut to the bound.
-    fn part(&self, claim: &Claim, agent: &Agent, mut bound: Option<Amounts>) -> Resources {
+    pub(super) fn part(&self, claim: &Claim, agent: &Agent, mut bound: Option<Amounts>) -> Resources {
         agent.free.bounded(|entry| {
             if !is_plain(entry) {
                 return (!claim.may_have(entry)).then_some(0);

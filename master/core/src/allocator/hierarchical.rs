@@ -70,6 +70,19 @@ pub(super) struct Agent {
     refused_known: bool,
 }
 
+impl Agent {
+    /// An agent of which nothing is known but what is free.
+    pub(super) fn of_free(free: Resources, all: Amounts, plain: Amounts) -> Self {
+        Agent {
+            is_plain: free.iter().all(is_plain),
+            free,
+            all,
+            plain,
+            ..Agent::default()
+        }
+    }
+}
+
 /// The allocator of a master.
 #[derive(Debug)]
 pub struct Hierarchical {
@@ -753,6 +766,22 @@ impl Allocator for Hierarchical {
 
     fn is_content(&self, claim: ClaimSlot) -> bool {
         self.has_all(claim)
+    }
+
+    fn room(&self, claim: ClaimSlot, agent: AgentSlot, resources: &Resources) -> Resources {
+        self.room_of(claim, agent, resources)
+    }
+
+    fn is_open(&self, claim: ClaimSlot, agent: AgentSlot) -> bool {
+        self.open(claim, agent).is_some()
+    }
+
+    fn refuses(&self, claim: ClaimSlot, agent: AgentSlot, resources: &Resources) -> bool {
+        self.filters.of_agent(agent).refuses(claim, resources)
+    }
+
+    fn in_order(&mut self, claims: &[ClaimSlot]) -> Vec<ClaimSlot> {
+        self.order_of(claims)
     }
 
     fn share(&self, resources: &Resources) -> u64 {

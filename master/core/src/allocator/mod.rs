@@ -35,6 +35,7 @@ mod hierarchical;
 mod patience;
 mod quantities;
 mod roles;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -286,6 +287,15 @@ pub trait Allocator: fmt::Debug + Send {
     fn suffices(&self, claim: ClaimSlot, resources: &Resources) -> bool;
     /// Whether the claim declared demand of which nothing is left.
     fn is_content(&self, claim: ClaimSlot) -> bool;
+    /// What of these resources of the agent, which are free, the claim may hold, wherever they would come too little or were refused: all
+    /// that quota, reservations and the wishes about agents leave it.
+    fn room(&self, claim: ClaimSlot, agent: AgentSlot, resources: &Resources) -> Resources;
+    /// Whether the claim may hold anything of the agent: that is active, and as its wishes ask.
+    fn is_open(&self, claim: ClaimSlot, agent: AgentSlot) -> bool;
+    /// Whether the claim refused these resources of the agent.
+    fn refuses(&self, claim: ClaimSlot, agent: AgentSlot, resources: &Resources) -> bool;
+    /// Those of the claims that are active, in the order in which they are served now.
+    fn in_order(&mut self, claims: &[ClaimSlot]) -> Vec<ClaimSlot>;
     /// The largest part that these resources are of what the cluster has of any kind, as a fraction of 2^32.
     fn share(&self, resources: &Resources) -> u64;
     /// Says what is inconsistent inside.

@@ -34,7 +34,7 @@ use crate::retelling::{self, Retelling};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
 use crate::timers::Timer;
-use crate::{events, executors, hoarding, optimistic, tasks};
+use crate::{events, executors, gangs, hoarding, optimistic, tasks};
 
 use demand::Demand;
 pub(crate) use demand::{forget_agent, met, request};
@@ -351,6 +351,7 @@ fn connect(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSlot, subs
         terms,
     } = subscription;
     if let Some(old) = leading.frameworks[slot].stream() {
+        gangs::end_framework(leading, step, slot);
         step.effects.send_event(old, events::error("Framework failed over"));
         step.effects.push(Effect::CloseStream { stream: old });
         leading.streams.remove(&old);
@@ -461,6 +462,7 @@ pub(crate) fn disconnected(leading: &mut Leading, step: &mut Step<'_>, stream: S
     leading.frameworks[slot].retelling = Retelling::default();
     leading.timers.cancel(Timer::Heartbeat(slot));
     offers::withdraw_framework(leading, step, slot);
+    gangs::end_framework(leading, step, slot);
     refresh_claims(leading, slot);
     if !leading.frameworks[slot].in_flight {
         propose_away(leading, step, slot);
@@ -548,6 +550,7 @@ pub(crate) fn remove(leading: &mut Leading, step: &mut Step<'_>, slot: Framework
     };
     refresh_claims(leading, slot);
     offers::rescind_framework(leading, step, slot);
+    gangs::end_framework(leading, step, slot);
     propose(
         leading,
         step,
@@ -560,6 +563,7 @@ pub(crate) fn remove(leading: &mut Leading, step: &mut Step<'_>, slot: Framework
 pub(crate) fn removed(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSlot, removal: Removal) {
     answer_removal(step, removal);
     offers::withdraw_framework(leading, step, slot);
+    gangs::end_framework(leading, step, slot);
     if let Some(stream) = leading.frameworks[slot].stream() {
         if !matches!(removal, Removal::Teardown(_)) {
             step.effects
@@ -578,6 +582,7 @@ pub(crate) fn removed(leading: &mut Leading, step: &mut Step<'_>, slot: Framewor
         shut_down(leading, step, agent, &leading.frameworks[slot].id.clone());
     }
     operations::disown(leading, slot);
+    gangs::forget_framework(leading, slot);
     tasks::forget_framework(leading, slot);
     executors::forget_framework(leading, slot);
     leading.timers.cancel(Timer::Heartbeat(slot));
@@ -683,6 +688,7 @@ pub(crate) fn updated(leading: &mut Leading, step: &mut Step<'_>, slot: Framewor
 fn take_update(leading: &mut Leading, step: &mut Step<'_>, slot: FrameworkSlot, update: Update) {
     step.effects.answer(update.request, Answer::Accepted);
     describe(leading, slot, update.info, update.terms);
+    gangs::leave_roles(leading, step, slot);
     let left: Vec<OfferNumber> = leading.frameworks[slot]
         .offers
         .iter()

@@ -14,7 +14,7 @@ mod convert;
 pub(crate) mod feedback;
 mod layout;
 mod operator;
-mod parked;
+pub(crate) mod parked;
 
 use std::collections::BTreeSet;
 
@@ -149,6 +149,7 @@ fn park(leading: &mut Leading, acceptance: &Acceptance, operations: Vec<v1::Oper
         operations,
         waiting: acceptance.waiting(),
         killed: BTreeSet::new(),
+        is_for_gang: false,
     };
     parked::park(leading, parked)
 }

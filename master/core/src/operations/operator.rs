@@ -147,6 +147,7 @@ impl Order {
             operations: Vec::new(),
             waiting: Vec::new(),
             killed: BTreeSet::new(),
+            is_for_gang: false,
         };
         let converting = Converting::Operator {
             parked: parked::park(leading, parked),

@@ -1,4 +1,5 @@
-//! Resources that are held while an operation on them is on its way to the registry, and the tasks that wait for it.
+//! Resources that are held while an operation on them is on its way to the registry, and the tasks that wait for it; or while a gang
+//! waits for the rest of its places.
 //!
 //! A task that waits is staging: a framework that asks hears so, and one that kills it hears that it never was launched.
 
@@ -31,6 +32,8 @@ pub(crate) struct Parked {
     pub(crate) waiting: Vec<Vec<v1::TaskId>>,
     /// Those that were killed meanwhile.
     pub(crate) killed: BTreeSet<v1::TaskId>,
+    /// It waits for no operation, but for the other members of a gang.
+    pub(crate) is_for_gang: bool,
 }
 
 impl Parked {

@@ -12,6 +12,7 @@ use proffer_proto::resources::Scalar;
 use super::{and_above, is_plain, is_within, usage};
 use crate::agents::Phase;
 use crate::allocator::Quota;
+use crate::gangs;
 use crate::master::{Leading, Step};
 use crate::offers::{self, Offer, OfferNumber};
 use crate::slots::AgentSlot;
@@ -106,6 +107,7 @@ fn set_quota(leading: &mut Leading, quota: &wire::Quota) {
         limits: quota.limits.iter().map(limit).collect(),
     };
     leading.allocator.set_quota(&quota.role, Some(told));
+    gangs::look_everywhere(leading);
 }
 
 /// It is known what runs on an agent, or something else is reserved there: a role may have more than its limit without having been

@@ -303,6 +303,7 @@ impl City {
             filters: races.then_some(v1::Filters {
                 refuse_seconds: Some(0.0),
             }),
+            ..call::Accept::default()
         };
         let call = scheduler::Call {
             r#type: Some(call::Type::Accept as i32),

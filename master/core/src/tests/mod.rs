@@ -15,6 +15,8 @@ mod executors;
 mod explain;
 mod failover;
 mod frameworks;
+mod gangs;
+mod gangs_random;
 mod hoarding;
 mod maintenance;
 mod malformed;
@@ -394,6 +396,8 @@ impl World {
     ///   `f1 acknowledges-operation op1`, `f1 reconciles-operations [op1 op2@a1]`,
     ///   `f1 declines o1 [refuse=5]`, `f1 revives|suppresses [role]`, `f1 kills t1 [a1]`, `f1 acknowledges a1 t1 #1`,
     ///   `f1 reconciles [t1 t2@a1]`, `f1 continues` (what it was sent is read), `f1 tears-down`
+    /// - `f1 gangs g1 t1:cpus,1 t2:cpus,2;ports,1@a1 [min=1] [wait=5000] [offers=o1,o2] [together=yes] [role=a] [refuse=5]`: see
+    ///   [`World::gang`]; `max=5000` of `launch=` is the longest time of the tasks, in ms
     /// - `member 2 joins|leaves`, `level 2`: changes that the driver proposes
     /// - `state gets|deletes|puts|lists ...`, `w1 watches ...`, `w1 ends`: see [`World::state`] and [`World::watch`]
     /// - `readable`, `unreadable`: the group answers the oldest read
@@ -683,11 +687,16 @@ impl World {
         let offers = || words.words.iter().map(|name| self.offer_id(name)).collect();
         let roles = || words.words.iter().map(|role| (*role).to_owned()).collect();
         match verb {
+            "gangs" => scheduler::Call {
+                accept: Some(self.gang(words)),
+                ..base(call::Type::Accept)
+            },
             "accepts" => scheduler::Call {
                 accept: Some(call::Accept {
                     offer_ids: offers(),
                     operations: self.launches(words),
                     filters: words.filters(),
+                    ..call::Accept::default()
                 }),
                 ..base(call::Type::Accept)
             },
@@ -833,6 +842,7 @@ impl World {
                 resources: resources(&wanted.replace(',', ":")),
                 command: (grouped || executor.is_none()).then(command),
                 executor: executor.clone().filter(|_| !grouped),
+                max_completion_time: words.options.get("max").map(|millis| nanoseconds(millis)),
                 ..v1::TaskInfo::default()
             }
         });
@@ -1122,6 +1132,14 @@ fn quota_config((role, text): (&str, &str)) -> v1::quota::QuotaConfig {
         role: role.to_owned(),
         guarantees: amounts(guarantees),
         limits: amounts(limits),
+    }
+}
+
+/// Of so many milliseconds.
+fn nanoseconds(millis: &str) -> v1::DurationInfo {
+    let millis: i64 = millis.parse().expect("milliseconds");
+    v1::DurationInfo {
+        nanoseconds: millis * 1_000_000,
     }
 }
 

@@ -104,7 +104,7 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
             let options = [
                 "timeout=10",
                 "timeout=10 roles=a,a/b",
-                "timeout=0 can=PARTITION_AWARE",
+                "timeout=0 can=PARTITION_AWARE,BACKFILL",
                 "timeout=10 can=OPTIMISTIC_OFFERS",
                 "timeout=10 roles=a,b can=OPTIMISTIC_OFFERS",
             ];
@@ -156,12 +156,28 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
         41 => format!("{framework} updates timeout=10 roles=b"),
         42 if world.proposals() > 0 && what % 4 == 0 => "drop".to_owned(),
         43 if what % 16 == 0 => format!("leads n{now}"),
+        106.. => gang_line(&framework, &agent, &offer, what),
         80.. => operation_line(world, verb - 80, (&agent, &framework), &offer, &task, what),
         60.. => state_line(world, verb - 60, who, what),
         _ if world.proposals() > 0 => "commit".to_owned(),
         _ => "tick".to_owned(),
     };
     format!("{now}ms {text}")
+}
+
+/// A line about gangs.
+fn gang_line(framework: &str, agent: &str, offer: &str, what: u16) -> String {
+    let offer = offer.split_once(' ').map_or(offer, |(offer, _)| offer);
+    let (cpus, minimum) = (what % 4 + 1, what / 4 % 3 + 1);
+    let at = ["".to_owned(), format!("@{agent}")][usize::from(what / 12) % 2].clone();
+    let rest = ["", " together=yes", " offers=", " together=yes refuse=0 offers="][usize::from(what / 24) % 4];
+    let offers = if rest.ends_with("offers=") { offer } else { "" };
+    format!(
+        "{framework} gangs g{} y{what}-1:cpus,{cpus};mem,16{at} y{what}-2:cpus,1;mem,16;ports,1 y{what}-3:mem,64;ports,2 \
+         min={minimum} wait={}{rest}{offers}",
+        what % 3,
+        [0, 500, 20_000][usize::from(what / 96) % 3]
+    )
 }
 
 /// A line about reservations and volumes.
@@ -323,7 +339,7 @@ proptest! {
 
     #[test]
     fn any_sequence_of_inputs_keeps_the_invariants(
-        steps in proptest::collection::vec((0u8..106, any::<u8>(), any::<u16>()), 1..200),
+        steps in proptest::collection::vec((0u8..112, any::<u8>(), any::<u16>()), 1..200),
     ) {
         run(&steps);
     }

@@ -194,6 +194,7 @@ fn launch(offer: &v1::Offer, task: &str) -> Call {
             filters: Some(v1::Filters {
                 refuse_seconds: Some(1e6),
             }),
+            ..call::Accept::default()
         }),
         ..of(call::Type::Accept)
     }

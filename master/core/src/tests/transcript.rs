@@ -234,7 +234,13 @@ impl World {
                     let resources = resources_text(&offer.resources);
                     let until = offer.unavailability.map(|window| window.start.nanoseconds / 1_000_000);
                     let until = until.map(|until| format!(" until {until}ms")).unwrap_or_default();
-                    format!("{} {} {resources}{until}", self.offer_name(&offer.id), offer.hostname)
+                    let lent = offer.lent_until.map(|until| until.nanoseconds / 1_000_000);
+                    let lent = lent.map(|until| format!(" lent until {until}ms")).unwrap_or_default();
+                    format!(
+                        "{} {} {resources}{until}{lent}",
+                        self.offer_name(&offer.id),
+                        offer.hostname
+                    )
                 };
                 format!("offers {}", offers.iter().map(one).collect::<Vec<_>>().join(", "))
             }
