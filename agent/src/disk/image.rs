@@ -16,15 +16,13 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::mount::UnmountFlags;
-
 use self::shape::Shape;
 use self::stock::Stock;
-use super::{BackEnd, Limit, Unusable, make_plain, open_directory};
+use super::{BackEnd, Limit, Unusable, is_mounted, make_plain, open_directory, unmount};
 use crate::checkpoint::layout::{NAME_BYTES_MAX, SHARED, TASKS};
 use crate::fetcher::checksum;
 
@@ -237,19 +235,6 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
         entries => entries?.map(|entry| Ok(entry?.path())).collect(),
     }
-}
-
-/// What is not mounted is left alone.
-fn unmount(directory: &Path) -> io::Result<()> {
-    while is_mounted(directory)? {
-        rustix::mount::unmount(directory, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
-    }
-    Ok(())
-}
-
-fn is_mounted(directory: &Path) -> io::Result<bool> {
-    let parent = directory.parent().unwrap_or(Path::new("/"));
-    Ok(std::fs::symlink_metadata(directory)?.dev() != std::fs::metadata(parent)?.dev())
 }
 
 fn is_writable(directory: &Path) -> io::Result<bool> {

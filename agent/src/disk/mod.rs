@@ -17,9 +17,11 @@ mod xfs;
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::UnmountFlags;
 
 pub(crate) use du::watch;
 
@@ -324,4 +326,17 @@ fn open_directory(path: &Path) -> io::Result<std::os::fd::OwnedFd> {
 fn file_system(path: &Path) -> i64 {
     #[allow(clippy::unnecessary_cast, reason = "its type is another one on other architectures")]
     rustix::fs::statfs(path).map_or(0, |status| status.f_type as i64)
+}
+
+/// What is not mounted is left alone.
+fn unmount(directory: &Path) -> io::Result<()> {
+    while is_mounted(directory)? {
+        rustix::mount::unmount(directory, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
+    }
+    Ok(())
+}
+
+fn is_mounted(directory: &Path) -> io::Result<bool> {
+    let parent = directory.parent().unwrap_or(Path::new("/"));
+    Ok(std::fs::symlink_metadata(directory)?.dev() != std::fs::metadata(parent)?.dev())
 }

@@ -17,10 +17,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
-use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount};
+use rustix::mount::{MoveMountFlags, move_mount};
 
 use super::image::file_system::{self, Keeping};
-use super::{BackEnd, Limit, Unusable, make_plain, shared};
+use super::{BackEnd, Limit, Unusable, is_mounted, make_plain, shared, unmount};
 
 const BLOCK_BYTES: u64 = 4096;
 /// A file for so many bytes, as usual.
@@ -347,17 +347,4 @@ fn make_file_system(image: &Path, files: u64) -> io::Result<()> {
         .args(["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"])
         .arg(image);
     run(&mut command, "mkfs.ext4", &[0])
-}
-
-/// What is not mounted is left alone.
-fn unmount(directory: &Path) -> io::Result<()> {
-    while is_mounted(directory)? {
-        rustix::mount::unmount(directory, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
-    }
-    Ok(())
-}
-
-fn is_mounted(directory: &Path) -> io::Result<bool> {
-    let parent = directory.parent().unwrap_or(Path::new("/"));
-    Ok(std::fs::symlink_metadata(directory)?.dev() != std::fs::metadata(parent)?.dev())
 }

@@ -238,6 +238,15 @@ pub(crate) fn give_back(leading: &mut Leading, offer: &Offer) {
     books::unhold(leading, offer.agent, &offer.resources);
 }
 
+/// Ends offers of which nobody has heard yet.
+pub(crate) fn give_all_back(leading: &mut Leading, numbers: Vec<OfferNumber>) {
+    for number in numbers {
+        if let Some(offer) = take(leading, number) {
+            give_back(leading, &offer);
+        }
+    }
+}
+
 /// Takes an offer back and says so.
 pub(crate) fn rescind(leading: &mut Leading, step: &mut Step<'_>, number: OfferNumber) {
     let Some(offer) = take(leading, number) else { return };

@@ -26,11 +26,7 @@ pub(crate) fn accept(
     let checked = match check::check(leading, step, framework, call, wanted) {
         Ok(checked) => checked,
         Err(rejection) => {
-            for number in redeemed {
-                if let Some(offer) = offers::take(leading, number) {
-                    offers::give_back(leading, &offer);
-                }
-            }
+            offers::give_all_back(leading, redeemed);
             let rejection = rejection.within("accept");
             return step.effects.answer(request, Answer::Rejected(rejection));
         }
