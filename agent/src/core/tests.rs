@@ -523,11 +523,11 @@ fn only_the_head_is_in_flight_and_a_terminal_state_rides_on_it() {
          0 launch t
          1 started c1 42
          2 exit c1 code 3
-         1001 tick
-         1002 tick
-         3002 tick
-         3003 ack t u1
-         3004 ack t u1",
+         10001 tick
+         10002 tick
+         30002 tick
+         30003 ack t u1
+         30004 ack t u1",
         "> 0 attach
            send register -
          > 0 registered
@@ -545,15 +545,15 @@ fn only_the_head_is_in_flight_and_a_terminal_state_rides_on_it() {
            checkpoint update failed
            send u1 t running latest failed
            release c1
-         > 1001 tick
-         > 1002 tick
+         > 10001 tick
+         > 10002 tick
            send u1 t running latest failed
-         > 3002 tick
+         > 30002 tick
            send u1 t running latest failed
-         > 3003 ack t u1
+         > 30003 ack t u1
            note acknowledged t
            send u2 t failed command_executor_failed (exited with code 3)
-         > 3004 ack t u1",
+         > 30004 ack t u1",
     );
 }
 

@@ -10,7 +10,7 @@ use super::{Core, Effect, Session, TaskName, Timestamp, send};
 use crate::checkpoint::image::remember;
 use crate::checkpoint::record::{Fact, Update};
 
-const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MIN: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// What is to be said about a task.

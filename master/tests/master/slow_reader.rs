@@ -2,6 +2,7 @@
 
 use proffer_master::outbox::Bounds;
 use proffer_master::{Config, Server};
+use proffer_proto::v1;
 use proffer_proto::v1::scheduler::{Call, call};
 use tonic::Code;
 
@@ -20,6 +21,33 @@ fn reconcile(framework: &proffer_proto::v1::FrameworkId) -> Call {
     }
 }
 
+/// Launches on an offer of an earlier leader: each task is told to be lost.
+fn launch(framework: &proffer_proto::v1::FrameworkId) -> Call {
+    let tasks = (0..2000).map(|number| v1::TaskInfo {
+        name: "late".into(),
+        task_id: format!("{number}-{}", "x".repeat(100)).as_str().into(),
+        agent_id: "earlier-S0".into(),
+        ..Default::default()
+    });
+    let operation = v1::offer::Operation {
+        r#type: Some(v1::offer::operation::Type::Launch.into()),
+        launch: Some(v1::offer::operation::Launch {
+            task_infos: tasks.collect(),
+        }),
+        ..Default::default()
+    };
+    Call {
+        framework_id: Some(framework.clone()),
+        r#type: Some(call::Type::Accept as i32),
+        accept: Some(call::Accept {
+            offer_ids: vec!["earlier-O1".to_owned().into()],
+            operations: vec![operation],
+            ..Default::default()
+        }),
+        ..Call::default()
+    }
+}
+
 #[tokio::test]
 async fn a_slow_reader_is_disconnected_and_the_master_goes_on() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
@@ -31,10 +59,21 @@ async fn a_slow_reader_is_disconnected_and_the_master_goes_on() -> anyhow::Resul
     let server = Server::start(config).await?;
     let mut slow_client = scheduler(&server).await?;
     let mut slow = subscribed(&mut slow_client, framework("slow", 60.0)).await?;
-    // Every answer to a reconciliation waits in the stream, until the master has had enough.
+    // What it asks for is told as it reads, and no more is taken than can be remembered.
     let mut calls = 0;
     let refused = loop {
         let call = on_stream(&slow.stream_id, reconcile(&slow.id));
+        match scheduler(&server).await?.submit(call).await {
+            Ok(_) => calls += 1,
+            Err(refused) => break refused,
+        }
+        assert!(calls < 1000, "all is taken");
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    // What it has to be told waits in the stream, until the master has had enough.
+    let mut calls = 0;
+    let refused = loop {
+        let call = on_stream(&slow.stream_id, launch(&slow.id));
         match scheduler(&server).await?.submit(call).await {
             Ok(_) => calls += 1,
             Err(refused) => break refused,

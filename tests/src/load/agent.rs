@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::fleet::Ledger;
 
-const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MIN: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// What an agent makes of a message, beside what it sends.
@@ -326,7 +326,7 @@ mod tests {
         agent.handle(now, launch("sleep 3"), &mut out);
         let running = states(&mut out);
         assert_eq!(running.len(), 1);
-        now += Duration::from_secs(4);
+        now += RETRY_MIN;
         agent.tick(now, &mut out);
         let repeated = states(&mut out);
         assert!(repeated.iter().all(|update| *update == running[0]), "{repeated:?}");

@@ -411,8 +411,6 @@ fn what_an_executor_may_not_say_is_refused() {
           checkpoint update lost
           send u1 t3 lost executor_terminated (its executor has ended, or is about to)
         > 5007 tick
-          send u9 t1 finished
-          send u1 t3 lost executor_terminated (its executor has ended, or is about to)
           destroy c1
         > 5008 exit c1 signal 9
           checkpoint update killed
