@@ -472,6 +472,18 @@ impl Resources {
         self.map_traits(|traits| traits.revocable = true)
     }
 
+    /// The same resources, such that they may not be taken back.
+    #[must_use]
+    pub fn to_firm(self) -> Self {
+        self.map_traits(|traits| traits.revocable = false)
+    }
+
+    /// What is left when as much as possible of the other is taken away.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        self.checked_sub(&self.common(other)).unwrap_or_default()
+    }
+
     fn map_traits(self, change: impl Fn(&mut Traits)) -> Self {
         self.map_keys(|key| {
             let mut traits = key.traits.as_deref().cloned().unwrap_or_default();

@@ -54,6 +54,8 @@ pub(crate) struct Agent {
     pub(crate) total: Resources,
     /// The sum of its offers, of its tasks that hold resources, of its executors, of its remnants and of what is parked.
     pub(crate) used: Resources,
+    /// What stands behind the revocable part of that.
+    pub(crate) backing: Resources,
     pub(crate) tangled: bool,
     pub(crate) tasks: BTreeSet<TaskSlot>,
     pub(crate) remnants: Remnants,
@@ -146,6 +148,7 @@ impl Agent {
             queue: VecDeque::new(),
             total,
             used: Resources::new(),
+            backing: Resources::new(),
             tangled: false,
             tasks: BTreeSet::new(),
             remnants: Remnants::new(),

@@ -1,5 +1,6 @@
 //! What of each agent is in use. For every agent: offered + allocated + free = total, where what executors and what
 //! remnants of tasks still hold counts as allocated, and what is held for an operation on its way, or for a gang that waits, counts as offered.
+//! Of what is revocable the agent has nothing: what stands behind it counts instead, see [`crate::revocable::backing`].
 //!
 //! An agent may come back with less than is in use there, or with two tasks on one port; such an agent is *tangled*, its
 //! sums are counted anew at each change, and of a resource that is overdrawn nothing is free.
@@ -8,6 +9,7 @@ use proffer_proto::resources::Resources;
 
 use crate::agents::Agent;
 use crate::master::Leading;
+use crate::revocable;
 use crate::slots::AgentSlot;
 
 /// Counts resources of the agent as in use.
@@ -30,9 +32,15 @@ pub(crate) fn unhold(leading: &mut Leading, slot: AgentSlot, resources: &Resourc
 
 /// Tells the allocator what is free on the agent.
 pub(crate) fn refresh(leading: &mut Leading, slot: AgentSlot) {
-    let free = leading.agents[slot].free();
-    leading.allocator.set_free(slot, free);
+    let agent = &mut leading.agents[slot];
+    if agent.lends() {
+        agent.back();
+        leading.allocator.set_lent(slot, &agent.backing);
+        leading.revocable.lending.insert(slot);
+    }
+    leading.allocator.set_free(slot, agent.free());
     leading.gangs.touch(slot);
+    revocable::touch(leading, slot);
 }
 
 /// The sum of what is in use, and whether something is used twice.
@@ -76,15 +84,23 @@ impl Agent {
         self.used += resources;
     }
 
-    /// What is neither offered nor allocated.
+    /// What is neither offered, nor allocated, nor stands behind what is.
     pub(crate) fn free(&self) -> Resources {
-        if let Some(free) = self.total.checked_sub(&self.used) {
+        if self.lends() {
+            return self.less(&(self.used.non_revocable() + &self.backing));
+        }
+        self.less(&self.used)
+    }
+
+    /// What the agent has beside this; of what is overdrawn it has nothing.
+    pub(crate) fn less(&self, used: &Resources) -> Resources {
+        if let Some(free) = self.total.checked_sub(used) {
             return free;
         }
         let of = |list: &Resources, key| list.filter(|entry| entry.key() == key);
         self.total
             .iter()
-            .filter_map(|entry| of(&self.total, entry.key()).checked_sub(&of(&self.used, entry.key())))
+            .filter_map(|entry| of(&self.total, entry.key()).checked_sub(&of(used, entry.key())))
             .sum()
     }
 }

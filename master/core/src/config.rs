@@ -32,6 +32,10 @@ pub struct Config {
     pub offer_timeout: Option<Duration>,
     /// Offers that are held for so long are rescinded as soon as another framework waits for them; never early if unset.
     pub offer_patience: Option<Duration>,
+    /// What is kept for somebody is lent to others when nobody who refused it may want it within so long.
+    pub idle_after: Duration,
+    /// What was lent is taken back by force so long after the borrower was asked for it.
+    pub revocable_grace: Duration,
     /// No gang waits longer for its last members.
     pub gang_wait_max: Duration,
     /// In which order roles and frameworks are served.
@@ -71,6 +75,8 @@ impl Default for Config {
             decline_pause: Duration::from_secs(1),
             offer_timeout: Some(Duration::from_secs(300)),
             offer_patience: Some(Duration::from_secs(1)),
+            idle_after: Duration::from_secs(60),
+            revocable_grace: Duration::from_secs(10),
             gang_wait_max: Duration::from_secs(3600),
             allocator: Policy::default(),
             agent_order: AgentOrder::default(),

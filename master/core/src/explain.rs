@@ -18,7 +18,7 @@ use crate::master::{Leading, Step};
 use crate::offers::Offer;
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
 use crate::time::Timestamp;
-use crate::{frameworks, gangs, optimistic};
+use crate::{frameworks, gangs, optimistic, revocable};
 
 /// So many times an agent is judged for a claim in one call, before claims are left out: a master has other things to do.
 const JUDGEMENTS_MAX: usize = 500_000;
@@ -176,7 +176,17 @@ fn held(leading: &Leading, slot: ClaimSlot, at: AgentSlot, reason: &Reason, deta
             deadline: None,
         });
     let of_gangs: Vec<Holder> = of_gangs.collect();
-    for (kind, holders) in [(Kind::Held, holders), (Kind::Gang, of_gangs)] {
+    let loans = revocable::loans_on(leading, at);
+    let behind = agent.backing.available_to(role);
+    let lent = |(claim, _): (ClaimSlot, Resources)| Holder {
+        claim,
+        resources: behind.clone(),
+        since: None,
+        patient_until: None,
+        deadline: loans.until,
+    };
+    let lent: Vec<Holder> = loans.borrowers.into_iter().map(lent).take(usize::from(!behind.is_empty())).collect();
+    for (kind, holders) in [(Kind::Held, holders), (Kind::Gang, of_gangs), (Kind::Lent, lent)] {
         let mut with_them = detail.resources.clone();
         for holder in &holders {
             with_them += holder.resources.available_to(role);

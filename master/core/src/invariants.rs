@@ -10,7 +10,7 @@ use crate::frameworks::StreamState;
 use crate::master::{Leading, Master};
 use crate::offers::Offer;
 use crate::proposals::Proposal;
-use crate::{optimistic, roles, tasks};
+use crate::{optimistic, revocable, roles, tasks};
 
 /// So many pairs of claims and agents are asked about.
 const EXPLAINED_MAX: usize = 500;
@@ -28,6 +28,7 @@ pub fn check(master: &Master) -> Result<(), String> {
     within_limits(master, leading)?;
     explained(leading)?;
     optimistic::check(leading)?;
+    revocable::check(leading)?;
     tasks_known_once(leading)?;
     durable(master, leading)?;
     laid_out(master, leading)?;
@@ -84,6 +85,7 @@ fn conserved(leading: &Leading) -> Result<(), String> {
         if *free != agent.free() {
             return Err(format!("agent {} has {} free, not {free}", agent.id, agent.free()));
         }
+        let used = used.non_revocable() + &agent.backing;
         let overdrawn = !agent.total.contains(&used);
         if !tangled && !overdrawn && free.clone() + &used != agent.total {
             return Err(format!(
@@ -109,6 +111,7 @@ fn conserved(leading: &Leading) -> Result<(), String> {
                 held.add(&parked.resources);
             }
         }
+        held.add(&revocable::promised(leading, slot));
         if held != leading.allocator.held(slot) {
             return Err(format!("what role {} holds is miscounted", claim.role));
         }

@@ -14,6 +14,7 @@ use crate::frameworks::{self, Claim, Framework, StreamState};
 use crate::gangs::{self, Gangs};
 use crate::hoarding::{self, Hoarding};
 use crate::input::{ConnectionId, Input, ProposalId, StreamId};
+use crate::inverse::InverseOffers;
 use crate::maintenance::{self, Maintenance};
 use crate::offers::{self, Offer, OfferNumber};
 use crate::operations::{Parked, ParkedNumber};
@@ -22,6 +23,7 @@ use crate::optimistic::Optimistic;
 use crate::proposals::{self, Proposal};
 use crate::registry::{Image, Registry};
 use crate::retelling;
+use crate::revocable::{self, Revocable};
 use crate::roles::{self, Roles};
 use crate::scheduler;
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, Slots, TaskSlot};
@@ -75,7 +77,9 @@ pub(crate) struct Leading {
     pub(crate) draining: BTreeMap<AgentSlot, drain::Draining>,
     pub(crate) gangs: Gangs,
     pub(crate) maintenance: Maintenance,
+    pub(crate) inverse: InverseOffers,
     pub(crate) hoarding: Hoarding,
+    pub(crate) revocable: Revocable,
     pub(crate) optimistic: Optimistic,
     pub(crate) roles: Roles,
     pub(crate) state: State,
@@ -180,6 +184,7 @@ impl Master {
             drain::review(leading, &mut step);
             maintenance::review(leading, &mut step);
             roles::review(leading, &mut step);
+            revocable::prepare(leading, &mut step);
             gangs::review(leading, &mut step);
             offers::allocate(leading, &mut step);
             leading.arm(&mut step);
@@ -285,7 +290,9 @@ impl Leading {
             draining: BTreeMap::new(),
             gangs: Gangs::default(),
             maintenance: Maintenance::default(),
+            inverse: InverseOffers::default(),
             hoarding: Hoarding::default(),
+            revocable: Revocable::default(),
             optimistic: Optimistic::default(),
             roles: Roles::default(),
             state: State::default(),
@@ -328,6 +335,8 @@ impl Leading {
                 Timer::Trust(framework) => hoarding::try_again(self, step, framework),
                 Timer::Gang(gang) => gangs::deadline(self, step, gang),
                 Timer::GangLook => gangs::look_everywhere(self),
+                Timer::Revocable => revocable::look(self),
+                Timer::Recall(agent) => revocable::due(self, step, agent),
                 Timer::InverseOffer(agent, framework) => maintenance::expired(self, agent, framework),
                 Timer::Filters => self.allocator.expire(step.now),
             }

@@ -17,7 +17,7 @@ use crate::input::RequestId;
 use crate::master::{Leading, Step};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
 use crate::time::Timestamp;
-use crate::{books, events, frameworks, hoarding, maintenance, optimistic};
+use crate::{books, events, frameworks, hoarding, inverse, optimistic, revocable};
 
 /// `Filters.refuse_seconds` where none is given, or a negative one.
 const REFUSE_DEFAULT: Duration = Duration::from_secs(5);
@@ -66,6 +66,7 @@ pub(crate) fn allocate(leading: &mut Leading, step: &mut Step<'_>) {
     let stirred = leading.allocator.take_stirred();
     hoarding::review(leading, step, stirred, &mut made);
     optimistic::review(leading, step, stirred, &mut made);
+    revocable::review(leading, step, stirred, &mut made);
     for (framework, mut offers) in made {
         while !offers.is_empty() {
             let rest = offers.split_off(offers.len().min(OFFERS_IN_EVENT_MAX));
@@ -279,7 +280,7 @@ pub(crate) fn withdraw_framework(leading: &mut Leading, step: &mut Step<'_>, slo
         }
     }
     optimistic::withdraw(leading, slot);
-    maintenance::withdraw(leading, slot);
+    inverse::withdraw(leading, slot);
 }
 
 /// How long declined resources are not to be offered again.
@@ -313,6 +314,7 @@ pub(crate) fn decline(
                 if let Some(offer) = take(leading, number) {
                     give_back(leading, &offer);
                     hoarding::answered(leading, step, number, &offer);
+                    revocable::answered(leading, step, offer.claim, offer.agent, false);
                     leading
                         .allocator
                         .refuse(offer.claim, offer.agent, offer.resources, until);

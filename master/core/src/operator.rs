@@ -20,6 +20,7 @@ use crate::master::{Leading, Step};
 use crate::offers;
 use crate::operations::{self, feedback};
 use crate::proposals::Removal;
+use crate::revocable;
 use crate::roles;
 use crate::slots::AgentSlot;
 use crate::time::Timestamp;
@@ -221,6 +222,10 @@ fn read(leading: &Leading, step: &Step<'_>, kind: Type) -> Result<Response, Reje
             get_weights: Some(roles::get_weights(step)),
             ..of(response::Type::GetWeights)
         },
+        Type::GetLoans => Response {
+            get_loans: Some(revocable::status(leading)),
+            ..of(response::Type::GetLoans)
+        },
         Type::GetMaintenanceSchedule => Response {
             get_maintenance_schedule: Some(response::GetMaintenanceSchedule {
                 schedule: step.registry.maintenance.schedule.clone().unwrap_or_default(),
@@ -242,7 +247,7 @@ fn read(leading: &Leading, step: &Step<'_>, kind: Type) -> Result<Response, Reje
                             GET_TASKS, GET_ROLES, GET_OPERATIONS, GET_QUOTA, GET_WEIGHTS, UPDATE_QUOTA, SET_QUOTA, REMOVE_QUOTA, \
                             UPDATE_WEIGHTS, TEARDOWN, MARK_AGENT_GONE, DRAIN_AGENT, DEACTIVATE_AGENT, \
                             REACTIVATE_AGENT, GET_MAINTENANCE_SCHEDULE, GET_MAINTENANCE_STATUS, \
-                            UPDATE_MAINTENANCE_SCHEDULE, START_MAINTENANCE, STOP_MAINTENANCE, KILL_TASK, EXPLAIN, \
+                            UPDATE_MAINTENANCE_SCHEDULE, START_MAINTENANCE, STOP_MAINTENANCE, KILL_TASK, EXPLAIN, GET_LOANS, \
                             RESERVE_RESOURCES, UNRESERVE_RESOURCES, CREATE_VOLUMES, DESTROY_VOLUMES, GROW_VOLUME or \
                             SHRINK_VOLUME";
             return Err(Rejection::new("type", problem, accepted));

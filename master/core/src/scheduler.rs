@@ -11,7 +11,7 @@ use crate::master::{Leading, Step};
 use crate::operations::feedback;
 use crate::proposals::Removal;
 use crate::slots::{ClaimSlot, FrameworkSlot};
-use crate::{frameworks, kill, maintenance, offers, reconcile, updates};
+use crate::{frameworks, inverse, kill, offers, reconcile, updates};
 
 /// Any call but SUBSCRIBE.
 pub(crate) fn call(
@@ -126,7 +126,7 @@ fn dispatch(
                 .accept_inverse_offers
                 .ok_or_else(|| missing("accept_inverse_offers"))?;
             let (ids, filters) = (&payload.inverse_offer_ids, payload.filters.as_ref());
-            maintenance::answer(leading, step, slot, request, ids, true, filters)
+            inverse::answer(leading, step, slot, request, ids, true, filters)
                 .map_err(|rejection| rejection.within("accept_inverse_offers"))?;
         }
         Type::DeclineInverseOffers => {
@@ -134,7 +134,7 @@ fn dispatch(
                 .decline_inverse_offers
                 .ok_or_else(|| missing("decline_inverse_offers"))?;
             let (ids, filters) = (&payload.inverse_offer_ids, payload.filters.as_ref());
-            maintenance::answer(leading, step, slot, request, ids, false, filters)
+            inverse::answer(leading, step, slot, request, ids, false, filters)
                 .map_err(|rejection| rejection.within("decline_inverse_offers"))?;
         }
         Type::AcknowledgeOperationStatus => {

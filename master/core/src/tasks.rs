@@ -42,6 +42,8 @@ pub(crate) struct Task {
     pub(crate) kill: Option<Option<KillPolicy>>,
     /// What it uses is lent by a gang.
     pub(crate) lent: Option<Lent>,
+    /// It was killed because what it uses was lent and is wanted back.
+    pub(crate) preempted: bool,
     /// It is to run together with the others of this gang.
     pub(crate) gang: Option<GangNumber>,
 }
@@ -150,6 +152,7 @@ fn insert(
         acknowledged: None,
         kill: None,
         lent: None,
+        preempted: false,
         gang: None,
     });
     leading.frameworks[framework].tasks.insert(id, task);

@@ -27,6 +27,10 @@ pub(crate) enum Timer {
     Gang(GangNumber),
     /// All agents are looked at for the gangs that wait.
     GangLook,
+    /// What is lent is looked at again.
+    Revocable,
+    /// What was lent on an agent is taken back by force.
+    Recall(AgentSlot),
     /// A framework that declined an inverse offer is asked again.
     InverseOffer(AgentSlot, FrameworkSlot),
     /// A refusal of an offer ends.

@@ -101,7 +101,8 @@ fn status_update(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, u
     let task = &mut leading.tasks[slot];
     task.reported = true;
     task.advance(latest);
-    if task.lent == Some(Lent::CalledBack) && status.state() == TaskState::TaskKilled {
+    let called_back = task.preempted || task.lent == Some(Lent::CalledBack);
+    if called_back && status.state() == TaskState::TaskKilled {
         // The agent does not know why.
         status.reason = Some(Reason::ContainerPreempted as i32);
     }

@@ -31,6 +31,11 @@ pub(super) fn check(
     let grace = info.shutdown_grace_period.as_ref();
     validate::duration(grace, "shutdown_grace_period.nanoseconds")?;
     let resources = validate::allocated(&info.resources, target.role)?;
+    if let Some(entry) = resources.revocable().iter().next() {
+        let problem = format!("hold revocable {}, but nobody can say when an executor ends", entry.name());
+        let accepted = "resources that are not revocable; the executor's tasks may use such";
+        return Err(Rejection::new("resources", problem, accepted));
+    }
     if !target.left.contains(&resources) {
         let problem = format!("are {resources}, which is more than what is left of the offers");
         return Err(Rejection::new("resources", problem, format!("at most {}", target.left)));

@@ -26,7 +26,7 @@ use crate::master::{Leading, Step};
 use crate::offers::{self, Found, Offer, OfferNumber};
 use crate::operations::{self, feedback};
 use crate::slots::FrameworkSlot;
-use crate::{events, frameworks, gangs, hoarding, optimistic, tasks, updates};
+use crate::{events, frameworks, gangs, hoarding, optimistic, revocable, tasks, updates};
 
 pub(crate) use launcher::{Launcher, check_member};
 
@@ -174,6 +174,7 @@ pub(crate) fn go_on(leading: &mut Leading, step: &mut Step<'_>, mut acceptance: 
         }
     }
     let Acceptance { launcher, refusal, .. } = *acceptance;
+    revocable::answered(leading, step, launcher.claim, launcher.agent, launcher.launched);
     // Who launched nothing has declined, and is not asked again at once.
     let refusal = if launcher.launched {
         refusal

@@ -160,6 +160,12 @@ fn resources_of(info: &v1::TaskInfo, target: &Target<'_>) -> Result<Resources, R
         let problem = format!("are {resources}, which is more than what is left of the offers");
         return Err(Rejection::new("resources", problem, format!("at most {}", target.left)));
     }
+    let firm = resources.non_revocable();
+    let both = |name: &str| firm.iter().any(|entry| entry.name() == name);
+    if let Some(mixed) = resources.revocable().iter().find(|entry| both(entry.name())) {
+        let problem = format!("hold both revocable {0} and {0} that is not", mixed.name());
+        return Err(Rejection::new("resources", problem, "of each name one or the other"));
+    }
     Ok(resources)
 }
 

@@ -108,7 +108,9 @@ impl Hierarchical {
     /// What is free of a kind and need not be kept free for guarantees.
     pub(super) fn surplus(&self, kind: usize) -> u64 {
         let required = self.roles.required().map_or(0, |required| required.get(kind));
-        self.available.get(kind).saturating_sub(required)
+        // What is lent comes back to whom it is kept for.
+        let kept = required.saturating_sub(self.lent.get(kind));
+        self.available.get(kind).saturating_sub(kept)
     }
 
     /// What the claim may be offered of the agent, its wishes about agents and its refusal of all that is free aside.

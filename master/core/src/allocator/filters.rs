@@ -106,6 +106,15 @@ impl OfAgent {
         covering.filter_map(|refused| refused.until(claim)).max()
     }
 
+    /// The claims of which a refusal ends before then.
+    pub(super) fn ending_before(&self, until: Timestamp) -> Vec<ClaimSlot> {
+        if self.soonest.is_none_or(|soonest| soonest >= until) {
+            return Vec::new();
+        }
+        let all = self.refused.iter().flat_map(|refused| &refused.until);
+        all.filter(|(_, end)| *end < until).map(|(claim, _)| *claim).collect()
+    }
+
     /// Puts in the claims that refuse these resources.
     pub(super) fn refusing(&self, resources: &Resources, claims: &mut Bits) {
         claims.clear();

@@ -64,6 +64,8 @@ pub(super) struct Agent {
     pub(super) plain: Amounts,
     /// ...and whether that is all.
     pub(super) is_plain: bool,
+    /// What was plain and is lent, so that it can be had back.
+    pub(super) lent: Amounts,
     /// Claims that refused all that is free, or more.
     refused: Bits,
     /// The row above is true for what is free now.
@@ -94,8 +96,12 @@ pub struct Hierarchical {
     total: Amounts,
     /// What is free and plain on active agents.
     pub(super) available: Amounts,
+    /// What was plain and is lent on active agents.
+    pub(super) lent: Amounts,
     pub(super) claims: Vec<Option<Claim>>,
     pub(super) active: Bits,
+    /// Claims that take what may be taken back.
+    pub(super) borrowers: Bits,
     gpus: Bits,
     regions: Bits,
     constrained: Bits,
@@ -140,8 +146,10 @@ impl Hierarchical {
             agents: Vec::new(),
             total: Amounts::default(),
             available: Amounts::default(),
+            lent: Amounts::default(),
             claims: Vec::new(),
             active: Bits::default(),
+            borrowers: Bits::default(),
             gpus: Bits::default(),
             regions: Bits::default(),
             constrained: Bits::default(),
@@ -209,6 +217,7 @@ impl Hierarchical {
         self.total.subtract(&agent.scalars);
         if agent.active {
             self.available.subtract(&agent.plain);
+            self.lent.subtract(&agent.lent);
         }
         for (role, amounts) in &agent.reserved {
             self.roles.unreserve(role, amounts);
@@ -318,7 +327,7 @@ impl Hierarchical {
     }
 
     /// Who is next, and what of: who comes last only if nobody else takes it.
-    fn choose(&mut self, slot: AgentSlot, all: bool) -> Option<(Stage, ClaimSlot, Grant)> {
+    pub(super) fn choose(&mut self, slot: AgentSlot, all: bool) -> Option<(Stage, ClaimSlot, Grant)> {
         let chosen = self.choose_among(slot, all, &Among::Regular);
         if chosen.is_some() || self.last.is_empty() {
             return chosen;
@@ -401,6 +410,7 @@ impl Hierarchical {
         }
         let (gpus, remote, is_plain) = (agent.gpus, agent.remote, agent.is_plain);
         let small = !is_worth_offering(&agent.all);
+        let lent = !is_plain && agent.free.iter().all(|entry| entry.key().is_revocable());
         let (needy, exhausted) = (self.roles.needy(), self.roles.exhausted());
         let quota = self.roles.has_quota();
         let mut count = 0;
@@ -419,6 +429,9 @@ impl Hierarchical {
             }
             if remote {
                 word &= self.regions.word(index);
+            }
+            if lent {
+                word &= self.borrowers.word(index);
             }
             if stage == Stage::Guaranteed {
                 word &= needy.word(index);
@@ -442,7 +455,7 @@ impl Hierarchical {
         count
     }
 
-    fn grant(&mut self, slot: AgentSlot, claim: ClaimSlot, grant: Grant) -> Decision {
+    pub(super) fn grant(&mut self, slot: AgentSlot, claim: ClaimSlot, grant: Grant) -> Decision {
         let agent = self.agents[slot.index()].as_mut().expect("it was chosen for");
         let (resources, all, plain) = match grant {
             Grant::Whole => (
@@ -536,6 +549,7 @@ impl Allocator for Hierarchical {
         self.total.add(&agent.scalars);
         if agent.active {
             self.available.add(&agent.plain);
+            self.lent.add(&agent.lent);
         }
         for (role, amounts) in &agent.reserved {
             self.roles.reserve(role, amounts);
@@ -560,8 +574,14 @@ impl Allocator for Hierarchical {
     fn set_agent_active(&mut self, slot: AgentSlot, active: bool) {
         if let Some(agent) = self.agents.get_mut(slot.index()).and_then(Option::as_mut) {
             match (agent.active, active) {
-                (false, true) => self.available.add(&agent.plain),
-                (true, false) => self.available.subtract(&agent.plain),
+                (false, true) => {
+                    self.available.add(&agent.plain);
+                    self.lent.add(&agent.lent);
+                }
+                (true, false) => {
+                    self.available.subtract(&agent.plain);
+                    self.lent.subtract(&agent.lent);
+                }
                 _ => {}
             }
             agent.active = active;
@@ -595,6 +615,7 @@ impl Allocator for Hierarchical {
         }
         self.gpus.set(index, wishes.gpus);
         self.regions.set(index, wishes.regions);
+        self.borrowers.set(index, wishes.revocable);
         self.choosy.set(index, wishes.minimum.is_some());
         let role = wishes.role.clone();
         let ready = Claim::new(wishes, &mut self.kinds);
@@ -615,7 +636,7 @@ impl Allocator for Hierarchical {
         self.constrain(claim);
         self.roles.remove(claim);
         let wishes = [&mut self.gpus, &mut self.regions, &mut self.choosy, &mut self.awake];
-        for row in wishes.into_iter().chain([&mut self.last, &mut self.once]) {
+        for row in wishes.into_iter().chain([&mut self.last, &mut self.once, &mut self.borrowers]) {
             row.remove(claim.index());
         }
     }
@@ -657,6 +678,27 @@ impl Allocator for Hierarchical {
 
     fn is_wanted(&mut self, agent: AgentSlot, offers: &[(ClaimSlot, &Resources)], except: &[ClaimSlot]) -> bool {
         self.would_be_taken(agent, offers, except)
+    }
+
+    fn set_lent(&mut self, agent: AgentSlot, lent: &Resources) {
+        let (_, plain) = self.kinds.both(lent);
+        self.put_lent(agent, plain);
+    }
+
+    fn has_borrowers(&self) -> bool {
+        self.any_borrower()
+    }
+
+    fn lendable(&self, agent: AgentSlot, until: Timestamp, returning: &[ClaimSlot]) -> Resources {
+        self.idle_on(agent, until, returning)
+    }
+
+    fn borrower(&mut self, agent: AgentSlot, resources: &Resources) -> Option<(ClaimSlot, Resources)> {
+        self.first_borrower(agent, resources)
+    }
+
+    fn reclaim(&mut self, agent: AgentSlot, lent: &Resources) -> Vec<(ClaimSlot, Resources)> {
+        self.wanted_back(agent, lent)
     }
 
     fn charge(&mut self, claim: ClaimSlot, resources: &Resources) {
@@ -789,7 +831,7 @@ impl Allocator for Hierarchical {
     }
 
     fn check(&self) -> Result<(), String> {
-        let mut available = Amounts::default();
+        let (mut available, mut lent) = (Amounts::default(), Amounts::default());
         for (index, agent) in self.agents.iter().enumerate() {
             let slot = AgentSlot::from_index(index as u32);
             let idle = agent
@@ -801,6 +843,7 @@ impl Allocator for Hierarchical {
             let Some(agent) = agent else { continue };
             if agent.active {
                 available.add(&agent.plain);
+                lent.add(&agent.lent);
             }
             let mut refused = Bits::default();
             self.filters.of_agent(slot).refusing(&agent.free, &mut refused);
@@ -810,6 +853,9 @@ impl Allocator for Hierarchical {
         }
         if available != self.available {
             return Err("what is free is out of date".to_owned());
+        }
+        if lent != self.lent {
+            return Err("what is lent is out of date".to_owned());
         }
         self.filters.check()?;
         self.roles.check()

@@ -32,6 +32,7 @@ mod decide;
 mod explain;
 mod filters;
 mod hierarchical;
+mod lending;
 mod patience;
 mod quantities;
 mod roles;
@@ -250,6 +251,18 @@ pub trait Allocator: fmt::Debug + Send {
         held: Option<ClaimSlot>,
         resources: &Resources,
     ) -> Option<Resources>;
+    /// These resources of the agent, which are not free, are lent: unreserved ones can be had back for guarantees.
+    fn set_lent(&mut self, agent: AgentSlot, lent: &Resources);
+    /// Whether an active claim takes what may be taken back.
+    fn has_borrowers(&self) -> bool;
+    /// What is free on the agent although it is kept for somebody, who does not want it: what is reserved, and what is kept free
+    /// for guarantees. Who refused something there wants it if the refusal ends before `until`, and so do those that are
+    /// `returning`.
+    fn lendable(&self, agent: AgentSlot, until: Timestamp, returning: &[ClaimSlot]) -> Resources;
+    /// The claim that comes first of those that would take these revocable resources of the agent, and what of them.
+    fn borrower(&mut self, agent: AgentSlot, resources: &Resources) -> Option<(ClaimSlot, Resources)>;
+    /// Who would be given what of the agent, one after the other, if what is lent there were free.
+    fn reclaim(&mut self, agent: AgentSlot, lent: &Resources) -> Vec<(ClaimSlot, Resources)>;
     /// The claim holds more than was decided here, for example a task that a returning agent told of.
     fn charge(&mut self, claim: ClaimSlot, resources: &Resources);
     /// The claim holds less.

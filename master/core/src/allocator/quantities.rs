@@ -41,6 +41,22 @@ impl Quantities {
         }
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut sum = self.clone();
+        for (name, amount) in other.iter() {
+            sum.raise(name, amount);
+        }
+        sum
+    }
+
+    /// True when there is at least as much of every kind here.
+    pub fn contains(&self, other: &Self) -> bool {
+        let mut amounts = other.iter();
+        amounts.all(|(name, amount)| self.0.get(name).is_some_and(|own| *own >= amount))
+    }
+
     /// The amount of one kind.
     pub fn get(&self, name: &str) -> Scalar {
         Scalar::from_thousandths(self.0.get(name).copied().unwrap_or(0))

@@ -7,6 +7,7 @@ use proffer_proto::resources::Resources;
 use proffer_proto::v1::scheduler::call::Request;
 use proffer_proto::{Rejection, v1};
 
+use super::Framework;
 use crate::allocator::{Quantities, Shape};
 use crate::effect::Answer;
 use crate::input::RequestId;
@@ -42,6 +43,11 @@ impl Demand {
         let wanted = wanted.filter(|wanted| wanted.is_for(role) && wanted.shape.count > 0);
         wanted.map(|wanted| wanted.shape.clone()).collect()
     }
+}
+
+/// What the framework waits for in a role; `None` where it did not say.
+pub(crate) fn wanted(framework: &Framework, role: &str) -> Option<Vec<Shape>> {
+    Some(framework.demand.as_ref()?.of(role))
 }
 
 /// A scheduler's REQUEST.

@@ -31,13 +31,14 @@ use crate::offers::{self, OfferNumber};
 use crate::operations::{self, feedback};
 use crate::proposals::{self, Proposal, Removal, propose};
 use crate::retelling::{self, Retelling};
+use crate::revocable;
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
 use crate::timers::Timer;
 use crate::{events, executors, gangs, hoarding, optimistic, tasks};
 
 use demand::Demand;
-pub(crate) use demand::{forget_agent, met, request};
+pub(crate) use demand::{forget_agent, met, request, wanted};
 use description::Terms;
 pub(crate) use description::roles_of;
 
@@ -68,6 +69,8 @@ pub(crate) struct Framework {
     pub(crate) retelling: Retelling,
     pub(crate) registered: Timestamp,
     pub(crate) reregistered: Option<Timestamp>,
+    /// When its stream last ended here.
+    pub(crate) left: Timestamp,
 }
 
 /// Where a framework stands.
@@ -154,6 +157,7 @@ impl Framework {
             retelling: Retelling::default(),
             registered,
             reregistered: None,
+            left: Timestamp::default(),
         }
     }
 
@@ -459,6 +463,7 @@ pub(crate) fn disconnected(leading: &mut Leading, step: &mut Step<'_>, stream: S
     };
     leading.streams.remove(&stream);
     leading.frameworks[slot].phase = Phase::Away { recovered: false };
+    leading.frameworks[slot].left = step.now;
     leading.frameworks[slot].retelling = Retelling::default();
     leading.timers.cancel(Timer::Heartbeat(slot));
     offers::withdraw_framework(leading, step, slot);
@@ -594,6 +599,7 @@ pub(crate) fn removed(leading: &mut Leading, step: &mut Step<'_>, slot: Framewor
     };
     leading.framework_ids.remove(&framework.id);
     for claim in framework.claims.into_values() {
+        revocable::forget_claim(leading, claim);
         leading.allocator.remove_claim(claim);
         leading.claims.remove(claim);
     }

@@ -8,7 +8,7 @@
 //!
 //! The plan is one document in the registry. Nothing is forced before START_MAINTENANCE; to end tasks, drain the agents.
 
-mod inverse;
+mod ask;
 mod machines;
 mod plan;
 
@@ -19,11 +19,12 @@ use proffer_proto::v1;
 
 use crate::agents;
 use crate::input::RequestId;
+use crate::inverse::{self, About};
 use crate::master::{Leading, Step};
 use crate::offers;
 use crate::slots::AgentSlot;
 
-pub(crate) use inverse::{answer, expired, forget_agent, review, touch, withdraw};
+pub(crate) use ask::{expired, forget_agent, review, touch, touch_all};
 pub(crate) use plan::{Order, committed, dropped, order, status};
 
 /// What a leader knows beside the plan.
@@ -34,7 +35,6 @@ pub(crate) struct Maintenance {
     queue: VecDeque<(Order, RequestId)>,
     /// The agents on machines of the plan, and when they will not be there.
     windows: BTreeMap<AgentSlot, v1::Unavailability>,
-    inverse: inverse::InverseOffers,
     /// Agents at which it is not known who has to be asked.
     dirty: BTreeSet<AgentSlot>,
 }
@@ -82,7 +82,7 @@ pub(crate) fn place(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot)
     }
     // Offers say when their agent goes; what they said is not true any more.
     offers::rescind_agent(leading, step, slot);
-    inverse::rescind_agent(leading, step, slot);
+    inverse::rescind_agent(leading, step, slot, About::Maintenance);
     match window {
         Some(window) => leading.maintenance.windows.insert(slot, window),
         None => leading.maintenance.windows.remove(&slot),

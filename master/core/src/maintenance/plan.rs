@@ -6,7 +6,8 @@ use proffer_proto::registry::change::Body;
 use proffer_proto::v1::maintenance::{ClusterStatus, Schedule, Window, cluster_status::DrainingMachine};
 use proffer_proto::v1::{self, MachineId};
 
-use super::{inverse, machines, replan};
+use super::{machines, replan};
+use crate::inverse;
 use crate::effect::Answer;
 use crate::input::RequestId;
 use crate::level;

@@ -27,6 +27,7 @@ mod random;
 mod reconcile;
 mod registry;
 mod remnants;
+mod revocable;
 mod roles;
 mod scale;
 mod state;
@@ -214,6 +215,8 @@ impl World {
         let number = value.parse::<u64>().unwrap_or_default();
         match key {
             "offer_patience" => config.offer_patience = (number > 0).then(|| Duration::from_millis(number)),
+            "revocable_grace" => config.revocable_grace = Duration::from_millis(number),
+            "idle_after" => config.idle_after = Duration::from_millis(number),
             "offer_timeout" => config.offer_timeout = (number > 0).then(|| Duration::from_millis(number)),
             "completed_frameworks_max" => config.completed_frameworks_max = number as usize,
             "completed_tasks_max" => config.completed_tasks_max = number as usize,

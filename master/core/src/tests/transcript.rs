@@ -8,6 +8,7 @@ use proffer_proto::registry as wire;
 use proffer_proto::registry::change::Body as Change;
 use proffer_proto::resources::Scalar;
 use proffer_proto::state;
+use proffer_proto::v1::master::response::get_loans;
 use proffer_proto::v1::{self, master, scheduler};
 
 use super::{World, resources_text, uuid_text};
@@ -249,7 +250,11 @@ impl World {
                 let one = |offer: &v1::InverseOffer| {
                     let agent = self.name(offer.agent_id.as_ref().expect("an agent").as_str());
                     let from = offer.unavailability.start.nanoseconds / 1_000_000;
-                    format!("{} {agent} from {from}ms", self.inverse_offer_name(&offer.id))
+                    let back = match offer.resources.is_empty() {
+                        true => String::new(),
+                        false => format!(" for {}", resources_text(&offer.resources)),
+                    };
+                    format!("{} {agent} from {from}ms{back}", self.inverse_offer_name(&offer.id))
                 };
                 format!(
                     "inverse offers {}",
@@ -370,8 +375,35 @@ impl World {
     }
 
     /// A response as lines of its main facts.
+    fn loans(&self, loans: &master::response::GetLoans) -> Vec<String> {
+        let agent = |agent: &get_loans::Agent| {
+            let loan = |loan: &get_loans::Loan| {
+                let task = loan.task_id.as_ref().map_or("offered".to_owned(), ToString::to_string);
+                format!("{} {task} {}", loan.framework_name, resources_text(&loan.resources))
+            };
+            let wanted = |wanted: &get_loans::Wanted| {
+                format!("{} {}", wanted.framework_name, resources_text(&wanted.resources))
+            };
+            let recall = agent.recall.as_ref().map(|recall| {
+                let wanted: Vec<_> = recall.wanted.iter().map(wanted).collect();
+                let killed = if recall.killed { " killed" } else { "" };
+                let until = recall.deadline.nanoseconds / 1_000_000;
+                format!(" back for {} at {until}ms{killed}", wanted.join(", "))
+            });
+            let loans: Vec<_> = agent.loans.iter().map(loan).collect();
+            let (backing, recall) = (resources_text(&agent.backing), recall.unwrap_or_default());
+            format!("{} [{backing}] to [{}]{recall}", agent.hostname, loans.join(", "))
+        };
+        let totals = format!(
+            "{} offers, {} recalled, {} returned, {} killed",
+            loans.offers, loans.tasks_recalled, loans.tasks_returned, loans.tasks_killed
+        );
+        loans.agents.iter().map(agent).chain([totals]).collect()
+    }
+
     fn response(&self, response: &master::Response) -> String {
         let mut parts = vec![response.r#type().as_str_name().to_owned()];
+        parts.extend(response.get_loans.iter().flat_map(|loans| self.loans(loans)));
         let state = response.get_state.clone().unwrap_or_default();
         let agents = response.get_agents.clone().or(state.get_agents).unwrap_or_default();
         for agent in &agents.agents {

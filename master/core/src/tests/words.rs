@@ -1,7 +1,7 @@
 //! Reserved resources, volumes and operations as scripts write them.
 //!
 //! `disk(web!):100` is reserved dynamically for `web`, `disk(web):100` by the agent, `disk(a!a/b!):100` for `a` and then within
-//! that for `a/b`; `disk(web!)#v1:100` is the volume `v1` there. `reserve@op1:disk(web!),100` is an operation with an id.
+//! that for `a/b`; `disk(web!)#v1:100` is the volume `v1` there; `cpus~:2` may be taken back. `reserve@op1:disk(web!),100` is an operation with an id.
 
 use proffer_proto::resources::{Reservation, Resources, Scalar};
 use proffer_proto::v1::offer::{Operation, operation};
@@ -12,7 +12,7 @@ use super::{World, command};
 
 /// Reads resources.
 pub(super) fn resources(text: &str) -> Vec<v1::Resource> {
-    if !text.contains(['!', '#']) {
+    if !text.contains(['!', '#', '~']) {
         return Resources::parse(text).expect("resources").to_wire();
     }
     let parts = text.split(';').filter(|part| !part.is_empty());
@@ -27,7 +27,10 @@ fn resource(part: &str) -> Vec<v1::Resource> {
         .map_or((subject, None), |(name, id)| (name, Some(id)));
     let (name, layers) = subject.split_once('(').unwrap_or((subject, ")"));
     let mut layers = layers.trim_end_matches(')');
-    let mut resources = Resources::parse(&format!("{name}:{value}")).expect("a resource");
+    let mut resources = Resources::parse(&format!("{}:{value}", name.trim_end_matches('~'))).expect("a resource");
+    if name.ends_with('~') {
+        resources = resources.to_revocable();
+    }
     while !layers.is_empty() {
         let end = layers.find(['!', '|']).unwrap_or(layers.len());
         let dynamic = layers[end..].starts_with('!');
