@@ -13,24 +13,25 @@ use crate::time::Timestamp;
 /// So many agents are looked at in one step, beside those at which something changed.
 const AGENTS_IN_LOOK: usize = 1000;
 
-/// Offers what is idle on these agents, and on the next of all where that is due.
+/// Offers what is idle on these agents, and on the next of all where that is due; says whether there was any.
 pub(super) fn lend(
     leading: &mut Leading,
     step: &Step<'_>,
     agents: &BTreeSet<AgentSlot>,
     all: bool,
     made: &mut Made,
-) {
+) -> bool {
     if !leading.allocator.has_borrowers() {
-        return;
+        return false;
     }
     let mut agents = agents.clone();
     if all {
         agents.extend(next_agents(leading));
     }
     if agents.is_empty() {
-        return;
+        return false;
     }
+    let before = leading.revocable.totals.offers;
     let until = step.now.plus(step.config.idle_after);
     let returning = returning(leading, step);
     for agent in agents {
@@ -38,6 +39,7 @@ pub(super) fn lend(
             lend_on(leading, step, agent, until, &returning, made);
         }
     }
+    leading.revocable.totals.offers > before
 }
 
 /// The agents that are looked at next; where some are left for later, that is remembered.

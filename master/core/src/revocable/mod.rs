@@ -110,7 +110,10 @@ pub(crate) fn review(leading: &mut Leading, step: &mut Step<'_>, stirred: bool, 
             offers::decide(leading, step, made);
         }
     }
-    lend::lend(leading, step, &agents, all, made);
+    if lend::lend(leading, step, &agents, all, made) {
+        // What others are cut to may be other numbers and strings now, which they did not refuse.
+        offers::decide(leading, step, made);
+    }
     let state = &leading.revocable;
     let next = state.looked.plus(if state.stirred { LOOK_PAUSE } else { LOOK_EVERY });
     leading.timers.set(Timer::Revocable, next.max(step.now));

@@ -1,6 +1,7 @@
 //! Any sequence of inputs keeps the invariants, answers every request once, and speaks only to who is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proffer_proto::link;
 use proptest::prelude::*;
@@ -86,6 +87,7 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
             let ports = format!("[{}-{}]", what % 5 + 1, what % 5 + 3);
             let listed = match what % 3 {
                 0 => Vec::new(),
+                1 if what % 2 == 0 => own.iter().map(|task| format!("{task}:RUNNING:cpus~,1;mem,32")).collect(),
                 1 => own.iter().map(|task| format!("{task}:RUNNING:cpus,1;mem,32")).collect(),
                 _ => vec![format!("{framework}/{task}:{state}:cpus,1;mem,32;ports,{ports}")],
             };
@@ -96,8 +98,9 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
             };
             let executors = ["", " executors=f1/e0:mem,16+f2/e1:mem,16"][usize::from(what / 5) % 2];
             format!(
-                "{agent} registers cpus:{};mem:512;disk:16;ports:[1-8]{tasks}{executors}",
-                what % 4 + 4
+                "{agent} registers cpus:{};mem:512;disk:16;ports:[1-8]{}{tasks}{executors}",
+                what % 4 + 4,
+                ["", ";cpus(a):2;ports(b):[9-12];mem(b):64"][usize::from(who / 2) % 2],
             )
         }
         4..=7 if !connected || what % 4 == 0 => {
@@ -107,6 +110,8 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
                 "timeout=0 can=PARTITION_AWARE,BACKFILL",
                 "timeout=10 can=OPTIMISTIC_OFFERS",
                 "timeout=10 roles=a,b can=OPTIMISTIC_OFFERS",
+                "timeout=10 can=REVOCABLE_RESOURCES",
+                "timeout=10 roles=a/b,b can=REVOCABLE_RESOURCES,PARTITION_AWARE",
             ];
             format!("{framework} subscribes {}", options[usize::from(what) % options.len()])
         }
@@ -156,6 +161,7 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
         41 => format!("{framework} updates timeout=10 roles=b"),
         42 if world.proposals() > 0 && what % 4 == 0 => "drop".to_owned(),
         43 if what % 16 == 0 => format!("leads n{now}"),
+        112.. => lending_line(&framework, &offer, verb - 112, what),
         106.. => gang_line(&framework, &agent, &offer, what),
         80.. => operation_line(world, verb - 80, (&agent, &framework), &offer, &task, what),
         60.. => state_line(world, verb - 60, who, what),
@@ -284,12 +290,37 @@ fn state_line(world: &World, verb: u8, who: u8, what: u16) -> String {
     }
 }
 
+/// What is about revocable resources.
+fn lending_line(framework: &str, offer: &str, verb: u8, what: u16) -> String {
+    let new = format!("r{}", what % 50);
+    match verb {
+        0..=2 => {
+            let refuse = ["", " refuse=0", " refuse=30"][usize::from(what / 2) % 3];
+            let wanted = [
+                "cpus~,1",
+                "cpus~,2;mem~,32",
+                "cpus~,1;mem,32",
+                "mem~,16;ports~,[9-9]",
+                "cpus,1;cpus~,1",
+            ];
+            let wanted = wanted[usize::from(what) % wanted.len()];
+            format!("{framework} accepts {offer} launch={new}:{wanted}{refuse}")
+        }
+        3 => format!("{framework} declines {offer} refuse={}", what % 9 + 1),
+        4 => format!("{framework} {} i{}", ["yields", "keeps"][usize::from(what) % 2], what % 9),
+        5 => format!("{framework} {}", ["suppresses", "revives"][usize::from(what) % 2]),
+        _ => "operator gets GET_LOANS".to_owned(),
+    }
+}
+
 fn run(steps: &[(u8, u8, u16)]) -> String {
     let mut world = World::new(Config {
         completed_frameworks_max: 3,
         gone_agents_max: 2,
         state_bytes_max: STATE_BYTES_MAX,
         told_at_once: 1,
+        idle_after: Duration::from_secs(2),
+        revocable_grace: Duration::from_secs(1),
         ..Config::default()
     });
     world.line("manual");
@@ -339,7 +370,7 @@ proptest! {
 
     #[test]
     fn any_sequence_of_inputs_keeps_the_invariants(
-        steps in proptest::collection::vec((0u8..112, any::<u8>(), any::<u16>()), 1..200),
+        steps in proptest::collection::vec((0u8..119, any::<u8>(), any::<u16>()), 1..200),
     ) {
         run(&steps);
     }
@@ -368,8 +399,8 @@ fn random_inputs_reach_what_they_should() {
         (state >> 33) as u32
     };
     let mut out = String::new();
-    // Without operations, and with them.
-    for (runs, length, verbs) in [(90, 200, 80), (40, 260, 106)] {
+    // Without operations, with them, and with all else.
+    for (runs, length, verbs) in [(90, 200, 80), (40, 260, 106), (60, 260, 119)] {
         for _ in 0..runs {
             let steps: Vec<_> = (0..length)
                 .map(|_| ((next() % verbs) as u8, next() as u8, next() as u16))
@@ -420,6 +451,9 @@ fn random_inputs_reach_what_they_should() {
         "answer UPDATE_QUOTA; ",
         "LIMIT",
         "GUARANTEES",
+        "LENT",
+        "{revocable",
+        " for cpus{revocable",
         "DEMAND",
         "answer got nothing",
         "answer got a",

@@ -368,7 +368,7 @@ fn who_says_not_what_it_needs_is_given_back_more_and_more_while_it_uses_it() {
            a4 <- ping 2
            f1 <- heartbeat
            f2 <- heartbeat
-         > 121600ms tick",
+         > 122000ms tick",
     );
 }
 

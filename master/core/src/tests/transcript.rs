@@ -566,11 +566,12 @@ fn amounts_text(amounts: &BTreeMap<String, v1::value::Scalar>) -> String {
 
 /// Volumes that are no more.
 fn destroyed<'a>(volumes: impl Iterator<Item = &'a v1::Resource>) -> String {
-    let volumes: Vec<v1::Resource> = volumes.cloned().collect();
+    // One may have been made and destroyed twice.
+    let volumes: Vec<String> = volumes.map(|volume| resources_text(std::slice::from_ref(volume))).collect();
     if volumes.is_empty() {
         return String::new();
     }
-    format!(" without [{}]", resources_text(&volumes))
+    format!(" without [{}]", volumes.join(";"))
 }
 
 /// Says what operators want of an agent.
