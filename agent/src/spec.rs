@@ -192,6 +192,7 @@ pub(crate) fn sum(parts: &[Part], pids_max: u64, devices: &[DeviceUnit]) -> Resu
     for part in parts {
         let own = limited(requested(&part.resources, devices)?, &part.limits)?;
         sum.cpus_thousandths += own.cpus_thousandths;
+        sum.cpus_revocable_thousandths += own.cpus_revocable_thousandths;
         sum.memory_bytes += own.memory_bytes;
         sum.ports.extend(own.ports);
         for (name, count) in own.devices {
@@ -224,7 +225,13 @@ fn requested(list: &[v1::Resource], devices: &[DeviceUnit]) -> Result<Resources,
     for resource in list {
         let scalar = resource.scalar.as_ref().map_or(0.0, |scalar| scalar.value);
         match resource.name.as_str() {
-            "cpus" => resources.cpus_thousandths += thousandths("cpus", scalar)?,
+            "cpus" => {
+                let thousandths = thousandths("cpus", scalar)?;
+                resources.cpus_thousandths += thousandths;
+                if resource.revocable.is_some() {
+                    resources.cpus_revocable_thousandths += thousandths;
+                }
+            }
             "mem" => resources.memory_bytes += bytes("mem", scalar)?,
             "ports" => {
                 for range in resource.ranges.iter().flat_map(|ranges| &ranges.range) {

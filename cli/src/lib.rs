@@ -89,6 +89,13 @@ enum Command {
     /// How much roles get against each other.
     #[command(subcommand)]
     Weights(commands::weights::WeightsCommand),
+    /// List what is lent as revocable, to whom, and what of it is wanted back.
+    Lent {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
     /// Say why a framework or a role is not offered more.
     Why {
         #[command(flatten)]
@@ -242,6 +249,7 @@ fn ask(command: Command) -> Result<ExitCode, Failure> {
             Command::Roles { cluster, output } => commands::roles::run(&cluster, &output).await,
             Command::Quota(command) => commands::quota::run(command).await,
             Command::Weights(command) => commands::weights::run(command).await,
+            Command::Lent { cluster, output } => commands::lent::run(&cluster, &output).await,
             Command::Why { cluster, output, args } => commands::why::run(&cluster, &output, &args).await,
             Command::Reserve { cluster, args } => commands::reservations::reserve(&cluster, &args).await,
             Command::Unreserve { cluster, args } => commands::reservations::unreserve(&cluster, &args).await,

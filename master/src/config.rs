@@ -59,6 +59,13 @@ pub struct Args {
     /// How long a gang may wait for its last members, and hold what it has of them [default: 1h]
     #[arg(long, env = "PROFFER_MASTER_GANG_WAIT_MAX", value_name = "DURATION")]
     pub gang_wait_max: Option<String>,
+    /// What is kept for somebody is lent to others as revocable when nobody who refused it may want it within so long
+    /// [default: 1min]
+    #[arg(long, env = "PROFFER_MASTER_IDLE_AFTER", value_name = "DURATION")]
+    pub idle_after: Option<String>,
+    /// Revocable tasks whose resources are wanted back are killed so long after their framework was asked to end them [default: 10s]
+    #[arg(long, env = "PROFFER_MASTER_REVOCABLE_GRACE", value_name = "DURATION")]
+    pub revocable_grace: Option<String>,
     /// Who is served first: `drf` for weighted fair shares, `priority` for the role with the largest weight [default: drf]
     #[arg(long, env = "PROFFER_MASTER_ALLOCATOR", value_name = "POLICY")]
     pub allocator: Option<String>,
@@ -138,6 +145,10 @@ pub struct Config {
     pub offer_patience: Option<Duration>,
     /// How long gangs may wait.
     pub gang_wait_max: Duration,
+    /// What nobody may want for so long is lent.
+    pub idle_after: Duration,
+    /// After how long what is lent is taken back by force.
+    pub revocable_grace: Duration,
     /// Who is served first.
     pub allocator: Policy,
     /// Which agents are given away first.
@@ -208,6 +219,9 @@ const NAMES: &[&str] = &[
     "domain",
     "offer-timeout",
     "offer-patience",
+    "gang-wait-max",
+    "idle-after",
+    "revocable-grace",
     "allocator",
     "agent-order",
     "agent-ping-interval",
@@ -235,6 +249,8 @@ impl Config {
             offer_timeout: Some(Duration::from_secs(300)),
             offer_patience: Some(Duration::from_secs(1)),
             gang_wait_max: Duration::from_secs(3600),
+            idle_after: Duration::from_secs(60),
+            revocable_grace: Duration::from_secs(10),
             allocator: Policy::default(),
             agent_order: AgentOrder::default(),
             agent_ping_interval: Duration::from_secs(15),
@@ -284,6 +300,8 @@ impl Config {
             offer_timeout: layers.get("offer-timeout", args.offer_timeout, "5min", or_none)?,
             offer_patience: layers.get("offer-patience", args.offer_patience, "1s", or_none)?,
             gang_wait_max: layers.get("gang-wait-max", args.gang_wait_max, "1h", duration)?,
+            idle_after: layers.get("idle-after", args.idle_after, "1min", duration)?,
+            revocable_grace: layers.get("revocable-grace", args.revocable_grace, "10s", duration)?,
             allocator: layers.get("allocator", args.allocator, "drf", |value| match value {
                 "drf" => Ok(Policy::Drf),
                 "priority" => Ok(Policy::Priority),

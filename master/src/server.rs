@@ -311,6 +311,8 @@ fn start(
         offer_timeout: config.offer_timeout,
         offer_patience: config.offer_patience,
         gang_wait_max: config.gang_wait_max,
+        idle_after: config.idle_after,
+        revocable_grace: config.revocable_grace,
         allocator: config.allocator,
         agent_order: config.agent_order,
         state_bytes_max: config.state_bytes_max,

@@ -119,6 +119,13 @@ impl Framework {
         self.capability(capability::Type::OptimisticOffers)
     }
 
+    /// Is offered revocable resources, too: what others have no use for now. Tasks on them are killed when they are wanted back,
+    /// after [`inverse_offers`](crate::Scheduler::inverse_offers) asked for them. A [`Shape`](crate::offers::Shape) takes
+    /// them where it says so.
+    pub fn revocable(self) -> Self {
+        self.capability(capability::Type::RevocableResources)
+    }
+
     /// Adds a capability.
     pub fn capability(mut self, kind: capability::Type) -> Self {
         if !self.info.capabilities.iter().any(|known| known.r#type() == kind) {

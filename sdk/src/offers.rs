@@ -119,7 +119,7 @@ pub struct TaskShape {
     pub constraints: Vec<Constraint>,
     /// Takes only resources offered to this role.
     pub role: Option<String>,
-    /// Prefers resources that may be taken back.
+    /// Prefers resources that may be taken back; of each name it takes one or the other.
     pub revocable: bool,
     /// The tasks among which the strategy decides.
     pub group: String,
@@ -365,7 +365,8 @@ impl Agent {
             let revocable = || shape.revocable.then(|| self.scalar_parts(name, wanted, true)).flatten();
             parts.extend(revocable().or_else(|| self.scalar_parts(name, wanted, false))?);
         }
-        parts.extend(self.port_parts(&shape.ports)?);
+        let revocable = || shape.revocable.then(|| self.port_parts(&shape.ports, true)).flatten();
+        parts.extend(revocable().or_else(|| self.port_parts(&shape.ports, false))?);
         Some(parts)
     }
 
@@ -386,13 +387,16 @@ impl Agent {
         missing.is_zero().then_some(parts)
     }
 
-    fn port_parts(&self, wanted: &[WantedPort]) -> Option<Vec<(usize, Part)>> {
+    fn port_parts(&self, wanted: &[WantedPort], revocable: bool) -> Option<Vec<(usize, Part)>> {
         let fixed = fixed_ports(wanted)?;
         let mut any_missing = wanted.len() - fixed.len();
         let mut fixed_missing = fixed.clone();
         let mut parts = Vec::new();
         for (index, piece) in self.pieces.iter().enumerate() {
             let Left::Ports(free) = &piece.left else { continue };
+            if piece.resource.revocable.is_some() != revocable {
+                continue;
+            }
             // A port that the task names is not one of those that it leaves open.
             let candidates = free.values().filter(|port| !fixed.contains(port));
             let mut taken: Vec<u64> = candidates.take(any_missing).collect();

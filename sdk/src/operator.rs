@@ -16,6 +16,7 @@ use crate::leader::{Connection, Leader};
 use crate::masters::{Masters, channel, leader_of};
 
 mod explain;
+mod loans;
 mod machines;
 mod roles;
 

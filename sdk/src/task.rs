@@ -131,6 +131,12 @@ impl Task {
         &self.shape
     }
 
+    /// Prefers resources that may be taken back: see [`Framework::revocable`](crate::Framework::revocable).
+    pub fn revocable(mut self) -> Self {
+        self.shape.revocable = true;
+        self
+    }
+
     /// Processors.
     pub fn cpus(mut self, cpus: f64) -> Self {
         self.shape = self.shape.cpus(cpus);

@@ -35,11 +35,11 @@ impl Controller for Cpu {
         let quota = quota_usec(resources);
         match self.hierarchy.version {
             Version::V1 => {
-                write("cpu.shares", shares(resources.cpus_thousandths).to_string())?;
+                write("cpu.shares", shares(resources.weight_thousandths()).to_string())?;
                 write("cpu.cfs_quota_us", quota.map_or("-1".into(), |quota| quota.to_string()))
             }
             Version::V2 => {
-                write("cpu.weight", weight(resources.cpus_thousandths).to_string())?;
+                write("cpu.weight", weight(resources.weight_thousandths()).to_string())?;
                 write("cpu.max", quota.map_or("max".into(), |quota| quota.to_string()))
             }
         }
@@ -103,6 +103,30 @@ mod tests {
         assert_eq!(quota_usec(&cpus(500, Limit::Requested)), Some(50_000));
         assert_eq!(quota_usec(&cpus(500, Limit::At(2_000))), Some(200_000));
         assert_eq!(quota_usec(&cpus(500, Limit::Unlimited)), None);
+    }
+
+    #[test]
+    fn what_may_be_taken_back_weighs_next_to_nothing() {
+        let mixed = Resources {
+            cpus_thousandths: 3_000,
+            cpus_revocable_thousandths: 2_000,
+            ..Resources::default()
+        };
+        assert_eq!(mixed.weight_thousandths(), 1_020);
+        assert_eq!(
+            (shares(mixed.weight_thousandths()), weight(mixed.weight_thousandths())),
+            (1_044, 102)
+        );
+        let lent = Resources {
+            cpus_thousandths: 1_000,
+            cpus_revocable_thousandths: 1_000,
+            ..Resources::default()
+        };
+        assert_eq!(
+            (shares(lent.weight_thousandths()), weight(lent.weight_thousandths())),
+            (10, 1)
+        );
+        assert_eq!(quota_usec(&lent), Some(100_000));
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Controller for Io {
     /// The weight, where something heeds it.
     fn apply(&self, container: &ContainerId, resources: &Resources) -> Result<(), Error> {
         if self.hierarchy.version == Version::V2 && self.hierarchy.has(container, "io.weight") {
-            let weight = (resources.cpus_thousandths / 10).clamp(1, 10_000);
+            let weight = (resources.weight_thousandths() / 10).clamp(1, 10_000);
             self.hierarchy
                 .write(container, "io.weight", &format!("default {weight}"))?;
         }

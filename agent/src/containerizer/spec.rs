@@ -73,6 +73,9 @@ pub struct User {
     pub groups: Vec<u32>,
 }
 
+/// A revocable CPU weighs so many times less than another; about as much less as with Mesos (10 shares for 1024).
+const REVOCABLE_WEIGHS_LESS: u64 = 100;
+
 /// How far a resource may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Limit {
@@ -90,6 +93,9 @@ pub enum Limit {
 pub struct Resources {
     /// CPU in thousandths of one: weight and, unless `cpus_limit` says otherwise, quota.
     pub cpus_thousandths: u64,
+    /// What of that is revocable. It weighs next to nothing: who has it gets what the others leave.
+    #[serde(default)]
+    pub cpus_revocable_thousandths: u64,
     /// The quota, in thousandths of a CPU.
     pub cpus_limit: Limit,
     /// Memory requested; the hard limit unless `memory_limit` says otherwise.
@@ -106,6 +112,14 @@ pub struct Resources {
     /// How many devices of each resource's it is given.
     #[serde(default)]
     pub devices: BTreeMap<String, u64>,
+}
+
+impl Resources {
+    /// By how much the container weighs among those that compete, in thousandths of a CPU.
+    pub fn weight_thousandths(&self) -> u64 {
+        let firm = self.cpus_thousandths.saturating_sub(self.cpus_revocable_thousandths);
+        firm + self.cpus_revocable_thousandths / REVOCABLE_WEIGHS_LESS
+    }
 }
 
 /// What a container's standard input is.

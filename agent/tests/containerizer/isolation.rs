@@ -25,6 +25,31 @@ fn the_cpu_quota_holds_and_can_be_changed() {
     });
 }
 
+#[test]
+fn what_may_be_taken_back_weighs_next_to_nothing() {
+    on_host("lent", async |host| {
+        for (name, revocable) in [("firm", 0), ("lent", 1000)] {
+            let mut spec = host.shell(name, "sleep 1000");
+            spec.resources.cpus_thousandths = 1000;
+            spec.resources.cpus_revocable_thousandths = revocable;
+            host.launch(&spec).await;
+        }
+        let weight = |name: &str| {
+            let files = host.cgroup_roots().into_iter();
+            let files = files.flat_map(|root| ["cpu.shares", "cpu.weight"].map(|file| root.join(name).join(file)));
+            let found = files.filter_map(|file| std::fs::read_to_string(file).ok()).next();
+            found.expect("a weight").trim().parse::<u64>().unwrap()
+        };
+        let (firm, lent) = (weight("firm"), weight("lent"));
+        assert!(matches!((firm, lent), (1024, 10) | (100, 1)), "{firm} and {lent}");
+        for name in ["firm", "lent"] {
+            host.containerizer().destroy(&ContainerId(name.into())).unwrap();
+            host.wait(name).await;
+        }
+        host.finish().await;
+    });
+}
+
 /// Over 20 periods of the quota. A busy machine can only make it less.
 async fn measure_cpu(host: &Host, quota: f64) {
     let id = ContainerId("c".into());

@@ -5,6 +5,7 @@ pub(crate) mod attach;
 pub(crate) mod exec;
 pub(crate) mod frameworks;
 pub(crate) mod kill;
+pub(crate) mod lent;
 pub(crate) mod logs;
 pub(crate) mod maintenance;
 pub(crate) mod masters;

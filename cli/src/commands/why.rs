@@ -136,7 +136,7 @@ fn seconds_left(reason: &Reason) -> Option<f64> {
     seconds_until(reason.until?)
 }
 
-fn seconds_until(time: TimeInfo) -> Option<f64> {
+pub(super) fn seconds_until(time: TimeInfo) -> Option<f64> {
     Some(since_epoch(time)?.saturating_sub(now()).as_secs_f64())
 }
 
@@ -187,6 +187,15 @@ fn detail(reason: &Reason) -> String {
                 "held for gangs of {}, which wait for their last members",
                 holders.join(", ")
             );
+        }
+        Kind::Lent => {
+            let names = reason.holders.iter();
+            let names = names.map(|holder| format!("{} ({})", holder.framework_name, holder.role));
+            let back = match seconds_left(reason) {
+                Some(seconds) => format!("taken back, there in {seconds:.0} s at the latest"),
+                None => "taken back where it is wanted".to_owned(),
+            };
+            return format!("lent as revocable to {}; {back}", names.collect::<Vec<_>>().join(", "));
         }
         Kind::Filtered => {
             let seconds = seconds_left(reason).unwrap_or_default();

@@ -185,7 +185,12 @@ fn held(leading: &Leading, slot: ClaimSlot, at: AgentSlot, reason: &Reason, deta
         patient_until: None,
         deadline: loans.until,
     };
-    let lent: Vec<Holder> = loans.borrowers.into_iter().map(lent).take(usize::from(!behind.is_empty())).collect();
+    let lent: Vec<Holder> = loans
+        .borrowers
+        .into_iter()
+        .map(lent)
+        .take(usize::from(!behind.is_empty()))
+        .collect();
     for (kind, holders) in [(Kind::Held, holders), (Kind::Gang, of_gangs), (Kind::Lent, lent)] {
         let mut with_them = detail.resources.clone();
         for holder in &holders {
@@ -193,6 +198,7 @@ fn held(leading: &Leading, slot: ClaimSlot, at: AgentSlot, reason: &Reason, deta
         }
         if !holders.is_empty() && leading.allocator.suffices(slot, &with_them) {
             detail.resources = with_them;
+            detail.until = loans.until.filter(|_| kind == Kind::Lent);
             detail.holders = holders;
             return kind;
         }

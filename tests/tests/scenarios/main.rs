@@ -19,6 +19,7 @@ mod hoarding;
 mod isolation;
 mod kill;
 mod launch;
+mod lending;
 mod master_restart;
 mod masters;
 mod primes;

@@ -32,7 +32,10 @@ pub(super) fn check(
     validate::duration(grace, "shutdown_grace_period.nanoseconds")?;
     let resources = validate::allocated(&info.resources, target.role)?;
     if let Some(entry) = resources.revocable().iter().next() {
-        let problem = format!("hold revocable {}, but nobody can say when an executor ends", entry.name());
+        let problem = format!(
+            "hold revocable {}, but nobody can say when an executor ends",
+            entry.name()
+        );
         let accepted = "resources that are not revocable; the executor's tasks may use such";
         return Err(Rejection::new("resources", problem, accepted));
     }

@@ -636,7 +636,10 @@ impl Allocator for Hierarchical {
         self.constrain(claim);
         self.roles.remove(claim);
         let wishes = [&mut self.gpus, &mut self.regions, &mut self.choosy, &mut self.awake];
-        for row in wishes.into_iter().chain([&mut self.last, &mut self.once, &mut self.borrowers]) {
+        for row in wishes
+            .into_iter()
+            .chain([&mut self.last, &mut self.once, &mut self.borrowers])
+        {
             row.remove(claim.index());
         }
     }

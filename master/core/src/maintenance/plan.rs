@@ -7,9 +7,9 @@ use proffer_proto::v1::maintenance::{ClusterStatus, Schedule, Window, cluster_st
 use proffer_proto::v1::{self, MachineId};
 
 use super::{machines, replan};
-use crate::inverse;
 use crate::effect::Answer;
 use crate::input::RequestId;
+use crate::inverse;
 use crate::level;
 use crate::master::{Leading, Step};
 use crate::proposals::{Proposal, propose};

@@ -44,7 +44,11 @@ pub(super) fn lend(
 
 /// The agents that are looked at next; where some are left for later, that is remembered.
 fn next_agents(leading: &mut Leading) -> Vec<AgentSlot> {
-    let after = leading.revocable.cursor.take().map_or(Bound::Unbounded, Bound::Excluded);
+    let after = leading
+        .revocable
+        .cursor
+        .take()
+        .map_or(Bound::Unbounded, Bound::Excluded);
     let beyond = |slot: &AgentSlot| match after {
         Bound::Excluded(last) => *slot > last,
         _ => true,

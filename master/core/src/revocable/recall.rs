@@ -233,7 +233,10 @@ fn started(task: &Task) -> f64 {
 
 fn begin(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, promised: Vec<(ClaimSlot, Resources)>) {
     let mut missing = bare(&promised.iter().map(|(_, resources)| resources).sum());
-    let tasks = leading.agents[agent].tasks.iter().map(|slot| (*slot, &leading.tasks[*slot]));
+    let tasks = leading.agents[agent]
+        .tasks
+        .iter()
+        .map(|slot| (*slot, &leading.tasks[*slot]));
     let mut tasks: Vec<(TaskSlot, &Task)> = tasks.filter(|(_, task)| task.held).collect();
     tasks.sort_by(|(_, one), (_, other)| started(other).total_cmp(&started(one)));
     let mut chosen = BTreeMap::new();

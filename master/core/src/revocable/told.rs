@@ -68,7 +68,11 @@ fn agent_of(leading: &Leading, slot: AgentSlot, agent: &Agent) -> get_loans::Age
         hostname: agent.info.hostname.clone(),
         backing: agent.backing.to_wire(),
         loans: loans.collect(),
-        recall: leading.revocable.recalls.get(&slot).map(|recall| recall_of(leading, recall)),
+        recall: leading
+            .revocable
+            .recalls
+            .get(&slot)
+            .map(|recall| recall_of(leading, recall)),
     }
 }
 

@@ -87,7 +87,10 @@ fn line(world: &World, now: u64, (verb, who, what): (u8, u8, u16)) -> String {
             let ports = format!("[{}-{}]", what % 5 + 1, what % 5 + 3);
             let listed = match what % 3 {
                 0 => Vec::new(),
-                1 if what % 2 == 0 => own.iter().map(|task| format!("{task}:RUNNING:cpus~,1;mem,32")).collect(),
+                1 if what % 2 == 0 => own
+                    .iter()
+                    .map(|task| format!("{task}:RUNNING:cpus~,1;mem,32"))
+                    .collect(),
                 1 => own.iter().map(|task| format!("{task}:RUNNING:cpus,1;mem,32")).collect(),
                 _ => vec![format!("{framework}/{task}:{state}:cpus,1;mem,32;ports,{ports}")],
             };
@@ -307,7 +310,11 @@ fn lending_line(framework: &str, offer: &str, verb: u8, what: u16) -> String {
             format!("{framework} accepts {offer} launch={new}:{wanted}{refuse}")
         }
         3 => format!("{framework} declines {offer} refuse={}", what % 9 + 1),
-        4 => format!("{framework} {} i{}", ["yields", "keeps"][usize::from(what) % 2], what % 9),
+        4 => format!(
+            "{framework} {} i{}",
+            ["yields", "keeps"][usize::from(what) % 2],
+            what % 9
+        ),
         5 => format!("{framework} {}", ["suppresses", "revives"][usize::from(what) % 2]),
         _ => "operator gets GET_LOANS".to_owned(),
     }

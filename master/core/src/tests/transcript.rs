@@ -381,9 +381,8 @@ impl World {
                 let task = loan.task_id.as_ref().map_or("offered".to_owned(), ToString::to_string);
                 format!("{} {task} {}", loan.framework_name, resources_text(&loan.resources))
             };
-            let wanted = |wanted: &get_loans::Wanted| {
-                format!("{} {}", wanted.framework_name, resources_text(&wanted.resources))
-            };
+            let wanted =
+                |wanted: &get_loans::Wanted| format!("{} {}", wanted.framework_name, resources_text(&wanted.resources));
             let recall = agent.recall.as_ref().map(|recall| {
                 let wanted: Vec<_> = recall.wanted.iter().map(wanted).collect();
                 let killed = if recall.killed { " killed" } else { "" };
@@ -567,7 +566,9 @@ fn amounts_text(amounts: &BTreeMap<String, v1::value::Scalar>) -> String {
 /// Volumes that are no more.
 fn destroyed<'a>(volumes: impl Iterator<Item = &'a v1::Resource>) -> String {
     // One may have been made and destroyed twice.
-    let volumes: Vec<String> = volumes.map(|volume| resources_text(std::slice::from_ref(volume))).collect();
+    let volumes: Vec<String> = volumes
+        .map(|volume| resources_text(std::slice::from_ref(volume)))
+        .collect();
     if volumes.is_empty() {
         return String::new();
     }
