@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use proffer_master_core::{Config, ConnectionId, Effect, Effects, Input, Master, RequestId, StreamId, Timestamp};
+use proffer_master_core::{
+    Answer, Config, ConnectionId, Effect, Effects, Input, Master, RequestId, StreamId, Timestamp,
+};
 use proffer_proto::link::{self, agent_message, master_message};
 use proffer_proto::resources::Resources;
 use proffer_proto::v1::scheduler::{self, call};
@@ -50,6 +52,8 @@ struct Cluster {
     agents: BTreeMap<ConnectionId, v1::AgentId>,
     tasks: BTreeMap<String, Task>,
     ends: BTreeSet<(u64, String)>,
+    /// What was told of a member that was not launched.
+    given_up: Option<String>,
     /// The members of the gang that were launched, in the step with that number.
     launched: BTreeMap<usize, Vec<ConnectionId>>,
 }
@@ -70,6 +74,7 @@ impl Cluster {
             agents: BTreeMap::new(),
             tasks: BTreeMap::new(),
             ends: BTreeSet::new(),
+            given_up: None,
             launched: BTreeMap::new(),
         };
         let incarnation = "bench".to_owned();
@@ -183,7 +188,11 @@ impl Cluster {
                 for offer in event.offers.into_iter().flat_map(|offers| offers.offers) {
                     self.use_up(stream, offer);
                 }
-                if let Some(status) = event.update.map(|update| update.status)
+                let status = event.update.map(|update| update.status);
+                if let Some(status) = status.as_ref().filter(|_| stream == StreamId(0)) {
+                    self.given_up = Some(status.message().to_owned());
+                }
+                if let Some(status) = status
                     && let (Some(uuid), Some(agent_id)) = (status.uuid, status.agent_id)
                 {
                     let acknowledge = call::Acknowledge {
@@ -197,6 +206,10 @@ impl Cluster {
                     self.inputs.push_back(call);
                 }
             }
+            Effect::Answer { answer, .. } => assert!(
+                matches!(answer, Answer::Accepted | Answer::Response(_)),
+                "a call is answered: {answer:?}"
+            ),
             _ => {}
         }
     }
@@ -322,6 +335,11 @@ pub(crate) fn decide(members: u64, agents: u64, seed: u64) -> Decided {
     cluster.gang(members);
     while cluster.launched.is_empty() {
         cluster.pass();
+        assert!(
+            cluster.given_up.is_none(),
+            "the gang was given up: {:?}",
+            cluster.given_up
+        );
     }
     let launched = cluster.launched.pop_first().expect("it was launched").1;
     assert!(cluster.launched.is_empty(), "the gang was launched in several steps");

@@ -58,15 +58,11 @@ impl Agent {
         }
     }
 
-    /// Gives back what stands behind nothing any more: first what is wanted back, then what is reserved.
-    pub(super) fn unback(&mut self, wanted: &Resources) {
+    /// Gives back what stands behind nothing any more, reserved parts before others.
+    pub(super) fn unback(&mut self) {
         let excess = bare(&self.backing).without(&bare(&self.used.revocable()));
-        if excess.is_empty() {
-            return;
+        if !excess.is_empty() {
+            self.backing = self.backing.without(&pick(&self.backing, &excess));
         }
-        let first = pick(&self.backing.common(wanted), &excess);
-        let excess = excess.without(&bare(&first));
-        let then = pick(&self.backing.without(&first), &excess);
-        self.backing = self.backing.without(&first).without(&then);
     }
 }

@@ -24,8 +24,6 @@ mod told;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proffer_proto::resources::Resources;
-
 use crate::books;
 use crate::master::{Leading, Step};
 use crate::offers::{self, Made};
@@ -124,7 +122,7 @@ pub(crate) fn check(leading: &Leading) -> Result<(), String> {
     for (slot, agent) in leading.agents.iter() {
         let held = backing::bare(&agent.used.revocable());
         let behind = backing::bare(&agent.backing);
-        if !held.contains(&behind) {
+        if !held.contains(&behind) && !leading.revocable.recalls.contains_key(&slot) {
             return Err(format!("agent {}: {behind} stands behind {held}", agent.id));
         }
         let missing = held.without(&behind);
@@ -154,10 +152,13 @@ fn settle(leading: &mut Leading, agents: &BTreeSet<AgentSlot>) -> bool {
             leading.revocable.lending.remove(slot);
             continue;
         }
-        let wanted = promised_on(leading, *slot);
+        // What was recalled is given to who wants it in one piece.
+        if leading.revocable.recalls.contains_key(slot) {
+            continue;
+        }
         let agent = &mut leading.agents[*slot];
         let before = agent.backing.clone();
-        agent.unback(&wanted);
+        agent.unback();
         if agent.backing != before {
             freed = true;
             leading.allocator.set_lent(*slot, &agent.backing);
@@ -165,9 +166,4 @@ fn settle(leading: &mut Leading, agents: &BTreeSet<AgentSlot>) -> bool {
         }
     }
     freed
-}
-
-fn promised_on(leading: &Leading, agent: AgentSlot) -> Resources {
-    let recall = leading.revocable.recalls.get(&agent);
-    recall.map(recall::Recall::wanted).unwrap_or_default()
 }

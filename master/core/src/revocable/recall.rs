@@ -41,11 +41,6 @@ pub(super) struct Recall {
 }
 
 impl Recall {
-    /// All that is wanted.
-    pub(super) fn wanted(&self) -> Resources {
-        self.promised.iter().map(|(_, resources)| resources).sum()
-    }
-
     /// Whether it is for the claim.
     pub(super) fn is_for(&self, claim: ClaimSlot) -> bool {
         self.promised.iter().any(|(wants, _)| *wants == claim)
@@ -297,13 +292,14 @@ pub(crate) fn due(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot) 
     let Some(recall) = leading.revocable.recalls.get(&agent) else {
         return;
     };
-    let (first, left) = (!recall.killed, recall.left(leading));
+    let (first, left, all) = (!recall.killed, recall.left(leading), recall.tasks.len());
     if let Some(recall) = leading.revocable.recalls.get_mut(&agent) {
         recall.killed = true;
     }
     if first {
         let totals = &mut leading.revocable.totals;
         totals.killed += left.len() as u64;
+        totals.returned += (all - left.len()) as u64;
     }
     for slot in left {
         let task = &mut leading.tasks[slot];

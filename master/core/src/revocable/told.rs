@@ -17,9 +17,9 @@ pub(crate) struct Totals {
     pub(crate) offers: u64,
     /// Tasks whose frameworks were asked to end them.
     pub(crate) recalled: u64,
-    /// Of these, the tasks of recalls that needed no kill.
+    /// Of these, the tasks that ended within the grace...
     pub(crate) returned: u64,
-    /// The tasks that were killed.
+    /// ...and those that were killed.
     pub(crate) killed: u64,
 }
 

@@ -33,7 +33,7 @@ fn what_is_kept_for_a_guarantee_is_lent_and_taken_back_by_inverse_offer_and_then
          > 1000ms tick
            f2 <- inverse offers i1 a1 from 11000ms for cpus{revocable, allocated to *}:2
          > 1001ms operator explains f1
-           answer EXPLAIN; f1 ads: LENT 1 a1 [cpus:2;mem:24] by f2 * 1 [cpus:2] until 11000ms
+           answer EXPLAIN; f1 ads: LENT 1 a1 [cpus:2;mem:24] until 11000ms by f2 * 1 [cpus:2] until 11000ms
          > 1002ms operator gets GET_LOANS
            answer GET_LOANS; a1 [cpus:2] to [f2 t2 cpus{revocable}:2] back for f1 cpus:2 at 11000ms; 1 offers, 1 recalled, 0 returned, 0 killed
          > 1003ms f2 keeps i1
