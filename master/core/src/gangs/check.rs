@@ -211,6 +211,7 @@ fn members(
             shape,
             alike,
             place: None,
+            gathers: None,
         });
     }
     Ok(members)

@@ -85,9 +85,10 @@ pub(crate) fn withdraw(
         return true;
     }
     if let Some(at) = gang.members.iter().position(|member| member.info.task_id == *task) {
-        let place = gang.members.remove(at).place;
+        let member = gang.members.remove(at);
         leading.gangs.forget(framework, task);
-        leading.gangs.changed.extend(place.map(|place| place.agent));
+        leading.gangs.changed.extend(member.place.map(|place| place.agent));
+        leading.gangs.changed.extend(member.gathers);
         let message = "the task was killed while its gang waited";
         let status = updates::by_master(
             step.now,

@@ -20,6 +20,7 @@
 mod arrive;
 mod check;
 mod end;
+mod gather;
 mod hoarded;
 mod launch;
 mod lend;
@@ -100,6 +101,8 @@ pub(crate) struct Member {
     /// Members of the same shape have the same number.
     alike: usize,
     pub(crate) place: Option<Place>,
+    /// Without a place it holds here what is free of what it needs.
+    gathers: Option<AgentSlot>,
 }
 
 /// What a member needs.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use proffer_proto::resources::Resources;
 
-use super::{Gang, GangNumber, Place, Shape, lend};
+use super::{Gang, GangNumber, Place, Shape, gather, lend};
 use crate::master::Leading;
 use crate::operations::parked::{self, Parked};
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot};
@@ -52,14 +52,14 @@ pub(super) fn settle(
 }
 
 /// What of an agent is left for a gang.
-struct Left {
-    agent: AgentSlot,
+pub(super) struct Left {
+    pub(super) agent: AgentSlot,
     /// What is free, as far as it is open to the gang.
-    room: Resources,
+    pub(super) room: Resources,
     /// What is lent.
     lent: Resources,
     /// What the gang has of the first.
-    held: Resources,
+    pub(super) held: Resources,
 }
 
 impl Left {
@@ -112,9 +112,11 @@ pub(super) fn settle_gang(
     }
     // Nothing is placed where nothing may be offered, whatever is lent there.
     let is_open = leading.allocator.is_open(gang.claim, agent);
+    let room = leading.allocator.room(gang.claim, agent, &free);
+    let is_cut = room != free.available_to(&leading.claims[gang.claim].role);
     let mut left = Left {
         agent,
-        room: leading.allocator.room(gang.claim, agent, &free),
+        room,
         lent: if is_open {
             std::mem::take(loans)
         } else {
@@ -130,21 +132,37 @@ pub(super) fn settle_gang(
         }
     }
     let mut in_vain = BTreeSet::new();
-    let without = gang
-        .members
-        .iter_mut()
-        .filter(|member| member.place.is_none() && may_grow);
-    for member in without.filter(|member| member.shape.agent.is_none_or(|at| at == agent)) {
-        if left.is_empty() {
-            break;
-        }
-        if !in_vain.contains(&member.alike) {
-            member.place = left.find(&member.shape);
-            if member.place.is_none() {
-                in_vain.insert(member.alike);
+    // Who gathers here comes first, and who has pieces elsewhere last.
+    let mut deserted = BTreeSet::new();
+    for turn in 0..3 {
+        let is_due = |gathers: Option<AgentSlot>| match gathers {
+            Some(at) if at == agent => turn == 0,
+            None => turn == 1,
+            Some(_) => turn == 2,
+        };
+        let without = gang.members.iter_mut();
+        let without = without.filter(|member| member.place.is_none() && may_grow && is_due(member.gathers));
+        for member in without.filter(|member| member.shape.agent.is_none_or(|at| at == agent)) {
+            if left.is_empty() {
+                break;
+            }
+            if !in_vain.contains(&member.alike) {
+                member.place = left.find(&member.shape);
+                if member.place.is_none() {
+                    in_vain.insert(member.alike);
+                } else {
+                    deserted.extend(member.gathers.take().filter(|at| *at != agent));
+                }
             }
         }
     }
+    // Where quota keeps something from the gang, it is not what ends there that helps.
+    let role = &leading.claims[gang.claim].role;
+    let capacity = match is_open && !is_cut {
+        true => leading.agents[agent].total.available_to(role),
+        false => Resources::new(),
+    };
+    gather::gather(&mut gang.members, &mut left, &capacity, may_grow);
     gang.has_held |= !left.held.is_empty();
     gang.best = gang.best.max(gang.placed().0);
     let owner = (gang.framework, gang.claim);
@@ -152,6 +170,8 @@ pub(super) fn settle_gang(
         *loans = left.lent;
     }
     hold(leading, number, agent, owner, left.held);
+    // What was gathered there is for others.
+    leading.gangs.changed.extend(deserted);
     lost
 }
 
@@ -194,7 +214,7 @@ pub(super) fn clear(leading: &mut Leading, number: GangNumber) {
         return;
     };
     for member in &mut gang.members {
-        member.place = None;
+        (member.place, member.gathers) = (None, None);
     }
     let agents: Vec<AgentSlot> = gang.parked.keys().copied().collect();
     for agent in agents {
@@ -208,6 +228,9 @@ pub(crate) fn leave_agent(leading: &mut Leading, agent: AgentSlot) {
     for number in numbers {
         let_go(leading, number, agent);
         if let Some(gang) = leading.gangs.waiting.get_mut(&number) {
+            for member in gang.members.iter_mut().filter(|member| member.gathers == Some(agent)) {
+                member.gathers = None;
+            }
             let here = gang.members.iter_mut();
             for member in here.filter(|member| member.place.as_ref().is_some_and(|place| place.agent == agent)) {
                 member.place = None;

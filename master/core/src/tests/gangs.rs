@@ -245,13 +245,14 @@ fn of_two_gangs_the_older_gets_what_the_younger_brings() {
            answer accepted
            a1 <- launch f1/t1 cpus:3;mem:32
            a2 <- launch f1/t2 cpus:3;mem:32
-           f1 <- offers o4 a2 cpus:1;mem:992
+           f1 <- offers o4 a2 mem:960
          > 3ms a1 updates f1/t1 FINISHED #1
            f1 <- update t1 FINISHED on a1 #1
          > 4ms a2 updates f1/t2 FINISHED #1
            f1 <- update t2 FINISHED on a2 #1
-           a1 <- launch f2/u1 cpus:3;mem:32
-           a2 <- launch f2/u2 cpus:3;mem:32",
+           a1 <- launch f2/u2 cpus:3;mem:32
+           a2 <- launch f2/u1 cpus:3;mem:32
+           f1 <- offers o5 a2 cpus:1;mem:32",
     );
 }
 
@@ -280,7 +281,7 @@ fn a_gang_that_fits_into_its_own_offers_waits_for_nobody() {
          > 2ms f2 gangs g2 u1:cpus,3;mem,32 offers=o2 wait=60000
            answer accepted
            a2 <- launch f2/u1 cpus:3;mem:32
-           f1 <- offers o4 a2 cpus:1;mem:992",
+           f1 <- offers o4 a2 mem:960",
     );
 }
 
