@@ -45,6 +45,7 @@ const FILES: &[&str] = &[
     "proffer/registry/v1/registry.proto",
     "proffer/raft/v1/raft.proto",
     "proffer/state/v1/state.proto",
+    "proffer/calls/v1/calls.proto",
     "proffer/masters/v1/masters.proto",
     "proffer/api/v1/services.proto",
 ];

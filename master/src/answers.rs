@@ -79,14 +79,20 @@ impl Intake {
         places.map(tokio::sync::SemaphorePermit::forget).is_ok()
     }
 
-    /// A ticket for a call that has its place.
-    pub fn ticket(&self, number: u64) -> Ticket {
-        self.0.lock().waiting += 1;
-        Ticket {
+    /// Tickets for calls that have their places.
+    pub fn tickets(&self, numbers: impl ExactSizeIterator<Item = u64>) -> Vec<Ticket> {
+        self.0.lock().waiting += numbers.len();
+        let ticket = |number| Ticket {
             stream: self.0.clone(),
             number,
             is_answered: false,
-        }
+        };
+        numbers.map(ticket).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ticket(&self, number: u64) -> Ticket {
+        self.tickets([number].into_iter()).remove(0)
     }
 
     /// Ends the stream at once.

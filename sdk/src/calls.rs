@@ -1,13 +1,20 @@
 //! The typed calls of a subscribed framework.
 
+use std::sync::Arc;
+
 use proffer_proto::api::scheduler_client::SchedulerClient;
+use proffer_proto::calls as wire;
+use proffer_proto::state::Refusal;
 use proffer_proto::v1::scheduler::{Call, OfferConstraints, call};
 use proffer_proto::v1::{
     AgentId, ExecutorId, Filters, FrameworkId, FrameworkInfo, KillPolicy, OfferId, OperationId, Request, TaskId, offer,
 };
+use prost::Message as _;
 use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Request as Wrapped, Status, Streaming};
 
 use crate::line::Line;
+use crate::many::{Answered, CallStream, Kind, Lost, Outgoing};
 use crate::masters::leader_of;
 
 /// The metadata key of the id of a subscription.
@@ -54,12 +61,68 @@ impl CallError {
 
 /// Makes calls within one subscription. Cheap to clone.
 ///
-/// An `Ok` means that the master took the call, not that it is carried out: that is told by events.
+/// An `Ok` means that the master took the call, not that it is carried out: that is told by events. Calls that are made at the same
+/// time share messages: many at a time cost the master little more than a few.
 #[derive(Debug, Clone)]
 pub struct Calls {
+    subscription: Subscription,
+    stream: Arc<CallStream<Subscription>>,
+    framework_id: FrameworkId,
+}
+
+/// A call that the master may have already; its answer may be awaited later.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    answered: Result<Answered<()>, Lost>,
+    /// The call again, where it may have to be made alone.
+    spare: Option<Call>,
+}
+
+/// What every call carries.
+#[derive(Debug, Clone)]
+struct Subscription {
     client: SchedulerClient<Line>,
     stream_id: MetadataValue<Ascii>,
-    framework_id: FrameworkId,
+}
+
+impl Subscription {
+    fn sign<T>(&self, message: T) -> Wrapped<T> {
+        let mut request = Wrapped::new(message);
+        let stream_id = self.stream_id.clone();
+        request.metadata_mut().insert(STREAM_ID_METADATA, stream_id);
+        request
+    }
+}
+
+impl Kind for Subscription {
+    type Call = Call;
+    type Answer = ();
+    type Calls = wire::Calls;
+    type Answers = wire::Answers;
+
+    fn size(call: &Call) -> usize {
+        call.encoded_len()
+    }
+
+    fn is_alone(_: &Call) -> bool {
+        false
+    }
+
+    fn message(calls: Vec<(u64, Call)>) -> wire::Calls {
+        let numbered = |(number, call)| wire::NumberedCall { number, call };
+        let calls = calls.into_iter().map(numbered).collect();
+        wire::Calls { calls }
+    }
+
+    fn answers(message: wire::Answers) -> Vec<(u64, Result<(), Refusal>)> {
+        let accepted = |answer: wire::NumberedAnswer| (answer.number, answer.refusal.map_or(Ok(()), Err));
+        message.answers.into_iter().map(accepted).collect()
+    }
+
+    async fn open(&self, outgoing: Outgoing<Self>) -> Result<Streaming<wire::Answers>, Status> {
+        let opened = self.client.clone().submit_many(self.sign(outgoing)).await?;
+        Ok(opened.into_inner())
+    }
 }
 
 impl Calls {
@@ -68,9 +131,10 @@ impl Calls {
         stream_id: MetadataValue<Ascii>,
         framework_id: FrameworkId,
     ) -> Self {
+        let subscription = Subscription { client, stream_id };
         Calls {
-            client,
-            stream_id,
+            stream: Arc::new(CallStream::new(subscription.clone())),
+            subscription,
             framework_id,
         }
     }
@@ -81,14 +145,52 @@ impl Calls {
     }
 
     /// Makes any call but SUBSCRIBE; its framework id is filled in.
-    pub async fn submit(&self, mut call: Call) -> Result<(), CallError> {
+    pub async fn submit(&self, call: Call) -> Result<(), CallError> {
+        let begun = self.begin(call);
+        self.finish(begun).await
+    }
+
+    /// Puts a call behind those that were begun before. Those that [`Calls::overtakes`] are made at the end only.
+    pub(crate) fn begin(&self, mut call: Call) -> Begun {
         call.framework_id = Some(self.framework_id.clone());
-        let mut request = tonic::Request::new(call);
-        request
-            .metadata_mut()
-            .insert(STREAM_ID_METADATA, self.stream_id.clone());
-        let answer = self.client.clone().submit(request).await;
-        answer.map(drop).map_err(|status| CallError::from_status(&status))
+        if CallStream::<Subscription>::is_alone(&call) {
+            return Begun {
+                answered: Err(Lost::Alone),
+                spare: Some(call),
+            };
+        }
+        let spare = (!self.stream.is_answered()).then(|| call.clone());
+        Begun {
+            answered: self.stream.submit(call),
+            spare,
+        }
+    }
+
+    /// Waits for the answer.
+    pub(crate) async fn finish(&self, begun: Begun) -> Result<(), CallError> {
+        let answered = match begun.answered {
+            Ok(answered) => answered.await,
+            Err(lost) => Err(lost),
+        };
+        let lost = match answered {
+            Ok(()) => return Ok(()),
+            Err(lost) => lost,
+        };
+        match (lost, begun.spare) {
+            (Lost::Alone, Some(call)) => {
+                let answer = self.subscription.client.clone().submit(self.subscription.sign(call)).await;
+                answer.map(drop).map_err(|status| CallError::from_status(&status))
+            }
+            (Lost::Refused(status) | Lost::Broken(status) | Lost::Unsent(status), _) => {
+                Err(CallError::from_status(&status))
+            }
+            (Lost::Alone, None) => Err(CallError::Disconnected("the stream of calls is not taken any more".into())),
+        }
+    }
+
+    /// Whether a call that is begun now may be carried out before others that were begun earlier, or after others that are begun later.
+    pub(crate) fn overtakes(&self, call: &Call) -> bool {
+        !self.stream.is_answered() || CallStream::<Subscription>::is_alone(call)
     }
 
     /// Uses offers, all of one agent, for operations in order; what is left of them is declined with the filters.

@@ -11,12 +11,12 @@ use std::time::Duration;
 use proffer_proto::v1::scheduler::{Call, Event, call};
 use proffer_proto::v1::{OperationStatus, TaskState, TaskStatus, task_status};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::backoff::Backoff;
 use crate::calls::{CallError, Calls, build};
 use crate::connection::{Connector, Disconnected, Events, SubscribeRejected, is_heartbeat};
+use crate::lanes::Lanes;
 use crate::offers::accepts;
 use crate::reconcile::Reconciler;
 use crate::scheduler::{Context, Ending, Offers, Options, Outbox, Scheduler, Sender, filters, outlives_subscription};
@@ -373,65 +373,5 @@ async fn tick(ticks: &mut Option<tokio::time::Interval>) {
             ticks.tick().await;
         }
         None => std::future::pending().await,
-    }
-}
-
-/// Sends calls in order, acknowledgements beside them. Ends with its subscription.
-struct Lanes {
-    ordered: mpsc::UnboundedSender<Call>,
-    acknowledgements: mpsc::UnboundedSender<Call>,
-    senders: JoinSet<()>,
-}
-
-impl Lanes {
-    fn start(calls: Calls) -> (Self, mpsc::UnboundedReceiver<(Call, CallError)>) {
-        let (outcomes, failed) = mpsc::unbounded_channel();
-        let mut senders = JoinSet::new();
-        let mut lane = || {
-            let (sender, mut queue) = mpsc::unbounded_channel::<Call>();
-            let calls = calls.clone();
-            let outcomes = outcomes.clone();
-            senders.spawn(async move {
-                while let Some(call) = queue.recv().await {
-                    if let Err(error) = calls.submit(call.clone()).await {
-                        let over = !error.is_rejection();
-                        if outcomes.send((call, error)).is_err() || over {
-                            return;
-                        }
-                    }
-                }
-            });
-            sender
-        };
-        let (ordered, acknowledgements) = (lane(), lane());
-        let lanes = Lanes {
-            ordered,
-            acknowledgements,
-            senders,
-        };
-        (lanes, failed)
-    }
-
-    fn send(&self, call: Call) {
-        let lane = match call.r#type() {
-            call::Type::Acknowledge | call::Type::AcknowledgeOperationStatus => &self.acknowledgements,
-            _ => &self.ordered,
-        };
-        // A lane that is gone has reported why, and the subscription is about to end.
-        let _ = lane.send(call);
-    }
-
-    /// Sends what is queued, for no longer than this.
-    async fn finish(self, timeout: Duration) {
-        let Lanes {
-            ordered,
-            acknowledgements,
-            mut senders,
-        } = self;
-        drop((ordered, acknowledgements));
-        let all_sent = async { while senders.join_next().await.is_some() {} };
-        if tokio::time::timeout(timeout, all_sent).await.is_err() {
-            tracing::warn!("some queued calls were not sent in time");
-        }
     }
 }

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use crate::finder::{Failed, Finder};
 use crate::line::Line;
+use crate::many::CallStream;
 use crate::masters::Masters;
-use crate::state::CallStream;
+use crate::state::StateCalls;
 
 /// How long a master that is known to lead may take to answer. One that stands still is noticed sooner, by the keep-alive.
 const PATIENCE_WITH_LEADER: Duration = Duration::from_secs(15);
@@ -37,7 +38,7 @@ pub(crate) struct Connection {
     pub(crate) address: String,
     pub(crate) line: Line,
     /// For calls about the frameworks' state.
-    pub(crate) calls: Arc<CallStream>,
+    pub(crate) calls: Arc<CallStream<StateCalls>>,
     /// It has answered as the leader.
     pub(crate) confirmed: bool,
     /// How long it may take to answer.
@@ -71,7 +72,7 @@ impl Leader {
                     let connection = Connection {
                         number: search.opened,
                         address,
-                        calls: Arc::new(CallStream::new(line.clone())),
+                        calls: Arc::new(CallStream::new(StateCalls(line.clone()))),
                         line,
                         confirmed: false,
                         answer_timeout: search.finder.answer_timeout(),

@@ -46,6 +46,13 @@ pub enum Request {
         /// The answer.
         reply: Reply,
     },
+    /// Calls of a scheduler that came in one message.
+    SchedulerCalls {
+        /// The stream that the caller named.
+        stream: Option<String>,
+        /// The calls.
+        calls: Vec<(Ticket, v1::scheduler::Call)>,
+    },
     /// An operator's call.
     Operator {
         /// The call.

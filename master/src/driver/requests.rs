@@ -29,6 +29,14 @@ impl Driver {
                 let stream = stream.and_then(|text| self.stream_ids.get(&text).copied());
                 self.inputs.push_back(Input::SchedulerCall { request, stream, call });
             }
+            Request::SchedulerCalls { stream, calls } => {
+                let stream = stream.and_then(|text| self.stream_ids.get(&text).copied());
+                for (ticket, call) in calls {
+                    let request = self.wait(Waiting::AmongMany(ticket));
+                    let call = Box::new(call);
+                    self.inputs.push_back(Input::SchedulerCall { request, stream, call });
+                }
+            }
             Request::Operator { call, reply } => {
                 let request = self.wait(Waiting::Alone(reply));
                 self.inputs.push_back(Input::Operator { request, call });

@@ -4,6 +4,7 @@ mod cluster;
 mod forming;
 mod link;
 mod listener;
+mod many;
 mod masters;
 mod operator;
 mod pages;

@@ -2,14 +2,13 @@
 
 use proffer_master_core::Answer;
 use proffer_proto::api::state_server::State;
-use proffer_proto::metadata::LEADER;
-use proffer_proto::state::{self, Call, Calls, Event, NumberedAnswer, Refusal, Watch, call, numbered_answer};
+use proffer_proto::state::{self, Call, Calls, Event, NumberedAnswer, Watch, call, numbered_answer};
 use tokio::sync::oneshot;
 use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::status;
-use crate::answers::{Answered, Intake, PLACES, answers};
+use super::{many, status};
+use crate::answers::{Answered, answers};
 use crate::driver::{self, Ended, Handle};
 use crate::outbox::{Bounds, Reader, outbox};
 
@@ -43,7 +42,8 @@ impl State for Service {
 
     async fn submit_many(&self, request: Request<Streaming<Calls>>) -> Result<Response<Answers>, Status> {
         let (intake, output) = answers();
-        tokio::spawn(take(self.handle.clone(), request.into_inner(), intake));
+        let take = many::take(self.handle.clone(), request.into_inner(), intake, driver::Request::StateCalls);
+        tokio::spawn(take);
         let handle = self.handle.clone();
         let answers = output.map(move |answered| {
             let answers = answered?.into_iter().map(|answered| to_wire(&handle, answered));
@@ -69,47 +69,17 @@ impl State for Service {
     }
 }
 
-/// Hands calls over until the caller ends the stream or reads no answers any more.
-async fn take(handle: Handle, mut incoming: Streaming<Calls>, intake: Intake) {
-    loop {
-        let message = tokio::select! {
-            message = incoming.message() => message,
-            () = handle.stopped() => return,
-        };
-        let calls = match message {
-            Ok(Some(message)) => check(message),
-            Ok(None) => return,
-            Err(status) => Err(status),
-        };
-        let calls = match calls {
-            Ok(calls) if calls.calls.is_empty() => continue,
-            Ok(calls) => calls.calls,
-            Err(status) => return intake.fail(status),
-        };
-        if !intake.wait(calls.len() as u32).await {
-            return;
-        }
-        let calls = calls.into_iter().map(|call| (intake.ticket(call.number), call.call));
-        if handle.send(driver::Request::StateCalls(calls.collect())).await.is_err() {
-            return;
-        }
-    }
-}
+impl many::Message for Calls {
+    type Call = Call;
 
-/// What would take more room than there is for it.
-fn check(calls: Calls) -> Result<Calls, Status> {
-    let count = calls.calls.len();
-    if count > PLACES as usize {
-        return Err(Status::invalid_argument(format!(
-            "calls: it has {count}, and at most {PLACES} are accepted in a message"
-        )));
-    }
-    let is_list = |call: &Call| matches!(call.body, Some(call::Body::List(_)));
-    match calls.calls.iter().position(|call| is_list(&call.call)) {
-        Some(index) => Err(Status::invalid_argument(format!(
-            "calls[{index}].call.list: a list is accepted by Submit only"
-        ))),
-        None => Ok(calls),
+    fn calls(self) -> Result<Vec<(u64, Call)>, Status> {
+        let is_list = |call: &Call| matches!(call.body, Some(call::Body::List(_)));
+        match self.calls.iter().position(|call| is_list(&call.call)) {
+            Some(index) => Err(Status::invalid_argument(format!(
+                "calls[{index}].call.list: a list is accepted by Submit only"
+            ))),
+            None => Ok(self.calls.into_iter().map(|call| (call.number, call.call)).collect()),
+        }
     }
 }
 
@@ -120,21 +90,12 @@ fn to_wire(handle: &Handle, (number, answer): Answered) -> NumberedAnswer {
     };
     let body = match accepted {
         Ok(Answer::State(answer)) => numbered_answer::Body::Answer(*answer),
-        Ok(_) => numbered_answer::Body::Refusal(refusal(&unknown())),
-        Err(status) => numbered_answer::Body::Refusal(refusal(&status)),
+        Ok(_) => numbered_answer::Body::Refusal(many::refusal(&unknown())),
+        Err(status) => numbered_answer::Body::Refusal(many::refusal(&status)),
     };
     NumberedAnswer {
         number,
         body: Some(body),
-    }
-}
-
-fn refusal(status: &Status) -> Refusal {
-    let leader = status.metadata().get(LEADER).and_then(|leader| leader.to_str().ok());
-    Refusal {
-        code: status.code().into(),
-        message: status.message().to_owned(),
-        leader: leader.map(str::to_owned),
     }
 }
 

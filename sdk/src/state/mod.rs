@@ -43,20 +43,20 @@
 //! its request was held up on the way to a master that led, lost and regained the leadership meanwhile. An expected version of 1 or
 //! more excludes that, as that version never comes back; `put`, `delete` and `create` (which wants the key absent) do not.
 
-mod many;
+mod stream;
 mod submit;
 mod watch;
 
 use std::time::Duration;
 
 pub use bytes::Bytes;
-pub(crate) use many::CallStream;
 use proffer_proto::state as wire;
 use proffer_proto::state::{answer, call};
 use proffer_proto::v1::FrameworkId;
 
 use crate::leader::Leader;
 use crate::masters::Masters;
+pub(crate) use stream::StateCalls;
 use submit::Answered;
 pub use watch::{Change, Watch};
 

@@ -4,11 +4,11 @@ use proffer_proto::api::state_client::StateClient;
 use proffer_proto::state::{Call, answer, call};
 use tonic::{Code, Status};
 
-use super::many::Lost;
 use super::{State, StateError};
 use crate::connection::MESSAGE_BYTES_MAX;
 use crate::finder::Failed;
 use crate::leader::Connection;
+use crate::many::Lost;
 use crate::masters::leader_of;
 
 /// The answer to a write.
@@ -132,7 +132,11 @@ async fn submit(connection: &Connection, call: &Call) -> Result<answer::Body, Fa
 }
 
 async fn answer(connection: &Connection, call: &Call) -> Result<Option<answer::Body>, Failure> {
-    match connection.calls.submit(call.clone()).await {
+    let answered = match connection.calls.submit(call.clone()) {
+        Ok(answered) => answered.await,
+        Err(lost) => Err(lost),
+    };
+    match answered {
         Ok(answer) => return Ok(answer),
         Err(Lost::Refused(status)) => return Err(Failure::from_status(&status)),
         Err(Lost::Broken(status)) => return Err(Failure::Again(Failed::NotLeading(None), status.to_string())),

@@ -10,13 +10,14 @@ use futures_util::{Stream, StreamExt as _};
 use proffer_proto::api::operator_server::{Operator, OperatorServer};
 use proffer_proto::api::scheduler_server::{Scheduler, SchedulerServer};
 use proffer_proto::api::state_server::{self, StateServer};
-use proffer_proto::state as wire;
+use proffer_proto::{calls, state as wire};
 use proffer_proto::v1::scheduler::{Call, Event, Response as CallResponse, call, event};
 use proffer_proto::v1::{FrameworkId, Offer, OfferId, OperationStatus, TaskStatus, master};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::server::TcpIncoming;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::fake_state::{FakeState, Mishap};
@@ -171,7 +172,7 @@ impl FakeMaster {
         self.state.lock().kept.plan(Mishap::AnswerLost);
     }
 
-    /// From now on does not know streams of calls to the [`State`](crate::State), as masters before they were there.
+    /// From now on does not know streams of calls, neither of schedulers nor to the [`State`](crate::State), as masters before they were there.
     pub fn take_no_streams(&self) {
         self.state.lock().takes_no_streams = true;
     }
@@ -345,6 +346,21 @@ impl State {
         }
     }
 
+    /// Takes any call but SUBSCRIBE.
+    fn take(&mut self, stream_id: Option<&str>, call: Call) -> Result<(), Status> {
+        self.check_leads()?;
+        let open = self.stream.as_ref().filter(|(_, events)| !events.is_closed());
+        let current = open.map(|(id, _)| id.as_str());
+        if current.is_none() || stream_id != current {
+            return Err(Status::failed_precondition(format!(
+                "`{STREAM_ID_METADATA}` is not that of a subscription"
+            )));
+        }
+        let refused = self.check_refused(call.r#type());
+        self.note(call);
+        refused
+    }
+
     fn note(&self, call: Call) {
         // The test may have ended.
         let _ = self.received.send(call);
@@ -354,6 +370,7 @@ impl State {
 #[tonic::async_trait]
 impl Scheduler for Shared {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<Event, Status>> + Send>>;
+    type SubmitManyStream = Pin<Box<dyn Stream<Item = Result<calls::Answers, Status>> + Send>>;
 
     async fn subscribe(&self, request: Request<Call>) -> Result<Response<Self::SubscribeStream>, Status> {
         let mut state = self.lock();
@@ -389,24 +406,39 @@ impl Scheduler for Shared {
     }
 
     async fn submit(&self, request: Request<Call>) -> Result<Response<CallResponse>, Status> {
-        let mut state = self.lock();
-        state.check_leads()?;
-        let stream_id = request
-            .metadata()
-            .get(STREAM_ID_METADATA)
-            .and_then(|id| id.to_str().ok());
-        let open = state.stream.as_ref().filter(|(_, events)| !events.is_closed());
-        let current = open.map(|(id, _)| id.as_str());
-        if current.is_none() || stream_id != current {
-            return Err(Status::failed_precondition(format!(
-                "`{STREAM_ID_METADATA}` is not that of a subscription"
-            )));
-        }
-        let call = request.into_inner();
-        let refused = state.check_refused(call.r#type());
-        state.note(call);
-        refused.map(|()| Response::new(CallResponse::default()))
+        let stream_id = stream_id(request.metadata());
+        self.lock().take(stream_id.as_deref(), request.into_inner())?;
+        Ok(Response::new(CallResponse::default()))
     }
+
+    async fn submit_many(
+        &self,
+        request: Request<Streaming<calls::Calls>>,
+    ) -> Result<Response<Self::SubmitManyStream>, Status> {
+        if self.lock().takes_no_streams {
+            return Err(Status::unimplemented("there is no such method"));
+        }
+        let stream_id = stream_id(request.metadata());
+        let state = self.clone();
+        let answers = request.into_inner().map(move |calls| {
+            let mut state = state.lock();
+            let answer = |call: calls::NumberedCall| {
+                let taken = state.take(stream_id.as_deref(), call.call);
+                calls::NumberedAnswer {
+                    number: call.number,
+                    refusal: taken.err().map(|status| refusal(&status)),
+                }
+            };
+            let answers = calls?.calls.into_iter().map(answer).collect();
+            Ok(calls::Answers { answers })
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+fn stream_id(metadata: &MetadataMap) -> Option<String> {
+    let text = metadata.get(STREAM_ID_METADATA)?.to_str().ok()?;
+    Some(text.to_owned())
 }
 
 #[tonic::async_trait]
@@ -470,17 +502,19 @@ impl state_server::State for Shared {
 fn answered_in_many(number: u64, answered: Result<wire::Answer, Status>) -> wire::NumberedAnswer {
     let body = match answered {
         Ok(answer) => wire::numbered_answer::Body::Answer(answer),
-        Err(status) => {
-            let leader = status.metadata().get(LEADER_METADATA);
-            wire::numbered_answer::Body::Refusal(wire::Refusal {
-                code: status.code().into(),
-                message: status.message().to_owned(),
-                leader: leader.and_then(|leader| leader.to_str().ok()).map(str::to_owned),
-            })
-        }
+        Err(status) => wire::numbered_answer::Body::Refusal(refusal(&status)),
     };
     wire::NumberedAnswer {
         number,
         body: Some(body),
+    }
+}
+
+fn refusal(status: &Status) -> wire::Refusal {
+    let leader = status.metadata().get(LEADER_METADATA);
+    wire::Refusal {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        leader: leader.and_then(|leader| leader.to_str().ok()).map(str::to_owned),
     }
 }

@@ -3,7 +3,8 @@
 //! A task whose command is `sleep SECONDS` finishes after so long; any other runs until it is killed. Updates are sent in
 //! order, one of a task at a time, and again until they are acknowledged, as a real agent does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,11 @@ pub(super) struct Agent {
     info: v1::AgentInfo,
     frameworks: BTreeMap<String, v1::FrameworkInfo>,
     tasks: BTreeMap<(String, String), Task>,
+    /// When tasks end; of some that have ended otherwise, too.
+    ends: BinaryHeap<Reverse<(Instant, (String, String))>>,
+    /// No update is to be sent again before.
+    retries_from: Option<Instant>,
+    uuids: Uuids,
     ledger: Arc<Ledger>,
 }
 
@@ -41,7 +47,6 @@ pub(super) struct Agent {
 struct Task {
     wire: v1::Task,
     updates: VecDeque<v1::TaskStatus>,
-    ends_at: Option<Instant>,
     attempts: u32,
     retry_at: Option<Instant>,
 }
@@ -53,6 +58,9 @@ impl Agent {
             info,
             frameworks: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            ends: BinaryHeap::new(),
+            retries_from: None,
+            uuids: Uuids::new(),
             ledger,
         }
     }
@@ -79,6 +87,7 @@ impl Agent {
                     task.attempts = 0;
                     task.send_head(now, &name.0, out);
                 }
+                self.plan_retries();
                 let interval = Duration::try_from_secs_f64(registered.ping_interval_seconds);
                 return News::Registered(interval.unwrap_or(RETRY_MAX));
             }
@@ -100,11 +109,14 @@ impl Agent {
 
     /// Ends the tasks whose time has come. Without a stream (`out` is `None`) the updates wait.
     pub(super) fn tick(&mut self, now: Instant, out: &mut Vec<AgentMessage>) {
-        let over = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| task.ends_at.is_some_and(|at| at <= now));
-        for name in over.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+        while let Some(Reverse((at, _))) = self.ends.peek()
+            && *at <= now
+            && let Some(Reverse((_, name))) = self.ends.pop()
+        {
+            let is_over = |task: &Task| task.wire.state().is_terminal();
+            if self.tasks.get(&name).is_none_or(is_over) {
+                continue;
+            }
             self.ledger.freed.put(self.number, now);
             out.push(message(agent_message::Body::Freed(link::Freed {
                 framework_id: v1::FrameworkId { value: name.0.clone() },
@@ -112,20 +124,24 @@ impl Agent {
             })));
             self.change(now, &name, TaskState::TaskFinished, out);
         }
-        for (name, task) in &mut self.tasks {
-            if task.retry_at.is_some_and(|at| at <= now) {
-                task.send_head(now, &name.0, out);
+        if self.retries_from.is_some_and(|at| at <= now) {
+            for (name, task) in &mut self.tasks {
+                if task.retry_at.is_some_and(|at| at <= now) {
+                    task.send_head(now, &name.0, out);
+                }
             }
+            self.plan_retries();
         }
+    }
+
+    fn plan_retries(&mut self) {
+        self.retries_from = self.tasks.values().filter_map(|task| task.retry_at).min();
     }
 
     /// When [`Agent::tick`] is due.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.tasks
-            .values()
-            .flat_map(|task| [task.ends_at, task.retry_at])
-            .flatten()
-            .min()
+        let ends = self.ends.peek().map(|Reverse((at, _))| *at);
+        ends.into_iter().chain(self.retries_from).min()
     }
 
     fn launch(&mut self, now: Instant, launch: link::Launch, out: &mut Vec<AgentMessage>) {
@@ -134,7 +150,9 @@ impl Agent {
         for info in launch.tasks {
             let name = (framework_id.value.clone(), info.task_id.value.clone());
             if !self.tasks.contains_key(&name) {
-                self.tasks.insert(name.clone(), Task::new(now, &framework_id, &info));
+                self.tasks.insert(name.clone(), Task::new(&framework_id, &info));
+                self.ends
+                    .extend(life(&info).map(|life| Reverse((now + life, name.clone()))));
                 self.change(now, &name, TaskState::TaskRunning, out);
             }
         }
@@ -146,10 +164,7 @@ impl Agent {
             return;
         }
         task.wire.state = state.into();
-        if state.is_terminal() {
-            task.ends_at = None;
-        }
-        let uuid = uuid::Uuid::new_v4().into_bytes();
+        let uuid = self.uuids.next();
         self.ledger.made(&name.1, state, uuid);
         task.updates.push_back(v1::TaskStatus {
             task_id: task.wire.task_id.clone(),
@@ -164,6 +179,7 @@ impl Agent {
         if task.updates.len() == 1 || state.is_terminal() {
             task.attempts = 0;
             task.send_head(now, &name.0, out);
+            self.retries_from = self.retries_from.into_iter().chain(task.retry_at).min();
         }
     }
 
@@ -177,10 +193,14 @@ impl Agent {
         let over = task.updates.pop_front().is_some_and(|head| head.state().is_terminal());
         if over {
             self.tasks.remove(&name);
+            if self.tasks.is_empty() {
+                self.retries_from = None;
+            }
             return;
         }
         (task.attempts, task.retry_at) = (0, None);
         task.send_head(now, &name.0, out);
+        self.retries_from = self.retries_from.into_iter().chain(task.retry_at).min();
     }
 
     fn shut_down(&mut self, framework_id: &v1::FrameworkId, out: &mut Vec<AgentMessage>) {
@@ -193,7 +213,7 @@ impl Agent {
                 task_id: task.wire.task_id.clone(),
                 state: TaskState::TaskKilled.into(),
                 agent_id: Some(task.wire.agent_id.clone()),
-                uuid: Some(uuid::Uuid::new_v4().into_bytes().to_vec()),
+                uuid: Some(self.uuids.next().to_vec()),
                 ..Default::default()
             };
             out.push(update(framework, status, TaskState::TaskKilled));
@@ -203,10 +223,7 @@ impl Agent {
 }
 
 impl Task {
-    fn new(now: Instant, framework_id: &v1::FrameworkId, info: &v1::TaskInfo) -> Self {
-        let line = info.command.as_ref().map_or("", |command| command.value());
-        let life = line.strip_prefix("sleep ").and_then(|seconds| seconds.parse().ok());
-        let life = life.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    fn new(framework_id: &v1::FrameworkId, info: &v1::TaskInfo) -> Self {
         Task {
             wire: v1::Task {
                 name: info.name.clone(),
@@ -218,7 +235,6 @@ impl Task {
                 ..Default::default()
             },
             updates: VecDeque::new(),
-            ends_at: life.map(|life| now + life),
             attempts: 0,
             retry_at: None,
         }
@@ -243,6 +259,33 @@ impl Task {
         let wait = RETRY_MIN.saturating_mul(1 << self.attempts.min(10)).min(RETRY_MAX);
         self.attempts += 1;
         self.retry_at = Some(now + wait);
+    }
+}
+
+/// How long the task runs by itself.
+fn life(info: &v1::TaskInfo) -> Option<Duration> {
+    let line = info.command.as_ref().map_or("", |command| command.value());
+    let seconds = line.strip_prefix("sleep ")?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// Ids of updates, without asking the kernel for each.
+#[derive(Debug)]
+struct Uuids {
+    /// Of this agent.
+    seed: u64,
+    made: u64,
+}
+
+impl Uuids {
+    fn new() -> Self {
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        Uuids { seed, made: 0 }
+    }
+
+    fn next(&mut self) -> [u8; 16] {
+        self.made += 1;
+        uuid::Uuid::from_u64_pair(self.seed, self.made).into_bytes()
     }
 }
 

@@ -1,22 +1,18 @@
 //! Calls at one master, on one stream: while a message of calls is under way, what comes waits for the next one and leaves in
-//! it together. The more callers there are, the less each costs; one alone never waits. A list would hold other answers up, and
-//! is made alone.
+//! it together. The more callers there are, the less each costs; one alone never waits.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::Stream;
-use proffer_proto::api::state_client::StateClient;
-use proffer_proto::state::{
-    Answers, Call, Calls, NumberedAnswer, NumberedCall, Refusal, answer, call, numbered_answer,
-};
+use proffer_proto::state::Refusal;
 use tokio::sync::oneshot;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
-use crate::connection::MESSAGE_BYTES_MAX;
-use crate::line::Line;
 use crate::masters::LEADER_METADATA;
 
 /// The largest message of calls, but for one call alone. Masters take 1024 calls and 4 MiB.
@@ -27,9 +23,35 @@ const CALL_BYTES_MAX: usize = 2 << 20;
 /// So many messages may be under way of which no call was answered.
 const UNHEARD_MAX: usize = 1;
 
+/// What the calls of a stream are about.
+pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
+    /// One call.
+    type Call: fmt::Debug + Send;
+    /// Its answer.
+    type Answer: fmt::Debug + Send;
+    /// A message of numbered calls.
+    type Calls: Send + 'static;
+    /// A message of numbered answers.
+    type Answers: Send + 'static;
+
+    /// About how many bytes a call takes.
+    fn size(call: &Self::Call) -> usize;
+    /// Whether masters take the call alone only.
+    fn is_alone(call: &Self::Call) -> bool;
+    fn message(calls: Vec<(u64, Self::Call)>) -> Self::Calls;
+    fn answers(message: Self::Answers) -> Vec<(u64, Result<Self::Answer, Refusal>)>;
+    /// Opens the stream.
+    fn open(
+        &self,
+        outgoing: Outgoing<Self>,
+    ) -> impl Future<Output = Result<Streaming<Self::Answers>, Status>> + Send
+    where
+        Self: Sized;
+}
+
 /// Why a call has no answer.
 #[derive(Debug)]
-pub(super) enum Lost {
+pub(crate) enum Lost {
     /// The master refuses it.
     Refused(Status),
     /// The stream broke after it was sent.
@@ -40,28 +62,43 @@ pub(super) enum Lost {
     Alone,
 }
 
-type Reply = oneshot::Sender<Result<Option<answer::Body>, Lost>>;
+type Reply<A> = oneshot::Sender<Result<A, Lost>>;
+
+/// The answer to a call that has its place among those that wait.
+#[derive(Debug)]
+pub(crate) struct Answered<A>(oneshot::Receiver<Result<A, Lost>>);
+
+impl<A> Future for Answered<A> {
+    type Output = Result<A, Lost>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answered = Pin::new(&mut self.0).poll(context);
+        answered.map(|answered| answered.unwrap_or_else(|_| Err(Lost::Broken(broken()))))
+    }
+}
 
 /// The stream to one master, opened by the first call. It ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct CallStream {
-    line: Line,
-    queue: Arc<Queue>,
+pub(crate) struct CallStream<K: Kind> {
+    kind: Arc<K>,
+    queue: Arc<Queue<K>>,
 }
 
-#[derive(Debug, Default)]
-struct Queue(Mutex<State>);
+#[derive(Debug)]
+struct Queue<K: Kind>(Mutex<State<K>>);
 
-#[derive(Debug, Default)]
-struct State {
-    /// Calls that were not sent.
-    waiting: VecDeque<(Call, Reply)>,
+#[derive(Debug)]
+struct State<K: Kind> {
+    /// Calls that were not sent, with their sizes.
+    waiting: VecDeque<(usize, K::Call, Reply<K::Answer>)>,
     /// Calls without answers, by their numbers.
-    sent: HashMap<u64, Reply>,
+    sent: HashMap<u64, Reply<K::Answer>>,
     /// The first numbers of messages of which no call was answered.
     unheard: VecDeque<u64>,
     next_number: u64,
     is_open: bool,
+    /// Something was answered: the master takes streams of calls.
+    is_answered: bool,
     end: Option<End>,
     waker: Option<Waker>,
 }
@@ -74,53 +111,57 @@ enum End {
     Broken(Status),
 }
 
-impl CallStream {
-    pub(crate) fn new(line: Line) -> Self {
+impl<K: Kind> CallStream<K> {
+    pub(crate) fn new(kind: K) -> Self {
         CallStream {
-            line,
-            queue: Arc::default(),
+            kind: Arc::new(kind),
+            queue: Arc::new(Queue::new()),
         }
     }
 
-    /// Makes a call. None: the answer is of a kind that this version does not know.
-    pub(super) async fn submit(&self, call: Call) -> Result<Option<answer::Body>, Lost> {
-        if size(&call) > CALL_BYTES_MAX || matches!(call.body, Some(call::Body::List(_))) {
+    /// Puts a call behind those that wait; the answer may be awaited later. [`Lost::Alone`] where it cannot be made here.
+    pub(crate) fn submit(&self, call: K::Call) -> Result<Answered<K::Answer>, Lost> {
+        let size = K::size(&call);
+        if size > CALL_BYTES_MAX || K::is_alone(&call) {
             return Err(Lost::Alone);
         }
         let (reply, answered) = oneshot::channel();
-        if self.queue.push(call, reply)? {
-            let client = StateClient::new(self.line.clone())
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX);
-            tokio::spawn(run(client, self.queue.clone()));
+        if self.queue.push(size, call, reply)? {
+            tokio::spawn(run(self.kind.clone(), self.queue.clone()));
         }
-        let broken = |_| Err(Lost::Broken(broken()));
-        answered.await.unwrap_or_else(broken)
+        Ok(Answered(answered))
+    }
+
+    /// Whether calls have been answered here: what is sent now is not sent back as [`Lost::Alone`].
+    pub(crate) fn is_answered(&self) -> bool {
+        self.queue.lock().is_answered
+    }
+
+    /// Whether a call has to be made alone, being too large or of such a kind.
+    pub(crate) fn is_alone(call: &K::Call) -> bool {
+        K::is_alone(call) || K::size(call) > CALL_BYTES_MAX
     }
 }
 
-impl Drop for CallStream {
+impl<K: Kind> Drop for CallStream<K> {
     fn drop(&mut self) {
         self.queue.end(End::Left);
     }
 }
 
 /// Carries the stream until it ends.
-async fn run(mut client: StateClient<Line>, queue: Arc<Queue>) {
+async fn run<K: Kind>(kind: Arc<K>, queue: Arc<Queue<K>>) {
     // Where the runtime stops, nobody else would tell those who wait.
     let _end = EndOnDrop(queue.clone());
-    let status = match client.submit_many(Outgoing(queue.clone())).await {
+    let status = match kind.open(Outgoing(queue.clone())).await {
         Err(status) => status,
-        Ok(response) => {
-            let mut answers = response.into_inner();
-            loop {
-                match answers.message().await {
-                    Ok(Some(answers)) => queue.answered(answers).await,
-                    Ok(None) => break broken(),
-                    Err(status) => break status,
-                }
+        Ok(mut answers) => loop {
+            match answers.message().await {
+                Ok(Some(answers)) => queue.answered(K::answers(answers)).await,
+                Ok(None) => break broken(),
+                Err(status) => break status,
             }
-        }
+        },
     };
     queue.end(match status.code() {
         // Nothing was carried out then.
@@ -129,41 +170,53 @@ async fn run(mut client: StateClient<Line>, queue: Arc<Queue>) {
     });
 }
 
-struct EndOnDrop(Arc<Queue>);
+struct EndOnDrop<K: Kind>(Arc<Queue<K>>);
 
-impl Drop for EndOnDrop {
+impl<K: Kind> Drop for EndOnDrop<K> {
     fn drop(&mut self) {
         self.0.end(End::Broken(broken()));
     }
 }
 
-impl Queue {
+impl<K: Kind> Queue<K> {
+    fn new() -> Self {
+        Queue(Mutex::new(State {
+            waiting: VecDeque::new(),
+            sent: HashMap::new(),
+            unheard: VecDeque::new(),
+            next_number: 0,
+            is_open: false,
+            is_answered: false,
+            end: None,
+            waker: None,
+        }))
+    }
+
     /// True where the stream is to be opened.
-    fn push(&self, call: Call, reply: Reply) -> Result<bool, Lost> {
+    fn push(&self, size: usize, call: K::Call, reply: Reply<K::Answer>) -> Result<bool, Lost> {
         let mut state = self.lock();
         if let Some(end) = &state.end {
             return Err(end.before_sent());
         }
-        state.waiting.push_back((call, reply));
-        state.wake();
+        state.waiting.push_back((size, call, reply));
+        if state.may_send() {
+            state.wake();
+        }
         Ok(!std::mem::replace(&mut state.is_open, true))
     }
 
     /// Hands answers to those who wait for them, and lets them call again before the next message leaves.
-    async fn answered(&self, answers: Answers) {
-        let Some(last) = answers.answers.iter().map(|answer| answer.number).max() else {
+    async fn answered(&self, answers: Vec<(u64, Result<K::Answer, Refusal>)>) {
+        let Some(last) = answers.iter().map(|(number, _)| *number).max() else {
             return;
         };
         {
             let mut state = self.lock();
-            for NumberedAnswer { number, body } in answers.answers {
+            state.is_answered = true;
+            for (number, answer) in answers {
                 if let Some(reply) = state.sent.remove(&number) {
                     // Whoever called may have given up.
-                    let _ = reply.send(match body {
-                        Some(numbered_answer::Body::Answer(answer)) => Ok(answer.body),
-                        Some(numbered_answer::Body::Refusal(refusal)) => Err(Lost::Refused(status(refusal))),
-                        None => Ok(None),
-                    });
+                    let _ = reply.send(answer.map_err(|refusal| Lost::Refused(status(refusal))));
                 }
             }
         }
@@ -182,7 +235,7 @@ impl Queue {
         let (waiting, sent) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.sent));
         state.wake();
         drop(state);
-        for (_, reply) in waiting {
+        for (_, _, reply) in waiting {
             let _ = reply.send(Err(end.before_sent()));
         }
         for reply in sent.into_values() {
@@ -191,33 +244,37 @@ impl Queue {
     }
 
     /// Nothing panics while it holds this lock, so a poisoned one is as good as any.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl<K: Kind> State<K> {
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
+    fn may_send(&self) -> bool {
+        self.unheard.len() < UNHEARD_MAX
+    }
+
     /// The next message, if there is one to be sent now.
-    fn next(&mut self) -> Option<Calls> {
-        if self.unheard.len() >= UNHEARD_MAX {
+    fn next(&mut self) -> Option<K::Calls> {
+        if !self.may_send() {
             return None;
         }
         let first = self.next_number;
         let (mut calls, mut bytes) = (Vec::new(), 0);
-        while let Some((call, _)) = self.waiting.front()
+        while let Some((size, _, _)) = self.waiting.front()
             && calls.len() < CALLS_MAX
         {
-            bytes += size(call);
+            bytes += size;
             if bytes > CALLS_BYTES_MAX && !calls.is_empty() {
                 break;
             }
-            let Some((call, reply)) = self.waiting.pop_front() else {
+            let Some((_, call, reply)) = self.waiting.pop_front() else {
                 break;
             };
             // Who gave up wants nothing done any more.
@@ -227,13 +284,13 @@ impl State {
             let number = self.next_number;
             self.next_number += 1;
             self.sent.insert(number, reply);
-            calls.push(NumberedCall { number, call });
+            calls.push((number, call));
         }
         if calls.is_empty() {
             return None;
         }
         self.unheard.push_back(first);
-        Some(Calls { calls })
+        Some(K::message(calls))
     }
 }
 
@@ -254,12 +311,14 @@ impl End {
     }
 }
 
-struct Outgoing(Arc<Queue>);
+/// The messages of calls, for the connection.
+#[derive(Debug)]
+pub(crate) struct Outgoing<K: Kind>(Arc<Queue<K>>);
 
-impl Stream for Outgoing {
-    type Item = Calls;
+impl<K: Kind> Stream for Outgoing<K> {
+    type Item = K::Calls;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Calls>> {
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<K::Calls>> {
         let mut state = self.0.lock();
         if state.end.is_some() {
             return Poll::Ready(None);
@@ -270,17 +329,6 @@ impl Stream for Outgoing {
         state.waker = Some(context.waker().clone());
         Poll::Pending
     }
-}
-
-/// About how many bytes a call takes.
-fn size(call: &Call) -> usize {
-    let body = match &call.body {
-        Some(call::Body::Put(put)) => put.key.len() + put.value.len(),
-        Some(call::Body::Get(get)) => get.key.len(),
-        Some(call::Body::Delete(delete)) => delete.key.len(),
-        Some(call::Body::List(_)) | None => 0,
-    };
-    call.namespace.len() + body + 64
 }
 
 fn status(refusal: Refusal) -> Status {
@@ -299,54 +347,66 @@ fn broken() -> Status {
 mod tests {
     use super::*;
 
-    type Answered = oneshot::Receiver<Result<Option<answer::Body>, Lost>>;
+    type Answer = oneshot::Receiver<Result<u64, Lost>>;
 
-    fn push(queue: &Queue, key: &str, bytes: usize) -> Answered {
-        let put = proffer_proto::state::Put {
-            key: key.to_owned(),
-            value: vec![0; bytes].into(),
-            expected_version: None,
-        };
-        let call = Call {
-            namespace: "n".to_owned(),
-            body: Some(call::Body::Put(put)),
-        };
+    /// Calls that are a name and a size, and answers that are numbers.
+    #[derive(Debug)]
+    struct Toy;
+
+    impl Kind for Toy {
+        type Call = (&'static str, usize);
+        type Answer = u64;
+        type Calls = Vec<String>;
+        type Answers = ();
+
+        fn size(call: &Self::Call) -> usize {
+            call.1
+        }
+
+        fn is_alone(_: &Self::Call) -> bool {
+            false
+        }
+
+        fn message(calls: Vec<(u64, Self::Call)>) -> Vec<String> {
+            let text = |(number, (name, _))| format!("{number}:{name}");
+            calls.into_iter().map(text).collect()
+        }
+
+        fn answers((): ()) -> Vec<(u64, Result<u64, Refusal>)> {
+            Vec::new()
+        }
+
+        async fn open(&self, _: Outgoing<Self>) -> Result<Streaming<()>, Status> {
+            Err(Status::unimplemented("a toy"))
+        }
+    }
+
+    fn push(queue: &Queue<Toy>, name: &'static str, bytes: usize) -> Answer {
         let (reply, answered) = oneshot::channel();
-        queue.push(call, reply).unwrap();
+        queue.push(bytes, (name, bytes), reply).unwrap();
         answered
     }
 
-    /// The numbers and keys of the next message.
-    fn next(queue: &Queue) -> Vec<String> {
-        let calls = queue.lock().next().unwrap_or_default().calls;
-        let text = |call: NumberedCall| match call.call.body {
-            Some(call::Body::Put(put)) => format!("{}:{}", call.number, put.key),
-            other => panic!("not a put: {other:?}"),
-        };
-        calls.into_iter().map(text).collect()
+    /// The numbers and names of the next message.
+    fn next(queue: &Queue<Toy>) -> Vec<String> {
+        queue.lock().next().unwrap_or_default()
     }
 
-    async fn answer(queue: &Queue, numbers: &[u64]) {
-        let done = |number| NumberedAnswer {
-            number,
-            body: Some(numbered_answer::Body::Answer(proffer_proto::state::Answer {
-                body: Some(answer::Body::Done(proffer_proto::state::Done { version: 100 + number })),
-            })),
-        };
-        let answers = numbers.iter().copied().map(done).collect();
-        queue.answered(Answers { answers }).await;
+    async fn answer(queue: &Queue<Toy>, numbers: &[u64]) {
+        let answers = numbers.iter().map(|number| (*number, Ok(100 + number)));
+        queue.answered(answers.collect()).await;
     }
 
-    fn version(answered: &mut Answered) -> u64 {
+    fn version(answered: &mut Answer) -> u64 {
         match answered.try_recv() {
-            Ok(Ok(Some(answer::Body::Done(done)))) => done.version,
+            Ok(Ok(version)) => version,
             other => panic!("not done: {other:?}"),
         }
     }
 
     #[tokio::test]
     async fn what_comes_while_a_message_is_under_way_leaves_together() {
-        let queue = Queue::default();
+        let queue = Queue::<Toy>::new();
         let mut first = push(&queue, "a", 1);
         assert_eq!(next(&queue), ["0:a"], "one alone does not wait");
         let mut others = ["b", "c", "d"].map(|key| push(&queue, key, 1));
@@ -365,7 +425,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_has_bounds_and_who_gave_up_is_not_in_it() {
-        let queue = Queue::default();
+        let queue = Queue::<Toy>::new();
         let _small = push(&queue, "small", 1);
         drop(push(&queue, "given up", 1));
         let _large = push(&queue, "large", 400 << 10);
@@ -383,7 +443,7 @@ mod tests {
 
     #[test]
     fn the_end_tells_what_was_sent_from_what_was_not() {
-        let queue = Queue::default();
+        let queue = Queue::<Toy>::new();
         let mut sent = push(&queue, "a", 1);
         assert_eq!(next(&queue).len(), 1);
         let mut waiting = push(&queue, "b", 1);
@@ -391,6 +451,6 @@ mod tests {
         assert!(matches!(sent.try_recv(), Ok(Err(Lost::Broken(status))) if status.message() == "gone"));
         assert!(matches!(waiting.try_recv(), Ok(Err(Lost::Unsent(status))) if status.message() == "gone"));
         let (reply, _answered) = oneshot::channel();
-        assert!(matches!(queue.push(Call::default(), reply), Err(Lost::Unsent(_))));
+        assert!(matches!(queue.push(1, ("late", 1), reply), Err(Lost::Unsent(_))));
     }
 }
