@@ -32,6 +32,32 @@ const ORDERED: &[&str] = &[
 /// The packages whose byte fields are shared, not copied, by whoever holds a message.
 const SHARED_BYTES: &[&str] = &[".proffer.registry.v1", ".proffer.state.v1"];
 
+/// Fields that are large and seldom set: they are kept apart, so that messages that are many are small.
+const BOXED: &[&str] = &[
+    ".mesos.v1.Resource.disk",
+    ".mesos.v1.Resource.reservation",
+    ".mesos.v1.TaskInfo.executor",
+    ".mesos.v1.TaskInfo.container",
+    ".mesos.v1.TaskInfo.health_check",
+    ".mesos.v1.TaskInfo.check",
+    ".mesos.v1.TaskInfo.discovery",
+    ".mesos.v1.Task.container",
+    ".mesos.v1.Task.health_check",
+    ".mesos.v1.Task.check",
+    ".mesos.v1.Task.discovery",
+    ".mesos.v1.ExecutorInfo.container",
+    ".mesos.v1.ExecutorInfo.discovery",
+    ".mesos.v1.Offer.Operation.launch_group",
+    ".mesos.v1.Offer.Operation.grow_volume",
+    ".mesos.v1.Offer.Operation.shrink_volume",
+    ".mesos.v1.Offer.Operation.create_disk",
+    ".mesos.v1.Offer.Operation.destroy_disk",
+    ".mesos.v1.scheduler.Call.subscribe",
+    ".mesos.v1.scheduler.Call.update_framework",
+    ".mesos.v1.scheduler.Event.subscribed",
+    ".proffer.link.v1.Launch.executor",
+];
+
 const FILES: &[&str] = &[
     "mesos/v1/mesos.proto",
     "mesos/v1/allocator/allocator.proto",
@@ -63,6 +89,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .message_attribute(format!(".{JSON_PACKAGE}"), DERIVE_SERDE);
     config.bytes(SHARED_BYTES);
     config.enable_type_names();
+    for field in BOXED {
+        config.boxed(field);
+    }
     for id in ORDERED {
         config.message_attribute(format!(".{JSON_PACKAGE}.{id}"), "#[derive(PartialOrd, Ord)]");
     }

@@ -150,7 +150,7 @@ mod tests {
 
     fn ask(container: v1::ContainerInfo, policy: &Policy) -> Result<Confinement, (FailureKind, String)> {
         let task = v1::TaskInfo {
-            container: Some(container),
+            container: Some(Box::new(container)),
             ..Default::default()
         };
         of(&task, policy).map_err(|failure| (failure.kind, failure.message))

@@ -72,7 +72,7 @@ pub(crate) fn container(
         sandbox: host.sandbox.to_owned(),
         resources,
         confinement: host.confinement.clone(),
-        input: task.container.as_ref().map_or(ContainerInput::Empty, input),
+        input: task.container.as_deref().map_or(ContainerInput::Empty, input),
         volumes: host.volumes.to_vec(),
     })
 }

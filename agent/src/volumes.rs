@@ -191,10 +191,10 @@ mod tests {
             ..Policy::default()
         };
         let task = v1::TaskInfo {
-            container: Some(v1::ContainerInfo {
+            container: Some(Box::new(v1::ContainerInfo {
                 volumes: vec![volume],
                 ..Default::default()
-            }),
+            })),
             ..Default::default()
         };
         let volumes = of(&task, &policy, false).map_err(|failure| format!("{:?} {}", failure.kind, failure.message))?;
@@ -264,10 +264,10 @@ mod tests {
             ..Default::default()
         });
         let task = v1::TaskInfo {
-            container: Some(v1::ContainerInfo {
+            container: Some(Box::new(v1::ContainerInfo {
                 volumes: vec![shared],
                 ..Default::default()
-            }),
+            })),
             ..Default::default()
         };
         let volumes = of(&task, &Policy::default(), true).unwrap();

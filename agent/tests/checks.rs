@@ -53,7 +53,7 @@ async fn health_is_told_kept_over_a_restart_and_ends_the_task_when_it_is_lost() 
     master.registered(1).await?;
     let mut task = shell("t", "echo here > alive-mark; exec sleep 1000");
     // Runs in the container, with the task's variables and in its sandbox; leaves a process behind every time.
-    task.health_check = Some(v1::HealthCheck {
+    task.health_check = Some(Box::new(v1::HealthCheck {
         r#type: Some(v1::health_check::Type::Command.into()),
         command: Some(command(
             "sleep 1000 & grep -q here alive-mark && test $MESOS_TASK_ID = t || { echo no mark; exit 4; }",
@@ -63,7 +63,7 @@ async fn health_is_told_kept_over_a_restart_and_ends_the_task_when_it_is_lost() 
         grace_period_seconds: Some(0.0),
         consecutive_failures: Some(2),
         ..Default::default()
-    });
+    }));
     master.launch(task).await?;
     let healthy = update(&master, "it is healthy", |status| status.healthy == Some(true)).await?;
     assert_eq!(
@@ -124,7 +124,7 @@ async fn a_check_tells_exit_codes_and_a_stuck_one_is_ended() -> anyhow::Result<(
     master.registered(1).await?;
     let mut task = shell("t", "exec sleep 1000");
     // 7 the first time; then it never ends by itself.
-    task.check = Some(v1::CheckInfo {
+    task.check = Some(Box::new(v1::CheckInfo {
         r#type: Some(v1::check_info::Type::Command.into()),
         command: Some(v1::check_info::Command {
             command: command("test -e been-here && { trap '' TERM; sleep 1000; }; touch been-here; exit 7"),
@@ -133,7 +133,7 @@ async fn a_check_tells_exit_codes_and_a_stuck_one_is_ended() -> anyhow::Result<(
         interval_seconds: Some(0.1),
         timeout_seconds: Some(1.0),
         ..Default::default()
-    });
+    }));
     master.launch(task).await?;
     let code = |status: &v1::TaskStatus| {
         let command = status.check_status.as_ref().and_then(|check| check.command);

@@ -428,7 +428,7 @@ async fn tasks_in_pods_and_executors_are_entered_attached_to_and_checked() -> an
         ..Default::default()
     };
     check.set_type(v1::health_check::Type::Command);
-    checked.health_check = Some(check);
+    checked.health_check = Some(Box::new(check));
     master
         .launch_on(executor("pod", Type::Default, None), vec![talker, checked], true, true)
         .await?;

@@ -177,7 +177,7 @@ async fn record_a_journal() -> anyhow::Result<()> {
                 ..Default::default()
             };
             check.set_type(v1::health_check::Type::Command);
-            task.health_check = Some(check);
+            task.health_check = Some(Box::new(check));
         }
         master.launch(task).await?;
         master.update(id, TaskRunning).await?;

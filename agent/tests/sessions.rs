@@ -349,7 +349,7 @@ async fn a_task_with_a_terminal_is_attached_to_also_after_a_restart() -> anyhow:
         ..Default::default()
     };
     container.set_type(v1::container_info::Type::Mesos);
-    task.container = Some(container);
+    task.container = Some(Box::new(container));
     master.launch(task).await?;
     let id = running(&master, "t").await?;
     let mut operator = Operator::new(&agent).await?;
@@ -414,7 +414,7 @@ async fn a_task_with_a_pipe_sees_the_end_of_its_input() -> anyhow::Result<()> {
         ..Default::default()
     };
     container.set_type(v1::container_info::Type::Mesos);
-    task.container = Some(container);
+    task.container = Some(Box::new(container));
     master.launch(task).await?;
     master.launch(shell("deaf", "sleep 1000")).await?;
     let (id, deaf) = (running(&master, "t").await?, running(&master, "deaf").await?);

@@ -24,7 +24,7 @@ fn with_volumes(id: &str, command: &str, volumes: Vec<v1::Volume>) -> v1::TaskIn
     };
     container.set_type(v1::container_info::Type::Mesos);
     v1::TaskInfo {
-        container: Some(container),
+        container: Some(Box::new(container)),
         ..shell(id, command)
     }
 }

@@ -49,7 +49,8 @@ pub struct Reader<T> {
 }
 
 struct State<T> {
-    queue: VecDeque<(usize, T)>,
+    /// With the size of each; boxed, because events are large and a queue may be long.
+    queue: VecDeque<(usize, Box<T>)>,
     bytes: usize,
     bounds: Bounds,
     end: Option<End>,
@@ -98,7 +99,8 @@ impl<T: Message + 'static> Outbox<T> {
     ///
     /// # Errors
     /// The reader left or was too slow.
-    pub fn send(&self, message: T) -> Result<(), Gone> {
+    pub fn send(&self, message: impl Into<Box<T>>) -> Result<(), Gone> {
+        let message = message.into();
         let mut state = lock(&self.0);
         if state.reader_left || state.end.is_some() {
             return Err(Gone::Left);
@@ -178,7 +180,7 @@ impl<T> Stream for Reader<T> {
             if let Some((_, then)) = then {
                 then();
             }
-            return Poll::Ready(Some(Ok(message)));
+            return Poll::Ready(Some(Ok(*message)));
         }
         match state.end.take() {
             Some(end) => {
@@ -217,7 +219,7 @@ impl<T> std::fmt::Debug for Reader<T> {
 }
 
 /// Frees a long queue where it holds nobody up: that of a cut-off scheduler takes a quarter of a second.
-fn drop_apart<T: Send + 'static>(queue: VecDeque<(usize, T)>) {
+fn drop_apart<T: Send + 'static>(queue: VecDeque<(usize, Box<T>)>) {
     if queue.len() > 1000 {
         // Where there is no thread to be had it is freed here.
         let _ = std::thread::Builder::new().spawn(move || drop(queue));

@@ -443,11 +443,11 @@ pub(crate) mod build {
         offer_constraints: Option<OfferConstraints>,
     ) -> Call {
         Call {
-            update_framework: Some(call::UpdateFramework {
+            update_framework: Some(Box::new(call::UpdateFramework {
                 framework_info,
                 suppressed_roles,
                 offer_constraints,
-            }),
+            })),
             ..call(call::Type::UpdateFramework)
         }
     }

@@ -87,7 +87,7 @@ impl Connector {
         let call = Call {
             framework_id: subscribe.framework_info.id.clone(),
             r#type: Some(call::Type::Subscribe.into()),
-            subscribe: Some(subscribe),
+            subscribe: Some(Box::new(subscribe)),
             ..Default::default()
         };
         loop {
@@ -158,7 +158,7 @@ async fn subscribe(line: Line, call: Call) -> Result<(Events, Calls), Failure> {
     let subscribed = subscribed.ok_or_else(|| Failure::broken("the first event is not SUBSCRIBED"))?;
     let stream_id = stream_id.ok_or_else(|| Failure::broken(format!("no `{STREAM_ID_METADATA}` in the answer")))?;
     let calls = Calls::new(client, stream_id, subscribed.framework_id.clone());
-    Ok((Events::new(stream, subscribed, first), calls))
+    Ok((Events::new(stream, *subscribed, first), calls))
 }
 
 /// The events of one subscription, beginning with SUBSCRIBED.

@@ -319,7 +319,7 @@ impl Agent {
         for resource in &offer.resources {
             let is_plain_disk =
                 |disk: &proffer_proto::v1::resource::DiskInfo| disk.persistence.is_none() && disk.source.is_none();
-            if resource.shared.is_some() || !resource.disk.as_ref().is_none_or(is_plain_disk) {
+            if resource.shared.is_some() || !resource.disk.as_deref().is_none_or(is_plain_disk) {
                 continue;
             }
             let left = match (resource.name.as_str(), &resource.scalar, &resource.ranges) {

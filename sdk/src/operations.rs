@@ -55,7 +55,7 @@ pub fn reserved(mut resource: Resource, role: &str) -> Resource {
 /// path is relative.
 pub fn volume(mut disk: Resource, id: &str, container_path: &str) -> Resource {
     let source = disk.disk.take().and_then(|disk| disk.source);
-    disk.disk = Some(DiskInfo {
+    disk.disk = Some(Box::new(DiskInfo {
         persistence: Some(disk_info::Persistence {
             id: id.to_owned(),
             principal: None,
@@ -66,7 +66,7 @@ pub fn volume(mut disk: Resource, id: &str, container_path: &str) -> Resource {
             ..Volume::default()
         }),
         source,
-    });
+    }));
     disk
 }
 
@@ -127,7 +127,7 @@ pub fn destroy(volumes: Vec<Resource>) -> Operation {
 /// Adds disk space that is reserved like the volume to it.
 pub fn grow(volume: Resource, addition: Resource) -> Operation {
     Operation {
-        grow_volume: Some(operation::GrowVolume { volume, addition }),
+        grow_volume: Some(Box::new(operation::GrowVolume { volume, addition })),
         ..of(operation::Type::GrowVolume)
     }
 }
@@ -136,7 +136,7 @@ pub fn grow(volume: Resource, addition: Resource) -> Operation {
 pub fn shrink(volume: Resource, megabytes: f64) -> Operation {
     let subtract = value::Scalar { value: megabytes };
     Operation {
-        shrink_volume: Some(operation::ShrinkVolume { volume, subtract }),
+        shrink_volume: Some(Box::new(operation::ShrinkVolume { volume, subtract })),
         ..of(operation::Type::ShrinkVolume)
     }
 }

@@ -93,7 +93,7 @@ impl Task {
         Task::from(TaskInfo {
             task_id: fresh_id(&name),
             name,
-            executor: Some(executor),
+            executor: Some(Box::new(executor)),
             data: Some(data.into()),
             ..Default::default()
         })
@@ -225,7 +225,7 @@ impl Task {
 
     /// Has its health checked.
     pub fn health_check(mut self, check: HealthCheck) -> Self {
-        self.info.health_check = Some(check);
+        self.info.health_check = Some(Box::new(check));
         self
     }
 
@@ -319,11 +319,11 @@ impl Task {
             });
         }
         let name = self.info.name.clone();
-        let discovery = self.info.discovery.get_or_insert_with(|| DiscoveryInfo {
+        let discovery = self.info.discovery.get_or_insert_with(|| Box::new(DiscoveryInfo {
             visibility: discovery_info::Visibility::Cluster.into(),
             name: Some(name),
             ..Default::default()
-        });
+        }));
         discovery.ports.get_or_insert(Ports { ports: discovered });
     }
 

@@ -113,7 +113,7 @@ pub(super) fn refuse(name: &TaskName, task: &v1::TaskInfo) -> Option<String> {
     let Some(command) = &task.command else {
         return Some("command: must be set".into());
     };
-    refuse_command(command).or_else(|| task.container.as_ref().and_then(refuse_container))
+    refuse_command(command).or_else(|| task.container.as_deref().and_then(refuse_container))
 }
 
 pub(super) fn refuse_command(command: &v1::CommandInfo) -> Option<String> {

@@ -221,13 +221,13 @@ mod tests {
                 role: Some("web".into()),
                 ..ReservationInfo::default()
             }],
-            disk: Some(DiskInfo {
+            disk: Some(Box::new(DiskInfo {
                 persistence: Some(Persistence {
                     id: id.into(),
                     principal: None,
                 }),
                 ..DiskInfo::default()
-            }),
+            })),
             ..v1::Resource::default()
         }
     }

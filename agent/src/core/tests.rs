@@ -301,9 +301,9 @@ fn launch(arguments: &[&str]) -> link::Launch {
         match *argument {
             "killing" => capabilities.push(KILLING),
             "aware" => capabilities.push(AWARE),
-            "healthy" => task.health_check = Some(v1::HealthCheck::default()),
-            "health" => task.health_check = Some(health_check()),
-            "status" => task.check = Some(status_check()),
+            "healthy" => task.health_check = Some(Box::new(v1::HealthCheck::default())),
+            "health" => task.health_check = Some(Box::new(health_check())),
+            "status" => task.check = Some(Box::new(status_check())),
             "image" => {
                 let mesos = v1::container_info::MesosInfo {
                     image: Some(v1::Image::default()),
@@ -313,7 +313,7 @@ fn launch(arguments: &[&str]) -> link::Launch {
                     ..Default::default()
                 };
                 container.set_type(v1::container_info::Type::Mesos);
-                task.container = Some(container);
+                task.container = Some(Box::new(container));
             }
             limit => {
                 let nanoseconds = limit.parse::<i64>().unwrap() * 1_000_000;

@@ -113,11 +113,11 @@ async fn what_the_tasks_of_a_pod_share_is_within_the_disk_of_their_executor() ->
             source: Some(source),
             ..Default::default()
         };
-        task.container = Some(v1::ContainerInfo {
+        task.container = Some(Box::new(v1::ContainerInfo {
             r#type: v1::container_info::Type::Mesos.into(),
             volumes: vec![shared],
             ..Default::default()
-        });
+        }));
         task
     };
     // One fills what is shared, and then its own `/tmp`; the other has room of its own still.

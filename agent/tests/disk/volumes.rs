@@ -135,7 +135,7 @@ fn volume(id: &str, mebibytes: f64, mode: Mode) -> v1::Resource {
             r#type: Some(reservation_info::Type::Dynamic.into()),
             ..ReservationInfo::default()
         }],
-        disk: Some(DiskInfo {
+        disk: Some(Box::new(DiskInfo {
             persistence: Some(Persistence {
                 id: id.into(),
                 principal: None,
@@ -146,7 +146,7 @@ fn volume(id: &str, mebibytes: f64, mode: Mode) -> v1::Resource {
                 ..v1::Volume::default()
             }),
             source: None,
-        }),
+        })),
         ..v1::Resource::default()
     }
 }

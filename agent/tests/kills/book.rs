@@ -274,7 +274,7 @@ impl Book {
         });
         self.send(master_message::Body::Launch(link::Launch {
             framework,
-            executor,
+            executor: executor.map(Box::new),
             tasks: infos,
             group,
             start_executor: group,

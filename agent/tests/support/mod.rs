@@ -106,7 +106,7 @@ impl FakeMaster {
         };
         let launch = link::Launch {
             framework,
-            executor: Some(executor),
+            executor: Some(Box::new(executor)),
             tasks,
             group: Some(group),
             start_executor: Some(start_executor),

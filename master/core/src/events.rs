@@ -12,11 +12,11 @@ fn of(kind: event::Type) -> Event {
 
 pub(crate) fn subscribed(id: &v1::FrameworkId, heartbeat_seconds: f64, master: Option<&v1::MasterInfo>) -> Event {
     Event {
-        subscribed: Some(event::Subscribed {
+        subscribed: Some(Box::new(event::Subscribed {
             framework_id: id.clone(),
             heartbeat_interval_seconds: Some(heartbeat_seconds),
             master_info: master.cloned(),
-        }),
+        })),
         ..of(event::Type::Subscribed)
     }
 }

@@ -352,7 +352,7 @@ fn asked(operations: &[Operation]) -> Option<Resources> {
             (None, Some(group)) => (&group.task_group.tasks, Some(&group.executor)),
             _ => return None,
         };
-        let executors = tasks.iter().filter_map(|task| task.executor.as_ref()).chain(executor);
+        let executors = tasks.iter().filter_map(|task| task.executor.as_deref()).chain(executor);
         let lists = executors.map(|executor| &executor.resources);
         for list in lists.chain(tasks.iter().map(|task| &task.resources)) {
             wanted += &Resources::from_wire(list).ok()?.unallocate();

@@ -114,7 +114,7 @@ fn dispatch(
         }
         Type::UpdateFramework => {
             let payload = call.update_framework.ok_or_else(|| missing("update_framework"))?;
-            frameworks::update(leading, step, slot, request, payload);
+            frameworks::update(leading, step, slot, request, *payload);
         }
         Type::Subscribe => {
             let accepted = "another call; SUBSCRIBE opens a stream of its own";

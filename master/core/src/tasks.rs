@@ -35,7 +35,7 @@ pub(crate) struct Task {
     /// The agent has told of it.
     pub(crate) reported: bool,
     /// The update that waits for its acknowledgement.
-    pub(crate) pending: Option<TaskStatus>,
+    pub(crate) pending: Option<Box<TaskStatus>>,
     /// The uuid that was acknowledged last.
     pub(crate) acknowledged: Option<Vec<u8>>,
     /// It was to be killed while its agent was away.
@@ -110,6 +110,8 @@ impl Task {
         if statuses.len() >= STATUSES_MAX {
             statuses.remove(0);
         }
+        // Most tasks have two in all, and there are many tasks.
+        statuses.reserve_exact(1);
         statuses.push(status.clone());
     }
 }
@@ -414,6 +416,6 @@ fn send_kills(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot) {
 pub(crate) fn send_pending(leading: &Leading, step: &mut Step<'_>, slot: TaskSlot) {
     let task = &leading.tasks[slot];
     if let Some(status) = &task.pending {
-        frameworks::send(leading, step, task.framework, events::update(status.clone()));
+        frameworks::send(leading, step, task.framework, events::update(TaskStatus::clone(status)));
     }
 }

@@ -109,7 +109,7 @@ fn status_update(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, u
     task.wire.status_update_state = Some(status.state);
     task.wire.status_update_uuid = status.uuid.clone();
     task.record(&status);
-    task.pending = Some(status.clone());
+    task.pending = Some(Box::new(status.clone()));
     if tasks::is_terminal(latest) {
         tasks::release(leading, slot);
     }

@@ -15,16 +15,16 @@ impl Driver {
     pub(super) fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Propose { id, change } => self.proposals.push((id.0, entry::encode(&change))),
-            Effect::SendAgent { connection, message } => self.send_agent(connection, *message),
+            Effect::SendAgent { connection, message } => self.send_agent(connection, message),
             Effect::CloseAgent { connection } => {
                 self.agents.remove(&connection);
             }
-            Effect::SendEvent { stream, event } => self.send_event(stream, *event),
+            Effect::SendEvent { stream, event } => self.send_event(stream, event),
             Effect::Continue { stream } => self.go_on_when_read(stream),
             Effect::CloseStream { stream } => {
                 self.forget_stream(stream);
             }
-            Effect::SendState { stream, event } => self.send_state(stream, *event),
+            Effect::SendState { stream, event } => self.send_state(stream, event),
             Effect::Read { read } => self.member.read(read.0),
             Effect::Answer { request, answer } => self.answer(request, answer),
             Effect::Wake { at } => self.wake = Some(at),
@@ -77,7 +77,7 @@ impl Driver {
         let _ = reply.send(answer);
     }
 
-    fn send_agent(&mut self, connection: ConnectionId, message: link::MasterMessage) {
+    fn send_agent(&mut self, connection: ConnectionId, message: Box<link::MasterMessage>) {
         let Some(outbox) = self.agents.get(&connection) else {
             return;
         };
@@ -90,7 +90,7 @@ impl Driver {
         }
     }
 
-    fn send_event(&mut self, stream: StreamId, event: v1::scheduler::Event) {
+    fn send_event(&mut self, stream: StreamId, event: Box<v1::scheduler::Event>) {
         let Some(Stream::Scheduler(outbox, _)) = self.streams.get(&stream) else {
             return;
         };
@@ -103,7 +103,7 @@ impl Driver {
         }
     }
 
-    fn send_state(&mut self, stream: StreamId, event: state::Event) {
+    fn send_state(&mut self, stream: StreamId, event: Box<state::Event>) {
         let Some(Stream::Watch(outbox)) = self.streams.get(&stream) else {
             return;
         };

@@ -20,7 +20,7 @@ use crate::snapshots::Snapshots;
 fn subscribe() -> Call {
     Call {
         r#type: Some(call::Type::Subscribe as i32),
-        subscribe: Some(call::Subscribe {
+        subscribe: Some(Box::new(call::Subscribe {
             framework_info: v1::FrameworkInfo {
                 user: "nobody".to_owned(),
                 name: "first".to_owned(),
@@ -28,7 +28,7 @@ fn subscribe() -> Call {
                 ..v1::FrameworkInfo::default()
             },
             ..call::Subscribe::default()
-        }),
+        })),
         ..Call::default()
     }
 }

@@ -53,10 +53,10 @@ pub(crate) fn subscribe(info: FrameworkInfo) -> Call {
     Call {
         framework_id: info.id.clone(),
         r#type: Some(call::Type::Subscribe as i32),
-        subscribe: Some(call::Subscribe {
+        subscribe: Some(Box::new(call::Subscribe {
             framework_info: info,
             ..call::Subscribe::default()
-        }),
+        })),
         ..Call::default()
     }
 }

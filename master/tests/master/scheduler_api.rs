@@ -1,7 +1,11 @@
 //! The scheduler API of a real master over gRPC.
 
-use crate::common::{framework, master, next, on_stream, scheduler, subscribe, subscribed};
+use std::collections::BTreeMap;
+
+use crate::common::{PATIENCE, framework, master, next, on_stream, scheduler, subscribe, subscribed};
+use proffer_proto::calls::{Calls, NumberedCall};
 use proffer_proto::v1::scheduler::{Call, call};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
 
 fn call_of(kind: call::Type, framework: &proffer_proto::v1::FrameworkId) -> Call {
@@ -85,4 +89,62 @@ async fn streams_end_when_the_master_stops() -> anyhow::Result<()> {
     server.stop().await?;
     while let Ok(Some(_)) = next(&mut framework.events).await {}
     Ok(())
+}
+
+#[tokio::test]
+async fn calls_on_a_stream_are_taken_together_and_each_has_its_answer() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = master(directory.path()).await?;
+    let mut client = scheduler(&server).await?;
+    let framework = subscribed(&mut client, framework("first", 60.0)).await?;
+    let unknown_role = Call {
+        suppress: Some(call::Suppress {
+            roles: vec!["other".to_owned()],
+        }),
+        ..call_of(call::Type::Suppress, &framework.id)
+    };
+    let kinds = [call::Type::Revive, call::Type::Teardown];
+    let mut calls: Vec<_> = kinds.iter().map(|kind| call_of(*kind, &framework.id)).collect();
+    calls.insert(1, unknown_role);
+    let numbered = (7..).zip(calls).map(|(number, call)| NumberedCall { number, call });
+    let message = Calls {
+        calls: numbered.collect(),
+    };
+    // The stream stays open until all is answered.
+    let (sender, outgoing) = tokio::sync::mpsc::unbounded_channel();
+    sender.send(message)?;
+    let mut request = tonic::Request::new(UnboundedReceiverStream::new(outgoing));
+    let stream_id = framework.stream_id.parse()?;
+    request.metadata_mut().insert("mesos-stream-id", stream_id);
+    let mut answers = client.submit_many(request).await?.into_inner();
+    let mut refusals = BTreeMap::new();
+    while refusals.len() < 3 {
+        let answered = tokio::time::timeout(PATIENCE, answers.message()).await??;
+        for answer in answered.expect("every call has an answer").answers {
+            refusals.insert(answer.number, answer.refusal.map(|refusal| (Code::from(refusal.code), refusal.message)));
+        }
+    }
+    assert_eq!((&refusals[&7], &refusals[&9]), (&None, &None), "{refusals:?}");
+    let (code, text) = refusals[&8].clone().expect("a role that is not the framework's");
+    assert!(code == Code::InvalidArgument && text.contains("suppress.roles[0]"), "{text}");
+    drop(sender);
+    server.stop().await
+}
+
+#[tokio::test]
+async fn a_stream_of_calls_that_names_no_subscription_is_told_so_for_each_call() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let server = master(directory.path()).await?;
+    let mut client = scheduler(&server).await?;
+    let framework = subscribed(&mut client, framework("first", 60.0)).await?;
+    let call = call_of(call::Type::Revive, &framework.id);
+    let calls = Calls {
+        calls: vec![NumberedCall { number: 1, call }],
+    };
+    let mut answers = client.submit_many(tokio_stream::iter([calls])).await?.into_inner();
+    let answered = answers.message().await?.expect("an answer").answers;
+    let refusal = answered[0].refusal.clone().expect("a refusal");
+    assert_eq!(Code::from(refusal.code), Code::FailedPrecondition, "{refusal:?}");
+    assert!(answers.message().await?.is_none(), "the stream ends after the last answer");
+    server.stop().await
 }

@@ -80,10 +80,10 @@ fn decorated() -> impl Strategy<Value = v1::Resource> {
 
 fn volume() -> impl Strategy<Value = v1::Resource> {
     ("[v-w]", 1u32..3, 0usize..2).prop_map(|(id, size, layers)| v1::Resource {
-        disk: Some(DiskInfo {
+        disk: Some(Box::new(DiskInfo {
             persistence: Some(Persistence { id, principal: None }),
             ..Default::default()
-        }),
+        })),
         shared: Some(SharedInfo::default()),
         reservations: vec![ReservationInfo {
             role: Some(["web", "web/shop"][layers].into()),
@@ -271,7 +271,7 @@ fn both_forms_of_a_reservation_mean_the_same() {
     let read = |message: v1::Resource| Resources::from_wire(&[message]);
     assert_eq!(read(older("web", None)), read(newer(vec![layer("web", 1)])));
     assert_eq!(
-        read(older("web", Some(ReservationInfo::default()))),
+        read(older("web", Some(Box::new(ReservationInfo::default())))),
         read(newer(vec![layer("web", 2)]))
     );
     assert_eq!(read(older("*", None)), read(newer(vec![])));
@@ -282,8 +282,8 @@ fn both_forms_of_a_reservation_mean_the_same() {
     };
     for (message, field) in [
         (mixed, "[0].role"),
-        (older("*", Some(ReservationInfo::default())), "[0].reservation"),
-        (older("web", Some(layer("other", 2))), "[0].reservation.role"),
+        (older("*", Some(Box::new(ReservationInfo::default()))), "[0].reservation"),
+        (older("web", Some(Box::new(layer("other", 2)))), "[0].reservation.role"),
         (
             newer(vec![layer("web", 1), layer("other", 2)]),
             "[0].reservations[1].role",
@@ -303,20 +303,20 @@ fn both_forms_of_a_reservation_mean_the_same() {
 fn messages_that_contradict_themselves_are_rejected() {
     let cpus = scalar_message("cpus", 1000);
     let volume = v1::Resource {
-        disk: Some(DiskInfo {
+        disk: Some(Box::new(DiskInfo {
             persistence: Some(Persistence::default()),
             ..Default::default()
-        }),
+        })),
         ..scalar_message("disk", 1000)
     };
     let with_id = |reservations| v1::Resource {
-        disk: Some(DiskInfo {
+        disk: Some(Box::new(DiskInfo {
             persistence: Some(Persistence {
                 id: "v".into(),
                 principal: None,
             }),
             ..Default::default()
-        }),
+        })),
         reservations,
         ..scalar_message("disk", 1000)
     };
@@ -343,7 +343,7 @@ fn messages_that_contradict_themselves_are_rejected() {
         (vec![v1::Resource { scalar: Some(value::Scalar { value: f64::INFINITY }), ..cpus.clone() }], "[0].scalar.value"),
         (vec![v1::Resource { scalar: Some(value::Scalar { value: -0.001 }), ..cpus.clone() }], "[0].scalar.value"),
         (vec![v1::Resource { shared: Some(SharedInfo::default()), ..cpus.clone() }], "[0].shared"),
-        (vec![v1::Resource { disk: Some(DiskInfo::default()), ..cpus.clone() }], "[0].disk"),
+        (vec![v1::Resource { disk: Some(Box::new(DiskInfo::default())), ..cpus.clone() }], "[0].disk"),
         (vec![v1::Resource { allocation_info: Some(AllocationInfo::default()), ..cpus.clone() }], "[0].allocation_info.role"),
         (vec![ports], "[0].ranges.range[1]"),
         (vec![volume], "[0].disk.persistence.id"),
@@ -360,13 +360,13 @@ fn messages_that_contradict_themselves_are_rejected() {
 #[test]
 fn a_mount_is_there_whole_or_not_at_all() {
     let mount = |size| v1::Resource {
-        disk: Some(DiskInfo {
+        disk: Some(Box::new(DiskInfo {
             source: Some(Source {
                 r#type: source::Type::Mount as i32,
                 ..Default::default()
             }),
             ..Default::default()
-        }),
+        })),
         ..scalar_message("disk", size)
     };
     let whole = Resources::from_wire(&[mount(5000)]).unwrap();
@@ -391,13 +391,13 @@ fn what_is_bounded_is_cut_where_it_can_be() {
     assert_eq!(bounded(2100), "cpus:2.1;disk:7;ports:[1-2];x:{a,b}");
     assert_eq!(bounded(999), "cpus:0.999;disk:7");
     let mount = v1::Resource {
-        disk: Some(DiskInfo {
+        disk: Some(Box::new(DiskInfo {
             source: Some(Source {
                 r#type: source::Type::Mount as i32,
                 ..Default::default()
             }),
             ..Default::default()
-        }),
+        })),
         ..scalar_message("disk", 5000)
     };
     let whole = Resources::from_wire(&[mount]).unwrap();
@@ -422,13 +422,13 @@ fn what_operations_made_is_taken_off_again() {
         .reserve(&layer("web/shop", None));
     assert_eq!(disk.to_string(), "disk(db){reserved as main}:10");
     let mut volume = disk.to_wire();
-    volume[0].disk = Some(DiskInfo {
+    volume[0].disk = Some(Box::new(DiskInfo {
         persistence: Some(Persistence {
             id: "v1".into(),
             principal: None,
         }),
         ..DiskInfo::default()
-    });
+    }));
     let volume = Resources::from_wire(&volume).unwrap();
     assert_eq!(volume.clone().to_plain_disk(), disk);
     let ports = declared.filter(|entry| entry.name() == "ports");

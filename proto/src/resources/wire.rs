@@ -79,7 +79,7 @@ fn entry(message: &v1::Resource) -> Result<Entry, Rejection> {
         reservations: reservations(message)?,
         revocable: message.revocable.is_some(),
         shared: message.shared.is_some(),
-        disk: message.disk.clone().map(Disk::new),
+        disk: message.disk.as_deref().cloned().map(Disk::new),
         whole: None,
     };
     check_disk(message, &traits)?;
@@ -207,7 +207,7 @@ fn check_disk(message: &v1::Resource, traits: &Traits) -> Result<(), Rejection> 
 fn reservations(message: &v1::Resource) -> Result<Vec<Reservation>, Rejection> {
     let role = message.role.as_deref().unwrap_or(roles::ANY);
     if message.reservations.is_empty() {
-        return older_reservation(role, message.reservation.as_ref());
+        return older_reservation(role, message.reservation.as_deref());
     }
     let mut layers: Vec<Reservation> = Vec::with_capacity(message.reservations.len());
     for (index, info) in message.reservations.iter().enumerate() {
@@ -332,7 +332,7 @@ fn labels(info: &ReservationInfo) -> Vec<(String, Option<String>)> {
 fn message(entry: &Entry) -> v1::Resource {
     let mut message = v1::Resource {
         name: entry.name().to_owned(),
-        disk: entry.key.disk().cloned(),
+        disk: entry.key.disk().cloned().map(Box::new),
         revocable: entry.key.is_revocable().then(RevocableInfo::default),
         shared: entry.key.is_shared().then(SharedInfo::default),
         allocation_info: entry.key.allocation_role().map(|role| AllocationInfo {

@@ -254,10 +254,8 @@ impl FakeMaster {
 
     /// Waits for a subscription, which it has answered.
     pub async fn subscribe(&mut self) -> call::Subscribe {
-        self.call(call::Type::Subscribe)
-            .await
-            .subscribe
-            .expect("checked on receipt")
+        let call = self.call(call::Type::Subscribe).await;
+        *call.subscribe.expect("checked on receipt")
     }
 
     /// Waits for an ACCEPT.
@@ -393,7 +391,7 @@ impl Scheduler for Shared {
             master_info: None,
         };
         let subscribed = Event {
-            subscribed: Some(subscribed),
+            subscribed: Some(Box::new(subscribed)),
             ..event_of(event::Type::Subscribed)
         };
         sender.send(Ok(subscribed)).expect("the receiver is here");

@@ -87,10 +87,10 @@ fn reserved_resources_are_used_first_and_volumes_not_at_all() {
         id: "v".into(),
         principal: None,
     };
-    offers[0].resources[2].disk = Some(resource::DiskInfo {
+    offers[0].resources[2].disk = Some(Box::new(resource::DiskInfo {
         persistence: Some(persistence),
         ..Default::default()
-    });
+    }));
     let mut matcher = Matcher::new(&offers);
     let place = matcher.place(&TaskShape::default().cpus(1.25)).unwrap();
     let amounts: Vec<_> = place

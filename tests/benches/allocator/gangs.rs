@@ -115,7 +115,7 @@ impl Cluster {
         let roles = if index == 0 { vec!["*".to_owned()] } else { Vec::new() };
         let call = scheduler::Call {
             r#type: Some(call::Type::Subscribe as i32),
-            subscribe: Some(call::Subscribe {
+            subscribe: Some(Box::new(call::Subscribe {
                 framework_info: v1::FrameworkInfo {
                     user: "user".to_owned(),
                     name: format!("framework{index}"),
@@ -123,7 +123,7 @@ impl Cluster {
                 },
                 suppressed_roles: roles,
                 ..call::Subscribe::default()
-            }),
+            })),
             ..scheduler::Call::default()
         };
         self.numbers += 1;

@@ -84,10 +84,10 @@ impl ModelFramework {
         Call {
             framework_id: self.id.clone(),
             r#type: Some(call::Type::Subscribe.into()),
-            subscribe: Some(call::Subscribe {
+            subscribe: Some(Box::new(call::Subscribe {
                 framework_info: info,
                 ..call::Subscribe::default()
-            }),
+            })),
             ..Call::default()
         }
     }

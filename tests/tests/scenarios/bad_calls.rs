@@ -75,10 +75,10 @@ const BAD_TASKS: &[BadTask] = &[
     ("neither command nor executor", |task, _| task.command = None, "command"),
     (
         "command and executor",
-        |task, _| task.executor = Some(ExecutorInfo::default()),
+        |task, _| task.executor = Some(Box::new(ExecutorInfo::default())),
         "executor",
     ),
-    ("an image", |task, _| task.container = Some(with_image()), "image"),
+    ("an image", |task, _| task.container = Some(Box::new(with_image())), "image"),
     (
         "a kill policy below zero",
         |task, i| task.kill_policy = Some(crate::grace(-1 - i as i64)),

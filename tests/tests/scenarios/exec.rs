@@ -183,11 +183,11 @@ async fn a_task_is_attached_to_and_left() -> anyhow::Result<()> {
     let offer = framework.next_offer().await?;
     let attached = shell("while read word; do echo \"<$word>\"; done").with_id("attached");
     let mut task = attached.clone().at(&place(&offer, &attached)?);
-    task.container = Some(ContainerInfo {
+    task.container = Some(Box::new(ContainerInfo {
         r#type: container_info::Type::Mesos.into(),
         tty_info: Some(TtyInfo::default()),
         ..ContainerInfo::default()
-    });
+    }));
     framework.launch_infos(&offer, vec![task.clone()]).await?;
     framework.wait_for(&task, TaskState::TaskRunning).await?;
     let directory = tempfile::tempdir()?;

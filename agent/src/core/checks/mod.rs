@@ -159,8 +159,8 @@ impl Checks {
         };
         let task = Task {
             started_at,
-            health: check(info.health_check.as_ref().map(Plan::of_health_check)),
-            status: check(info.check.as_ref().map(Plan::of_check)),
+            health: check(info.health_check.as_deref().map(Plan::of_health_check)),
+            status: check(info.check.as_deref().map(Plan::of_check)),
             failures: 0,
             now: verdict.clone(),
             told: verdict,
@@ -180,7 +180,7 @@ impl Verdict {
     fn first(info: &v1::TaskInfo) -> Self {
         Verdict {
             healthy: None,
-            status: info.check.as_ref().map(plan::nothing_seen),
+            status: info.check.as_deref().map(plan::nothing_seen),
         }
     }
 }
@@ -196,11 +196,11 @@ impl Task {
 
 /// Why the task's checks are not understood, if they are not.
 pub(super) fn refuse(info: &v1::TaskInfo) -> Option<String> {
-    let health = info.health_check.as_ref().map(Plan::of_health_check);
+    let health = info.health_check.as_deref().map(Plan::of_health_check);
     let health = health
         .and_then(Result::err)
         .map(|problem| format!("health_check.{problem}"));
-    let status = info.check.as_ref().map(Plan::of_check);
+    let status = info.check.as_deref().map(Plan::of_check);
     health.or_else(|| status.and_then(Result::err).map(|problem| format!("check.{problem}")))
 }
 

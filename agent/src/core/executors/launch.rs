@@ -46,7 +46,7 @@ pub(in crate::core) fn launch(
         }
     };
     if !exists && refusals.iter().any(Option::is_none) {
-        add_executor(core, now, &name, info.clone(), &container, effects);
+        add_executor(core, now, &name, v1::ExecutorInfo::clone(&info), &container, effects);
     }
     let mut accepted = Vec::new();
     for (mut task, refusal) in tasks.into_iter().zip(refusals) {
@@ -142,7 +142,7 @@ fn refuse_executor(core: &Core, name: &ExecutorName, info: &v1::ExecutorInfo) ->
     info.command
         .as_ref()
         .and_then(refuse_command)
-        .or_else(|| info.container.as_ref().and_then(refuse_container))
+        .or_else(|| info.container.as_deref().and_then(refuse_container))
         .or_else(|| volumes::of(core, &info.resources).err())
 }
 

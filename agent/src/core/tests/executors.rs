@@ -47,7 +47,7 @@ pub(super) fn input(verb: &str, arguments: &[&str]) -> Option<Input> {
                 ..task
             });
             message(master_message::Body::Launch(link::Launch {
-                executor: Some(v1::ExecutorInfo {
+                executor: Some(Box::new(v1::ExecutorInfo {
                     executor_id: arguments[0].into(),
                     framework_id: Some("f".into()),
                     r#type: Some(kind.into()),
@@ -56,7 +56,7 @@ pub(super) fn input(verb: &str, arguments: &[&str]) -> Option<Input> {
                         ..Default::default()
                     }),
                     ..Default::default()
-                }),
+                })),
                 tasks: tasks.collect(),
                 group: Some(verb != "custom"),
                 start_executor: Some(arguments[1] == "new"),

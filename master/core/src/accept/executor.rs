@@ -83,7 +83,7 @@ fn with_command(info: &ExecutorInfo) -> Result<(), Rejection> {
 
 /// A task of a group, apart from what holds of every task.
 pub(super) fn grouped_task(task: &v1::TaskInfo, executor: &ExecutorInfo) -> Result<(), Rejection> {
-    if task.executor.as_ref().is_some_and(|own| own != executor) {
+    if task.executor.as_deref().is_some_and(|own| own != executor) {
         let problem = "is another one than that of the group";
         return Err(Rejection::new("executor", problem, "none: the group names it"));
     }

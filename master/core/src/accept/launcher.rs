@@ -6,7 +6,7 @@ use proffer_proto::resources::Resources;
 use proffer_proto::v1::offer::operation;
 use proffer_proto::v1::task_status::Reason;
 use proffer_proto::v1::{self, TaskState};
-use proffer_proto::{Rejection, link};
+use proffer_proto::{Rejection, link, secrets};
 
 use super::{executor, validate};
 use crate::gangs::{Loan, check_loan};
@@ -35,7 +35,7 @@ pub(crate) struct Launcher {
 struct Fit {
     resources: Resources,
     /// The executor that runs it, complete.
-    executor: Option<v1::ExecutorInfo>,
+    executor: Option<Box<v1::ExecutorInfo>>,
     /// What that takes, where it is not there yet.
     executor_resources: Option<Resources>,
 }
@@ -94,7 +94,7 @@ impl Launcher {
                     continue;
                 }
             };
-            let of = |executor: &Option<v1::ExecutorInfo>| executor.as_ref().map(|own| own.executor_id.clone());
+            let of = |executor: &Option<Box<v1::ExecutorInfo>>| executor.as_ref().map(|own| own.executor_id.clone());
             if of(&batch.executor) != of(&fit.executor) {
                 self.send(leading, step, std::mem::take(&mut batch));
             }
@@ -138,7 +138,7 @@ impl Launcher {
             .map(|(task, resources)| self.launch_task(leading, task, resources, Some(info.executor_id.clone())))
             .collect();
         let launch = link::Launch {
-            executor: Some(info),
+            executor: Some(Box::new(info)),
             tasks,
             group: Some(true),
             start_executor,
@@ -202,7 +202,7 @@ impl Launcher {
         }
         Ok(Fit {
             resources,
-            executor: Some(executor),
+            executor: Some(Box::new(executor)),
             executor_resources: new,
         })
     }
@@ -294,7 +294,7 @@ impl Launcher {
             resources: info.resources.clone(),
             labels: info.labels.clone(),
             discovery: info.discovery.clone(),
-            container: info.container.clone().map(proffer_proto::secrets::hidden),
+            container: info.container.as_deref().cloned().map(secrets::hidden).map(Box::new),
             user: command_user.or_else(|| Some(framework.info.user.clone())),
             health_check: info.health_check.clone(),
             kill_policy: info.kill_policy,

@@ -170,7 +170,7 @@ pub(crate) fn go_on(leading: &mut Leading, step: &mut Step<'_>, mut acceptance: 
         } else if let Some(launch) = operation.launch {
             acceptance.launcher.launch(leading, step, index, launch);
         } else if let Some(group) = operation.launch_group {
-            acceptance.launcher.launch_group(leading, step, index, group);
+            acceptance.launcher.launch_group(leading, step, index, *group);
         }
     }
     let Acceptance { launcher, refusal, .. } = *acceptance;

@@ -68,19 +68,19 @@ pub(crate) fn order(call: &Call, request: RequestId) -> Result<Option<(v1::Agent
         Type::GrowVolume => {
             let field = "grow_volume";
             let part = call.grow_volume.clone().ok_or_else(|| missing(field))?;
-            operation.grow_volume = Some(operation::GrowVolume {
+            operation.grow_volume = Some(Box::new(operation::GrowVolume {
                 volume: part.volume,
                 addition: part.addition,
-            });
+            }));
             (part.agent_id, operation::Type::GrowVolume, field)
         }
         Type::ShrinkVolume => {
             let field = "shrink_volume";
             let part = call.shrink_volume.clone().ok_or_else(|| missing(field))?;
-            operation.shrink_volume = Some(operation::ShrinkVolume {
+            operation.shrink_volume = Some(Box::new(operation::ShrinkVolume {
                 volume: part.volume,
                 subtract: part.subtract,
-            });
+            }));
             (part.agent_id, operation::Type::ShrinkVolume, field)
         }
         _ => return Ok(None),

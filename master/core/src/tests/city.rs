@@ -144,10 +144,10 @@ impl City {
         };
         let call = scheduler::Call {
             r#type: Some(call::Type::Subscribe as i32),
-            subscribe: Some(call::Subscribe {
+            subscribe: Some(Box::new(call::Subscribe {
                 framework_info: info,
                 ..call::Subscribe::default()
-            }),
+            })),
             ..scheduler::Call::default()
         };
         let request = RequestId(self.number());

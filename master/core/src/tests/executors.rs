@@ -163,12 +163,12 @@ fn group_refused(change: impl FnOnce(&mut ExecutorInfo, &mut TaskInfo)) -> Strin
     change(&mut executor, &mut first);
     let call = accept(&world, |accept| {
         accept.operations = vec![Operation {
-            launch_group: Some(operation::LaunchGroup {
+            launch_group: Some(Box::new(operation::LaunchGroup {
                 executor: executor.clone(),
                 task_group: v1::TaskGroupInfo {
                     tasks: vec![first.clone(), second.clone()],
                 },
-            }),
+            })),
             ..operation(operation::Type::LaunchGroup)
         }];
     });
@@ -239,16 +239,16 @@ fn groups_that_are_wrong_name_their_field() {
     );
     assert_eq!(of_task(&|task| task.command = None), "task_group.tasks[0].command");
     assert_eq!(
-        of_task(&|task| task.executor = Some(ExecutorInfo::default())),
+        of_task(&|task| task.executor = Some(Box::new(ExecutorInfo::default()))),
         "task_group.tasks[0].executor"
     );
     assert_eq!(of_task(&|task| task.resources.clear()), "task_group.tasks[0].resources");
     assert_eq!(
         of_task(&|task| {
-            task.container = Some(v1::ContainerInfo {
+            task.container = Some(Box::new(v1::ContainerInfo {
                 network_infos: vec![v1::NetworkInfo::default()],
                 ..v1::ContainerInfo::default()
-            });
+            }));
         }),
         "task_group.tasks[0].container.network_infos"
     );

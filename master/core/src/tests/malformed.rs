@@ -175,7 +175,7 @@ fn accepts_that_are_malformed_use_no_offer() {
     });
     check("accept.operations[0].launch_group.task_group.tasks", &|accept| {
         accept.operations = vec![Operation {
-            launch_group: Some(operation::LaunchGroup::default()),
+            launch_group: Some(Box::new(operation::LaunchGroup::default())),
             ..operation(operation::Type::LaunchGroup)
         }];
     });
@@ -287,7 +287,7 @@ fn tasks_that_are_wrong_name_their_field() {
     assert_eq!(turned_away(|info| info.agent_id = "a9".into()), "agent_id.value");
     assert_eq!(turned_away(|info| info.command = None), "command");
     assert_eq!(
-        turned_away(|info| info.executor = Some(v1::ExecutorInfo::default())),
+        turned_away(|info| info.executor = Some(Box::new(v1::ExecutorInfo::default()))),
         "executor"
     );
     assert_eq!(
@@ -322,19 +322,19 @@ fn tasks_that_are_wrong_name_their_field() {
     );
     assert_eq!(
         turned_away(|info| {
-            info.health_check = Some(v1::HealthCheck {
+            info.health_check = Some(Box::new(v1::HealthCheck {
                 interval_seconds: Some(f64::NAN),
                 ..v1::HealthCheck::default()
-            });
+            }));
         }),
         "health_check.interval_seconds"
     );
     assert_eq!(
         turned_away(|info| {
-            info.container = Some(v1::ContainerInfo {
+            info.container = Some(Box::new(v1::ContainerInfo {
                 r#type: v1::container_info::Type::Docker as i32,
                 ..v1::ContainerInfo::default()
-            });
+            }));
         }),
         "container.type"
     );
@@ -354,7 +354,7 @@ fn checks_that_are_wrong_name_their_field() {
                 ..v1::HealthCheck::default()
             };
             change(&mut check);
-            info.health_check = Some(check);
+            info.health_check = Some(Box::new(check));
         })
     };
     assert_eq!(health(Type::Unknown, |_| ()), "health_check.type");
@@ -373,7 +373,7 @@ fn checks_that_are_wrong_name_their_field() {
     let grace = |check: &mut v1::HealthCheck| check.grace_period_seconds = Some(f64::INFINITY);
     assert_eq!(health(Type::Http, grace), "health_check.grace_period_seconds");
     let check = turned_away(|info| {
-        info.check = Some(v1::CheckInfo {
+        info.check = Some(Box::new(v1::CheckInfo {
             r#type: Some(v1::check_info::Type::Command.into()),
             command: Some(v1::check_info::Command {
                 command: v1::CommandInfo {
@@ -383,7 +383,7 @@ fn checks_that_are_wrong_name_their_field() {
                 },
             }),
             ..v1::CheckInfo::default()
-        });
+        }));
     });
     assert_eq!(check, "check.command.command.user");
 }
@@ -459,7 +459,7 @@ fn not_subscribed(change: impl FnOnce(&mut Call, &mut FrameworkInfo)) -> String 
     };
     let mut call = Call {
         r#type: Some(call::Type::Subscribe as i32),
-        subscribe: Some(call::Subscribe::default()),
+        subscribe: Some(Box::new(call::Subscribe::default())),
         ..Call::default()
     };
     change(&mut call, &mut info);
@@ -594,7 +594,7 @@ fn other_calls_that_are_wrong_name_their_field() {
     };
     assert_eq!(rejected(&mut world, acknowledge), "acknowledge.uuid");
     let update = Call {
-        update_framework: Some(call::UpdateFramework::default()),
+        update_framework: Some(Box::new(call::UpdateFramework::default())),
         ..of(&world, call::Type::UpdateFramework)
     };
     assert_eq!(rejected(&mut world, update), "update_framework.framework_info.id");

@@ -650,11 +650,11 @@ impl World {
             let call = scheduler::Call {
                 framework_id: info.id.clone(),
                 r#type: Some(call::Type::Subscribe as i32),
-                subscribe: Some(call::Subscribe {
+                subscribe: Some(Box::new(call::Subscribe {
                     framework_info: info,
                     suppressed_roles: words.list("suppressed"),
                     offer_constraints: words.options.get("only").map(|text| constraints(text)),
-                }),
+                })),
                 ..scheduler::Call::default()
             };
             self.frameworks.insert(who.to_owned(), Some(stream));
@@ -755,11 +755,11 @@ impl World {
                 ..base(call::Type::Reconcile)
             },
             "updates" => scheduler::Call {
-                update_framework: Some(call::UpdateFramework {
+                update_framework: Some(Box::new(call::UpdateFramework {
                     framework_info: self.description(who, words),
                     suppressed_roles: words.list("suppressed"),
                     offer_constraints: words.options.get("only").map(|text| constraints(text)),
-                }),
+                })),
                 ..base(call::Type::UpdateFramework)
             },
             "says" => scheduler::Call {
@@ -844,7 +844,7 @@ impl World {
                 agent_id: self.id(agent).into(),
                 resources: resources(&wanted.replace(',', ":")),
                 command: (grouped || executor.is_none()).then(command),
-                executor: executor.clone().filter(|_| !grouped),
+                executor: executor.clone().filter(|_| !grouped).map(Box::new),
                 max_completion_time: words.options.get("max").map(|millis| nanoseconds(millis)),
                 ..v1::TaskInfo::default()
             }
@@ -858,7 +858,7 @@ impl World {
             };
             return vec![v1::offer::Operation {
                 r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
-                launch_group: Some(launch_group),
+                launch_group: Some(Box::new(launch_group)),
                 ..v1::offer::Operation::default()
             }];
         }

@@ -94,7 +94,7 @@ impl Timed {
         };
         let call = Call {
             r#type: Some(call::Type::Subscribe as i32),
-            subscribe: Some(subscribe),
+            subscribe: Some(Box::new(subscribe)),
             framework_id: id,
             ..Call::default()
         };
@@ -300,13 +300,18 @@ fn on_processor() -> Duration {
     Duration::from_nanos(nanoseconds.unwrap_or_default())
 }
 
+/// The number of the framework whose task it is: each has as many.
+fn owner(task: u64, frameworks: u64) -> u64 {
+    task % frameworks + 1
+}
+
 /// An agent as it registers at a new leader, with what it runs.
 fn registration(known: &v1::AgentInfo, number: u64, tasks: u64, frameworks: u64) -> Input {
     let agent_id = known.id.clone().expect("an id");
     let task = |task: u64| v1::Task {
         name: "task".to_owned(),
         task_id: format!("t{number}-{task}").into(),
-        framework_id: format!("m1-F{:04}", task % frameworks + 1).into(),
+        framework_id: format!("m1-F{:04}", owner(number * tasks + task, frameworks)).into(),
         agent_id: agent_id.clone(),
         state: TaskState::TaskRunning as i32,
         resources: Resources::parse(&format!("cpus:1;mem:32;ports:[{0}-{0}]", 31000 + task))
@@ -328,17 +333,23 @@ fn registration(known: &v1::AgentInfo, number: u64, tasks: u64, frameworks: u64)
     }
 }
 
-/// A new leader takes over a cluster: every agent comes back with its tasks, and nothing has to be written for it.
-fn take_over(agents: u64, tasks: u64, frameworks: u64) -> Timed {
-    let mut old = Timed::new(Master::new(Config::default()));
+/// A master with so many agents and frameworks, and no task.
+fn idle(agents: u64, frameworks: u64) -> Timed {
+    let mut timed = Timed::new(Master::new(Config::default()));
     let incarnation = "m1".to_owned();
-    old.step(Input::BecameLeader { incarnation });
+    timed.step(Input::BecameLeader { incarnation });
     for agent in 1..=agents {
-        old.register(agent);
+        timed.register(agent);
     }
     for framework in 1..=frameworks {
-        old.subscribe(framework);
+        timed.subscribe(framework);
     }
+    timed
+}
+
+/// A new leader takes over a cluster: every agent comes back with its tasks, and nothing has to be written for it.
+fn take_over(agents: u64, tasks: u64, frameworks: u64) -> Timed {
+    let old = idle(agents, frameworks);
     let mut timed = Timed::new(Master::new(Config::default()));
     let began = on_processor();
     let registry = old.master.registry();
@@ -384,6 +395,72 @@ fn ten_thousand_agents_come_back_to_a_new_leader() {
     for frameworks in [1, 10, 100] {
         take_over(10_000, 10, frameworks);
     }
+}
+
+/// What this process has of the machine's memory, MiB.
+fn resident_mib() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kib.unwrap_or_default() / 1024.0
+}
+
+/// Every task runs, and has told so.
+#[test]
+#[ignore = "a measurement"]
+fn memory_of_a_large_cluster() {
+    let (agents, tasks, frameworks) = (10_000, 10, 1000);
+    // It stays where it is, so that its memory is not counted as free for the new one.
+    let old = idle(agents, frameworks);
+    let registry = old.master.registry();
+    let before = resident_mib();
+    let mut timed = Timed::new(Master::new(Config::default()));
+    timed.master.restore(registry.clone());
+    let incarnation = "m2".to_owned();
+    timed.step(Input::BecameLeader { incarnation });
+    for framework in 1..=frameworks {
+        timed.resubscribe(framework);
+    }
+    for (number, agent) in (1..).zip(&registry.agents) {
+        let agent_id = agent.info.id.clone().expect("an id");
+        timed.step(registration(&agent.info, number, tasks, frameworks));
+        for task in 0..tasks {
+            let framework = owner(number * tasks + task, frameworks);
+            let uuid = vec![task as u8; 16];
+            let task_id = v1::TaskId::from(format!("t{number}-{task}"));
+            let update = link::StatusUpdate {
+                framework_id: format!("m1-F{framework:04}").into(),
+                status: v1::TaskStatus {
+                    task_id: task_id.clone(),
+                    state: TaskState::TaskRunning as i32,
+                    executor_id: Some(v1::ExecutorId::from(task_id.value.clone())),
+                    uuid: Some(uuid.clone()),
+                    ..v1::TaskStatus::default()
+                },
+                latest_state: TaskState::TaskRunning as i32,
+            };
+            timed.step(Input::AgentMessage {
+                connection: ConnectionId(number),
+                message: Box::new(link::AgentMessage {
+                    body: Some(link::agent_message::Body::StatusUpdate(update)),
+                }),
+            });
+            let acknowledge = call::Acknowledge {
+                agent_id: agent_id.clone(),
+                task_id,
+                uuid,
+            };
+            let call = Call {
+                acknowledge: Some(acknowledge),
+                ..of(call::Type::Acknowledge)
+            };
+            timed.call(framework, call);
+        }
+    }
+    let spent = resident_mib() - before;
+    let count = agents * tasks;
+    println!("{agents} agents, {frameworks} frameworks and {count} tasks take {spent:.0} MiB");
+    assert_eq!(old.master.registry().agents.len() as u64, agents);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn resource(part: &str) -> Vec<v1::Resource> {
     }
     let mut list = resources.to_wire();
     for resource in &mut list {
-        resource.disk = volume.map(|id| DiskInfo {
+        resource.disk = volume.map(|id| Box::new(DiskInfo {
             persistence: Some(disk_info::Persistence {
                 id: id.to_owned(),
                 principal: None,
@@ -54,7 +54,7 @@ fn resource(part: &str) -> Vec<v1::Resource> {
                 ..v1::Volume::default()
             }),
             source: None,
-        });
+        }));
     }
     list
 }
@@ -103,20 +103,20 @@ impl World {
                 operation::Type::Destroy
             }
             "grow" => {
-                operation.grow_volume = Some(operation::GrowVolume {
+                operation.grow_volume = Some(Box::new(operation::GrowVolume {
                     volume: one(first),
                     addition: one(second),
-                });
+                }));
                 operation::Type::GrowVolume
             }
             "shrink" => {
-                operation.shrink_volume = Some(operation::ShrinkVolume {
+                operation.shrink_volume = Some(Box::new(operation::ShrinkVolume {
                     volume: one(first),
                     subtract: second
                         .parse::<f64>()
                         .map(|value| Scalar::from_f64(value).expect("an amount").into())
                         .expect("a number"),
-                });
+                }));
                 operation::Type::ShrinkVolume
             }
             "launch" => {
