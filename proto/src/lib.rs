@@ -94,7 +94,9 @@ pub use rejection::Rejection;
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use mesos::v1;
-pub use proffer::{calls::v1 as calls, link::v1 as link, masters::v1 as masters, registry::v1 as registry, state::v1 as state};
+pub use proffer::{
+    calls::v1 as calls, link::v1 as link, masters::v1 as masters, registry::v1 as registry, state::v1 as state,
+};
 
 #[cfg(feature = "grpc")]
 pub use proffer::api::v1 as api;

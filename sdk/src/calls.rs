@@ -178,13 +178,20 @@ impl Calls {
         };
         match (lost, begun.spare) {
             (Lost::Alone, Some(call)) => {
-                let answer = self.subscription.client.clone().submit(self.subscription.sign(call)).await;
+                let answer = self
+                    .subscription
+                    .client
+                    .clone()
+                    .submit(self.subscription.sign(call))
+                    .await;
                 answer.map(drop).map_err(|status| CallError::from_status(&status))
             }
             (Lost::Refused(status) | Lost::Broken(status) | Lost::Unsent(status), _) => {
                 Err(CallError::from_status(&status))
             }
-            (Lost::Alone, None) => Err(CallError::Disconnected("the stream of calls is not taken any more".into())),
+            (Lost::Alone, None) => Err(CallError::Disconnected(
+                "the stream of calls is not taken any more".into(),
+            )),
         }
     }
 

@@ -41,10 +41,7 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
     fn message(calls: Vec<(u64, Self::Call)>) -> Self::Calls;
     fn answers(message: Self::Answers) -> Vec<(u64, Result<Self::Answer, Refusal>)>;
     /// Opens the stream.
-    fn open(
-        &self,
-        outgoing: Outgoing<Self>,
-    ) -> impl Future<Output = Result<Streaming<Self::Answers>, Status>> + Send
+    fn open(&self, outgoing: Outgoing<Self>) -> impl Future<Output = Result<Streaming<Self::Answers>, Status>> + Send
     where
         Self: Sized;
 }

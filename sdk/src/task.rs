@@ -319,11 +319,13 @@ impl Task {
             });
         }
         let name = self.info.name.clone();
-        let discovery = self.info.discovery.get_or_insert_with(|| Box::new(DiscoveryInfo {
-            visibility: discovery_info::Visibility::Cluster.into(),
-            name: Some(name),
-            ..Default::default()
-        }));
+        let discovery = self.info.discovery.get_or_insert_with(|| {
+            Box::new(DiscoveryInfo {
+                visibility: discovery_info::Visibility::Cluster.into(),
+                name: Some(name),
+                ..Default::default()
+            })
+        });
         discovery.ports.get_or_insert(Ports { ports: discovered });
     }
 

@@ -165,7 +165,13 @@ impl Task {
             status_update_uuid: head.and_then(|status| status.uuid.clone()),
             labels: self.info.labels.clone(),
             discovery: self.info.discovery.clone(),
-            container: self.info.container.as_deref().cloned().map(secrets::hidden).map(Box::new),
+            container: self
+                .info
+                .container
+                .as_deref()
+                .cloned()
+                .map(secrets::hidden)
+                .map(Box::new),
             user,
             health_check: self.info.health_check.clone(),
             kill_policy: self.info.kill_policy,

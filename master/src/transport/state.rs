@@ -42,7 +42,12 @@ impl State for Service {
 
     async fn submit_many(&self, request: Request<Streaming<Calls>>) -> Result<Response<Answers>, Status> {
         let (intake, output) = answers();
-        let take = many::take(self.handle.clone(), request.into_inner(), intake, driver::Request::StateCalls);
+        let take = many::take(
+            self.handle.clone(),
+            request.into_inner(),
+            intake,
+            driver::Request::StateCalls,
+        );
         tokio::spawn(take);
         let handle = self.handle.clone();
         let answers = output.map(move |answered| {

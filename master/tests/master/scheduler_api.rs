@@ -121,12 +121,20 @@ async fn calls_on_a_stream_are_taken_together_and_each_has_its_answer() -> anyho
     while refusals.len() < 3 {
         let answered = tokio::time::timeout(PATIENCE, answers.message()).await??;
         for answer in answered.expect("every call has an answer").answers {
-            refusals.insert(answer.number, answer.refusal.map(|refusal| (Code::from(refusal.code), refusal.message)));
+            refusals.insert(
+                answer.number,
+                answer
+                    .refusal
+                    .map(|refusal| (Code::from(refusal.code), refusal.message)),
+            );
         }
     }
     assert_eq!((&refusals[&7], &refusals[&9]), (&None, &None), "{refusals:?}");
     let (code, text) = refusals[&8].clone().expect("a role that is not the framework's");
-    assert!(code == Code::InvalidArgument && text.contains("suppress.roles[0]"), "{text}");
+    assert!(
+        code == Code::InvalidArgument && text.contains("suppress.roles[0]"),
+        "{text}"
+    );
     drop(sender);
     server.stop().await
 }
@@ -145,6 +153,9 @@ async fn a_stream_of_calls_that_names_no_subscription_is_told_so_for_each_call()
     let answered = answers.message().await?.expect("an answer").answers;
     let refusal = answered[0].refusal.clone().expect("a refusal");
     assert_eq!(Code::from(refusal.code), Code::FailedPrecondition, "{refusal:?}");
-    assert!(answers.message().await?.is_none(), "the stream ends after the last answer");
+    assert!(
+        answers.message().await?.is_none(),
+        "the stream ends after the last answer"
+    );
     server.stop().await
 }

@@ -282,7 +282,10 @@ fn both_forms_of_a_reservation_mean_the_same() {
     };
     for (message, field) in [
         (mixed, "[0].role"),
-        (older("*", Some(Box::new(ReservationInfo::default()))), "[0].reservation"),
+        (
+            older("*", Some(Box::new(ReservationInfo::default()))),
+            "[0].reservation",
+        ),
         (older("web", Some(Box::new(layer("other", 2)))), "[0].reservation.role"),
         (
             newer(vec![layer("web", 1), layer("other", 2)]),

@@ -10,14 +10,14 @@ use futures_util::{Stream, StreamExt as _};
 use proffer_proto::api::operator_server::{Operator, OperatorServer};
 use proffer_proto::api::scheduler_server::{Scheduler, SchedulerServer};
 use proffer_proto::api::state_server::{self, StateServer};
-use proffer_proto::{calls, state as wire};
 use proffer_proto::v1::scheduler::{Call, Event, Response as CallResponse, call, event};
 use proffer_proto::v1::{FrameworkId, Offer, OfferId, OperationStatus, TaskStatus, master};
+use proffer_proto::{calls, state as wire};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::server::TcpIncoming;
 use tonic::metadata::MetadataMap;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::fake_state::{FakeState, Mishap};

@@ -78,7 +78,11 @@ const BAD_TASKS: &[BadTask] = &[
         |task, _| task.executor = Some(Box::new(ExecutorInfo::default())),
         "executor",
     ),
-    ("an image", |task, _| task.container = Some(Box::new(with_image())), "image"),
+    (
+        "an image",
+        |task, _| task.container = Some(Box::new(with_image())),
+        "image",
+    ),
     (
         "a kill policy below zero",
         |task, i| task.kill_policy = Some(crate::grace(-1 - i as i64)),

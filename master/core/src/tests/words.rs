@@ -43,18 +43,20 @@ fn resource(part: &str) -> Vec<v1::Resource> {
     }
     let mut list = resources.to_wire();
     for resource in &mut list {
-        resource.disk = volume.map(|id| Box::new(DiskInfo {
-            persistence: Some(disk_info::Persistence {
-                id: id.to_owned(),
-                principal: None,
-            }),
-            volume: Some(v1::Volume {
-                container_path: "data".to_owned(),
-                mode: volume::Mode::Rw as i32,
-                ..v1::Volume::default()
-            }),
-            source: None,
-        }));
+        resource.disk = volume.map(|id| {
+            Box::new(DiskInfo {
+                persistence: Some(disk_info::Persistence {
+                    id: id.to_owned(),
+                    principal: None,
+                }),
+                volume: Some(v1::Volume {
+                    container_path: "data".to_owned(),
+                    mode: volume::Mode::Rw as i32,
+                    ..v1::Volume::default()
+                }),
+                source: None,
+            })
+        });
     }
     list
 }
