@@ -95,11 +95,12 @@ pub fn outbox<T>(bounds: Bounds, on_drop: impl FnOnce() + Send + 'static) -> (Ou
 }
 
 impl<T: Message + 'static> Outbox<T> {
-    /// Queues a message.
+    /// Queues a message. Whoever sleeps until there is one is given back, to be woken when no more messages come for now: so they leave
+    /// together.
     ///
     /// # Errors
     /// The reader left or was too slow.
-    pub fn send(&self, message: impl Into<Box<T>>) -> Result<(), Gone> {
+    pub fn send(&self, message: impl Into<Box<T>>) -> Result<Option<Waker>, Gone> {
         let message = message.into();
         let mut state = lock(&self.0);
         if state.reader_left || state.end.is_some() {
@@ -117,8 +118,7 @@ impl<T: Message + 'static> Outbox<T> {
         }
         state.bytes += size;
         state.queue.push_back((size, message));
-        wake(&mut state);
-        Ok(())
+        Ok(state.waker.take())
     }
 }
 
@@ -264,7 +264,7 @@ mod tests {
         outbox.send("a".to_owned()).unwrap();
         outbox.send("b".to_owned()).unwrap();
         outbox.close();
-        assert_eq!(outbox.send("c".to_owned()), Err(Gone::Left));
+        assert_eq!(outbox.send("c".to_owned()).unwrap_err(), Gone::Left);
         let read: Vec<String> = reader.map(Result::unwrap).collect().await;
         assert_eq!(read, ["a", "b"]);
     }
@@ -276,7 +276,7 @@ mod tests {
             let message = "x".repeat(100);
             outbox.send(message.clone()).unwrap();
             outbox.send(message.clone()).unwrap();
-            assert_eq!(outbox.send(message), Err(Gone::TooSlow));
+            assert_eq!(outbox.send(message).unwrap_err(), Gone::TooSlow);
             assert_eq!(lock(&outbox.0).queue.capacity(), 0);
             let first = reader.next().await.unwrap();
             assert_eq!(first.unwrap_err().code(), tonic::Code::ResourceExhausted);
@@ -313,6 +313,6 @@ mod tests {
         drop(reader);
         assert!(outbox.reader_left());
         has_left.recv().unwrap();
-        assert_eq!(outbox.send("a".to_owned()), Err(Gone::Left));
+        assert_eq!(outbox.send("a".to_owned()).unwrap_err(), Gone::Left);
     }
 }

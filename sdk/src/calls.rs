@@ -14,7 +14,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request as Wrapped, Status, Streaming};
 
 use crate::line::Line;
-use crate::many::{Answered, CallStream, Kind, Lost, Outgoing};
+use crate::many::{Answered, CALL_BYTES_MAX, CallStream, Kind, Lost, Outgoing};
 use crate::masters::leader_of;
 
 /// The metadata key of the id of a subscription.
@@ -75,7 +75,7 @@ pub struct Calls {
 pub(crate) struct Begun {
     answered: Result<Answered<()>, Lost>,
     /// The call again, where it may have to be made alone.
-    spare: Option<Call>,
+    spare: Option<Box<Call>>,
 }
 
 /// What every call carries.
@@ -95,21 +95,22 @@ impl Subscription {
 }
 
 impl Kind for Subscription {
-    type Call = Call;
+    /// Boxed, because many may wait.
+    type Call = Box<Call>;
     type Answer = ();
     type Calls = wire::Calls;
     type Answers = wire::Answers;
 
-    fn size(call: &Call) -> usize {
+    fn size(call: &Box<Call>) -> usize {
         call.encoded_len()
     }
 
-    fn is_alone(_: &Call) -> bool {
+    fn is_alone(_: &Box<Call>) -> bool {
         false
     }
 
-    fn message(calls: Vec<(u64, Call)>) -> wire::Calls {
-        let numbered = |(number, call)| wire::NumberedCall { number, call };
+    fn message(calls: Vec<(u64, Box<Call>)>) -> wire::Calls {
+        let numbered = |(number, call): (u64, Box<Call>)| wire::NumberedCall { number, call: *call };
         let calls = calls.into_iter().map(numbered).collect();
         wire::Calls { calls }
     }
@@ -153,6 +154,7 @@ impl Calls {
     /// Puts a call behind those that were begun before. Those that [`Calls::overtakes`] are made at the end only.
     pub(crate) fn begin(&self, mut call: Call) -> Begun {
         call.framework_id = Some(self.framework_id.clone());
+        let call = Box::new(call);
         if CallStream::<Subscription>::is_alone(&call) {
             return Begun {
                 answered: Err(Lost::Alone),
@@ -182,7 +184,7 @@ impl Calls {
                     .subscription
                     .client
                     .clone()
-                    .submit(self.subscription.sign(call))
+                    .submit(self.subscription.sign(*call))
                     .await;
                 answer.map(drop).map_err(|status| CallError::from_status(&status))
             }
@@ -197,7 +199,7 @@ impl Calls {
 
     /// Whether a call that is begun now may be carried out before others that were begun earlier, or after others that are begun later.
     pub(crate) fn overtakes(&self, call: &Call) -> bool {
-        !self.stream.is_answered() || CallStream::<Subscription>::is_alone(call)
+        !self.stream.is_answered() || call.encoded_len() > CALL_BYTES_MAX
     }
 
     /// Uses offers, all of one agent, for operations in order; what is left of them is declined with the filters.

@@ -19,7 +19,7 @@ use crate::masters::LEADER_METADATA;
 const CALLS_MAX: usize = 1024;
 const CALLS_BYTES_MAX: usize = 512 << 10;
 /// A larger call would end the stream for all. Masters say what they accept when it is made alone.
-const CALL_BYTES_MAX: usize = 2 << 20;
+pub(crate) const CALL_BYTES_MAX: usize = 2 << 20;
 /// So many messages may be under way of which no call was answered.
 const UNHEARD_MAX: usize = 1;
 

@@ -1,5 +1,7 @@
 //! What the core asks for is carried out.
 
+use std::task::Waker;
+
 use proffer_master_core::{Answer, ConnectionId, Effect, Input, ProposalId, RequestId, StreamId};
 use proffer_proto::{link, state, v1};
 
@@ -77,11 +79,25 @@ impl Driver {
         let _ = reply.send(answer);
     }
 
+    /// The reader of what was sent is woken when the driver has nothing more to do, or has done much.
+    fn wake_later(&mut self, sent: Result<Option<Waker>, Gone>) -> Result<(), Gone> {
+        self.readers.extend(sent?);
+        Ok(())
+    }
+
+    /// Wakes those for whom there is something to read.
+    pub(super) fn wake_readers(&mut self) {
+        for reader in self.readers.drain(..) {
+            reader.wake();
+        }
+    }
+
     fn send_agent(&mut self, connection: ConnectionId, message: Box<link::MasterMessage>) {
         let Some(outbox) = self.agents.get(&connection) else {
             return;
         };
-        if let Err(gone) = outbox.send(message) {
+        let sent = outbox.send(message);
+        if let Err(gone) = self.wake_later(sent) {
             if gone == Gone::TooSlow {
                 tracing::warn!(%connection, "an agent reads its stream too slowly and is disconnected");
             }
@@ -94,7 +110,8 @@ impl Driver {
         let Some(Stream::Scheduler(outbox, _)) = self.streams.get(&stream) else {
             return;
         };
-        if let Err(gone) = outbox.send(event) {
+        let sent = outbox.send(event);
+        if let Err(gone) = self.wake_later(sent) {
             if gone == Gone::TooSlow {
                 tracing::warn!(%stream, "a scheduler reads its stream too slowly and is disconnected");
             }
@@ -107,7 +124,8 @@ impl Driver {
         let Some(Stream::Watch(outbox)) = self.streams.get(&stream) else {
             return;
         };
-        if let Err(gone) = outbox.send(event) {
+        let sent = outbox.send(event);
+        if let Err(gone) = self.wake_later(sent) {
             if gone == Gone::TooSlow {
                 tracing::warn!(%stream, "a watch of the frameworks' state is read too slowly and is disconnected");
             }

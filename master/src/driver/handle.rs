@@ -51,7 +51,7 @@ pub enum Request {
         /// The stream that the caller named.
         stream: Option<String>,
         /// The calls.
-        calls: Vec<(Ticket, v1::scheduler::Call)>,
+        calls: Vec<(Ticket, Box<v1::scheduler::Call>)>,
     },
     /// An operator's call.
     Operator {

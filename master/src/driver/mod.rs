@@ -23,6 +23,7 @@ mod turns;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::task::Waker;
 
 use proffer_master_core::{ConnectionId, Effects, Input, Master, RequestId, StreamId, Timestamp};
 use proffer_proto::{link, state, v1};
@@ -188,6 +189,8 @@ struct Driver {
     waiting: HashMap<RequestId, Waiting>,
     /// Of the streams of calls that have answers.
     bells: Vec<Bell>,
+    /// Of streams that have messages; woken all together, so that what is sent in one turn leaves together.
+    readers: Vec<Waker>,
     agents: HashMap<ConnectionId, Outbox<link::MasterMessage>>,
     streams: HashMap<StreamId, Stream>,
     stream_ids: HashMap<String, StreamId>,

@@ -33,7 +33,6 @@ impl Driver {
                 let stream = stream.and_then(|text| self.stream_ids.get(&text).copied());
                 for (ticket, call) in calls {
                     let request = self.wait(Waiting::AmongMany(ticket));
-                    let call = Box::new(call);
                     self.inputs.push_back(Input::SchedulerCall { request, stream, call });
                 }
             }

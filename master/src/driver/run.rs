@@ -15,6 +15,8 @@ use crate::peers::Event;
 
 /// How many requests, and how many events of other masters, are taken together.
 const TAKEN_AT_ONCE: usize = 512;
+/// What so many steps send leaves together; of more, the first would wait too long.
+const STEPS_TOGETHER: u32 = 128;
 /// How long a leader that stops waits for another to lead, or for what was proposed.
 const STOP_MAX: Duration = Duration::from_secs(2);
 
@@ -153,8 +155,13 @@ impl Driver {
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         loop {
             let must_tick = self.must_tick();
+            let mut steps = 0;
             while let Some(input) = self.inputs.pop_front() {
                 self.step(input);
+                steps += 1;
+                if steps % STEPS_TOGETHER == 0 {
+                    self.wake_readers();
+                }
                 if must_tick && self.ticks.is_due() {
                     self.tick();
                     break;
@@ -180,6 +187,7 @@ impl Driver {
         for bell in self.bells.drain(..) {
             bell.ring();
         }
+        self.wake_readers();
         Ok(())
     }
 

@@ -159,6 +159,7 @@ impl Driver {
             next_request: 0,
             waiting: HashMap::new(),
             bells: Vec::new(),
+            readers: Vec::new(),
             agents: HashMap::new(),
             streams: HashMap::new(),
             stream_ids: HashMap::new(),

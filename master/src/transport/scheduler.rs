@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use proffer_proto::api::scheduler_server::Scheduler;
-use proffer_proto::calls::{Answers, Calls, NumberedAnswer};
+use proffer_proto::calls::{Answers, Calls, NumberedAnswer, NumberedCall};
 use proffer_proto::v1::scheduler::{Call, Event, Response as CallResponse};
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt as _};
@@ -93,10 +93,11 @@ fn stream_id(metadata: &MetadataMap) -> Option<String> {
 }
 
 impl many::Message for Calls {
-    type Call = Call;
+    type Call = Box<Call>;
 
-    fn calls(self) -> Result<Vec<(u64, Call)>, Status> {
-        Ok(self.calls.into_iter().map(|call| (call.number, call.call)).collect())
+    fn calls(self) -> Result<Vec<(u64, Box<Call>)>, Status> {
+        let boxed = |call: NumberedCall| (call.number, Box::new(call.call));
+        Ok(self.calls.into_iter().map(boxed).collect())
     }
 }
 
