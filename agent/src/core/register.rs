@@ -43,7 +43,14 @@ pub(super) fn attached(core: &mut Core, now: Timestamp, session: u64, effects: &
         tasks: core
             .tasks
             .iter()
-            .map(|(name, task)| task.wire(name, user(core, &name.framework, &task.info)))
+            .map(|(name, task)| {
+                let mut wire = task.wire(name, user(core, &name.framework, &task.info));
+                if wire.statuses.is_empty() {
+                    // What its checks say was acknowledged: a master that is new learns it only here.
+                    wire.statuses.extend(core.checks.latest(name, &wire));
+                }
+                wire
+            })
             .collect(),
         frameworks: core.frameworks.values().cloned().collect(),
         executors: core.executors.values().map(|executor| executor.info.clone()).collect(),

@@ -245,10 +245,16 @@ impl World {
             Effect::Send(_, message) => match message.body.as_ref().unwrap() {
                 agent_message::Body::Register(register) => {
                     let id = register.agent.id.as_ref().map_or("-", |id| &id.value);
-                    let tasks = register
-                        .tasks
-                        .iter()
-                        .map(|task| format!(" {}:{}", task.task_id.value, state(task.state)));
+                    let tasks = register.tasks.iter().map(|task| {
+                        let latest = task.statuses.last();
+                        let verdict = latest.map(|status| show_verdict(status.healthy, status.check_status.as_ref()));
+                        format!(
+                            " {}:{}{}",
+                            task.task_id.value,
+                            state(task.state),
+                            verdict.unwrap_or_default()
+                        )
+                    });
                     let executors = register.executors.iter();
                     let executors = executors.map(|executor| format!(" [{}]", executor.executor_id));
                     format!(

@@ -127,6 +127,7 @@ fn of_wire(step: &Step<'_>, task: &v1::Task, state: TaskState) -> TaskStatus {
         agent_id: Some(task.agent_id.clone()),
         executor_id: task.executor_id.clone(),
         healthy: latest.and_then(|status| status.healthy),
+        check_status: latest.and_then(|status| status.check_status),
         container_status: latest.and_then(|status| status.container_status.clone()),
         ..updates::by_master(
             step.now,

@@ -129,6 +129,20 @@ impl Checks {
         }
     }
 
+    /// A status of a task that says what is known by its checks, where something is.
+    pub(super) fn latest(&self, name: &TaskName, task: &v1::Task) -> Option<v1::TaskStatus> {
+        let verdict = &self.tasks.get(name)?.told;
+        (verdict != &Verdict::default()).then(|| v1::TaskStatus {
+            task_id: task.task_id.clone(),
+            state: task.state,
+            agent_id: Some(task.agent_id.clone()),
+            executor_id: task.executor_id.clone(),
+            healthy: verdict.healthy,
+            check_status: verdict.status,
+            ..v1::TaskStatus::default()
+        })
+    }
+
     /// The task is over.
     pub(super) fn forget(&mut self, name: &TaskName) {
         if self.tasks.remove(name).is_some() {

@@ -127,7 +127,7 @@ fn a_restart_keeps_the_verdict_and_begins_no_grace_period() {
            watch c1
          > 1031 checked c1 health 1 refused
          > 2000 attach
-           send register a1 t:running
+           send register a1 t:running healthy
          > 2001 registered
          > 2002 tick
            check c1 health 1
