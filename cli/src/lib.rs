@@ -165,6 +165,9 @@ enum Command {
     /// Look into the replicated state of frameworks.
     #[command(subcommand)]
     State(commands::state::StateCommand),
+    /// Services of the service framework.
+    #[command(subcommand)]
+    Service(commands::service::ServiceCommand),
     /// Run streaming jobs.
     #[command(subcommand)]
     Stream(commands::stream::StreamCommand),
@@ -259,6 +262,7 @@ fn ask(command: Command) -> Result<ExitCode, Failure> {
             Command::Kill { cluster, args } => commands::kill::run(&cluster, &args).await,
             Command::Masters(command) => commands::masters::run(command).await,
             Command::State(command) => commands::state::run(command).await,
+            Command::Service(command) => commands::service::run(command).await,
             Command::Stream(command) => commands::stream::run(command).await,
             _ => unreachable!("dispatched before"),
         };

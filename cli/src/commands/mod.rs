@@ -13,6 +13,7 @@ pub(crate) mod offers;
 pub(crate) mod quota;
 pub(crate) mod reservations;
 pub(crate) mod roles;
+pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod state;
 pub(crate) mod stats;

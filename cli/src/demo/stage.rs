@@ -103,10 +103,7 @@ impl Stage {
         spec.instances = INSTANCES;
         spec.cpus = 0.2;
         spec.mem = 64.0;
-        spec.ports = vec![PortSpec {
-            name: "http".to_owned(),
-            port: 0,
-        }];
+        spec.ports = vec![PortSpec::any("http")];
         spec.backoff.initial_ms = 100;
         let remote = handle.remote().clone();
         self.services = Some(handle);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::plan::{Millis, Phase, Plan, PortAssignment, Slot};
+use crate::plan::{Millis, Phase, Plan, PortAssignment, RolloutState, Service, Slot};
 use crate::spec::ServiceSpec;
 
 /// All services with their instances. A new one is published whenever something changed.
@@ -38,14 +38,47 @@ pub struct ServiceStatus {
     pub spec: ServiceSpec,
     /// The version of what is wanted.
     pub version: u64,
+    /// The version that instances are to have.
+    pub instance_version: u64,
+    /// Where the update to that version stands.
+    pub update: Update,
     /// Whether it is to end.
     pub removed: bool,
     /// How many instances run.
     pub running: u32,
+    /// How many instances take requests.
+    pub ready: u32,
     /// Instances replaced because they ended, were lost or became unreachable.
     pub restarts: u64,
     /// The instances by index.
     pub instances: Vec<Instance>,
+}
+
+/// Where an update stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Update {
+    /// What it is doing.
+    pub state: UpdateState,
+    /// How many instances have an older version.
+    pub outdated: u32,
+    /// Why it made no progress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why it goes, or went, back to an older version by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reverts: Option<String>,
+}
+
+/// What an update is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateState {
+    /// Instances are being replaced, or started.
+    Rolling,
+    /// All instances have the version and were ready.
+    Done,
+    /// It made no progress and waits for somebody.
+    Paused,
 }
 
 /// One instance.
@@ -64,6 +97,8 @@ pub struct Instance {
     /// The host of its agent; empty where that is not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub host: String,
+    /// Whether it takes requests: it runs, and its checks, where it has any, say so.
+    pub ready: bool,
     /// Its ports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortAssignment>,
@@ -75,6 +110,9 @@ pub struct Instance {
     pub running_since_ms: Option<Millis>,
     /// Failures in a row.
     pub failures: u32,
+    /// Whether it failed so often in a row that it will hardly do by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub crash_looping: bool,
     /// When its back-off ends, in milliseconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<Millis>,
@@ -99,7 +137,7 @@ pub enum State {
     Ending,
 }
 
-/// Where one port of a running instance is reached.
+/// Where one port of an instance that takes requests is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
     /// The id of the service.
@@ -133,6 +171,9 @@ impl Catalogue {
             let status = ServiceStatus {
                 spec: service.spec.clone(),
                 version: service.version,
+                instance_version: service.instance_version,
+                update: update(service),
+                ready: service.ready(),
                 removed: service.removed,
                 running: u32::try_from(running).unwrap_or(u32::MAX),
                 restarts: service.restarts,
@@ -153,12 +194,12 @@ impl Catalogue {
         }
     }
 
-    /// The ports of all running instances.
+    /// The ports of all instances that take requests.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         let instances = self
             .services
             .iter()
-            .flat_map(|(id, service)| service.running().map(move |one| (id, one)));
+            .flat_map(|(id, service)| service.ready().map(move |one| (id, one)));
         let endpoints = instances.flat_map(|(id, instance)| {
             instance.ports.iter().map(move |port| Endpoint {
                 service: id.clone(),
@@ -173,7 +214,7 @@ impl Catalogue {
         endpoints.collect()
     }
 
-    /// Where a named port of the running instances of a service is reached, as `host:port`.
+    /// Where a named port of those instances of a service is reached, as `host:port`.
     pub fn addresses(&self, service: &str, port_name: &str) -> Vec<String> {
         let endpoints = self.endpoints().into_iter();
         endpoints
@@ -191,11 +232,31 @@ impl ServiceStatus {
             .filter(|instance| instance.state == State::Running)
     }
 
+    /// The instances that take requests.
+    pub fn ready(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|instance| instance.ready)
+    }
+
     /// Whether exactly the wanted instances run, all at the wanted version.
     pub fn is_settled(&self) -> bool {
         let wanted = if self.removed { 0 } else { self.spec.instances };
-        let current = |instance: &Instance| instance.state == State::Running && instance.version == Some(self.version);
+        let current =
+            |instance: &Instance| instance.state == State::Running && instance.version == Some(self.instance_version);
         self.running == wanted && self.instances.iter().all(current)
+    }
+}
+
+fn update(service: &Service) -> Update {
+    let (state, reason) = match &service.rollout.state {
+        RolloutState::Rolling { .. } => (UpdateState::Rolling, None),
+        RolloutState::Done => (UpdateState::Done, None),
+        RolloutState::Stuck { reason } => (UpdateState::Paused, Some(reason.clone())),
+    };
+    Update {
+        state,
+        outdated: service.outdated(),
+        reason,
+        reverts: service.rollout.reverts.clone(),
     }
 }
 
@@ -211,12 +272,14 @@ fn instance(index: u32, slot: &Slot) -> Instance {
         index,
         state: if slot.killing { State::Ending } else { state },
         task_id: task.map(|task| task.task_id.clone()),
-        agent_id: task.and_then(|task| task.agent_id.clone()),
-        host: task.map(|task| task.host.clone()).unwrap_or_default(),
+        agent_id: task.and_then(|task| task.agent_id()).map(str::to_owned),
+        host: task.map(|task| task.machine.hostname.clone()).unwrap_or_default(),
+        ready: slot.is_ready(),
         ports: task.map(|task| task.ports.clone()).unwrap_or_default(),
         version: task.map(|task| task.version),
         running_since_ms,
         failures: slot.failures,
+        crash_looping: slot.is_crash_looping(),
         due_ms,
         last_end: slot.last_end.clone(),
     }

@@ -1,34 +1,56 @@
 //! The bundled framework for long-running services: keeps a number of instances of a command running.
 //!
 //! [`run`] starts the scheduler within a process and gives a [`Handle`]; [`main_with`] is the program around it. What is
-//! decided is in [`plan`], without any input or output; the shell around it is an ordinary scheduler on the SDK.
+//! decided is pure: time and chance are arguments, and nothing is read or written. The shell around it is an ordinary
+//! scheduler on the SDK, which carries out what was decided.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`spec`] | pure: what users write, a file for each part, and its JSON schema |
+//! | [`template`] | pure: what an instance is told of itself and of the others |
+//! | [`versions`] | pure: what was wanted when, and what may be gone back to |
+//! | [`plan`] | pure: which instances are missing, which tasks have to end, when to look again |
+//! | [`placement`] | pure: which agent an instance goes to, and what the master is told so that it offers that |
+//! | [`preview`] | pure: what a change would do, and where new instances would go |
+//! | `scheduler` | shell: the loop on the SDK, the message of a task, what an update means |
+//! | [`store`] | shell: what survives the process |
+//! | [`catalogue`] | what runs where, as others see it |
+//! | `control` | shell: the HTTP API |
+//! | `program` | shell: arguments, signals, logs |
 
 pub mod catalogue;
 mod control;
+pub mod placement;
 pub mod plan;
+pub mod preview;
 mod program;
 mod scheduler;
 pub mod spec;
 pub mod store;
+pub mod template;
+pub mod versions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use proffer_proto::Rejection;
-use proffer_sdk::{Driver, Framework, Masters, Options, RunError, Sender};
+use proffer_sdk::operator::OperatorClient;
+use proffer_sdk::{CallError, Driver, Framework, Masters, Options, RunError, Sender};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use catalogue::{Catalogue, Endpoint, ServiceStatus};
+pub use preview::Preview;
 pub use program::{Args, main_with};
-pub use scheduler::Accepted;
+pub use scheduler::{Accepted, ChangeError};
 pub use spec::ServiceSpec;
 pub use store::StoreError;
 
-use scheduler::{Message, Services};
+use scheduler::{Message, Request, Services};
 use store::Store;
+use versions::{Change, Versions};
 
 /// What a scheduler of services needs to know.
 #[derive(Clone, Debug)]
@@ -92,12 +114,27 @@ pub enum RequestError {
     /// It asks for something invalid.
     #[error(transparent)]
     Rejected(#[from] Rejection),
+    /// The change was not made.
+    #[error(transparent)]
+    Change(ChangeError),
     /// What it asks for could not be kept.
     #[error("keep the request")]
     Store(#[from] StoreError),
+    /// The masters were asked and did not answer.
+    #[error("ask the masters")]
+    Masters(#[from] CallError),
     /// The scheduler has ended.
     #[error("the scheduler has ended")]
     Ended,
+}
+
+impl From<ChangeError> for RequestError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Rejected(rejection) => Self::Rejected(rejection),
+            other => Self::Change(other),
+        }
+    }
 }
 
 /// Makes requests of a running scheduler. Cheap to clone.
@@ -105,17 +142,57 @@ pub enum RequestError {
 pub struct Remote {
     sender: Sender<Message>,
     catalogue: watch::Receiver<Catalogue>,
+    masters: Masters,
+    role: String,
 }
 
 impl Remote {
     /// Makes or changes a service.
     pub async fn put(&self, spec: ServiceSpec) -> Result<Accepted, RequestError> {
-        spec.validate()?;
+        let id = spec.id.clone();
+        self.change(&id, Change::Spec(Box::new(spec)), None).await
+    }
+
+    /// Changes a service; where a version is expected, only if it has that one. 0 is the version of a service that is not
+    /// there.
+    pub async fn change(&self, id: &str, change: Change, expected: Option<u64>) -> Result<Accepted, RequestError> {
+        if let Change::Spec(spec) = &change {
+            spec.validate()?;
+        }
         let (answer, answered) = oneshot::channel();
+        let request = Request {
+            id: id.to_owned(),
+            change,
+            expected,
+        };
         self.sender
-            .send(Message::Put(Box::new(spec), answer))
+            .send(Message::Change(request, answer))
             .map_err(|_| RequestError::Ended)?;
         Ok(answered.await.map_err(|_| RequestError::Ended)??)
+    }
+
+    /// Says what a specification would do, and where new instances would go as things are now.
+    pub async fn preview(&self, spec: &ServiceSpec) -> Result<Preview, RequestError> {
+        spec.validate()?;
+        let versions = self.versions(&spec.id).await?;
+        let agents = OperatorClient::new(self.masters.clone()).get_agents().await?.agents;
+        let catalogue = self.catalogue.borrow();
+        Ok(preview::preview(
+            versions.as_ref(),
+            spec,
+            &catalogue,
+            &agents,
+            &self.role,
+        ))
+    }
+
+    /// What is remembered of a service.
+    pub async fn versions(&self, id: &str) -> Result<Option<Versions>, RequestError> {
+        let (answer, answered) = oneshot::channel();
+        self.sender
+            .send(Message::Versions(id.to_owned(), answer))
+            .map_err(|_| RequestError::Ended)?;
+        answered.await.map_err(|_| RequestError::Ended)
     }
 
     /// Ends a service. Tells whether it was there; its instances take their time to end.
@@ -198,32 +275,32 @@ impl Drop for Handle {
 /// Starts a scheduler. It looks for the leading master from then on; requests may be made at once.
 pub async fn run(config: Config) -> Result<Handle, Error> {
     let (store, recovered) = Store::open(&config.state_dir)?;
+    let listen = |source| Error::Listen {
+        address: config.control,
+        source,
+    };
+    let listener = TcpListener::bind(config.control).await.map_err(listen)?;
+    let control = listener.local_addr().map_err(listen)?;
     let framework_id = recovered.framework_id.clone();
     let mut framework = Framework::new(&config.name)
         .role(&config.role)
-        .failover_timeout(config.failover_timeout);
+        .failover_timeout(config.failover_timeout)
+        .web_page(format!("http://{}", reachable(control)));
     if let Some(user) = &config.user {
         framework = framework.user(user);
     }
     let (published, catalogue) = watch::channel(Catalogue::default());
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
-    let (services, known) = Services::new(store, recovered, published, seed);
-    let options = Options::new(config.masters, framework)
+    let (services, known) = Services::new(store, recovered, published, config.role.clone(), seed);
+    let options = Options::new(config.masters.clone(), framework)
         .framework_id(framework_id.map(Into::into))
         .known_tasks(known);
-    let listener = TcpListener::bind(config.control).await;
-    let listener = listener.map_err(|source| Error::Listen {
-        address: config.control,
-        source,
-    })?;
-    let control = listener.local_addr().map_err(|source| Error::Listen {
-        address: config.control,
-        source,
-    })?;
     let driver = Driver::new(services, options);
     let remote = Remote {
         sender: driver.sender(),
         catalogue,
+        masters: config.masters,
+        role: config.role,
     };
     let serving = control::serve(listener, remote.clone());
     let server = tokio::spawn(async move {
@@ -238,4 +315,13 @@ pub async fn run(config: Config) -> Result<Handle, Error> {
         scheduler,
         server,
     })
+}
+
+/// How others reach an address at which this host listens.
+fn reachable(address: SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return address.to_string();
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", name.trim(), address.port())
 }

@@ -1,8 +1,9 @@
 //! The deciding half: which instances are missing, which tasks have to end, and when to look again.
 //!
 //! A pure state machine: time is an argument, chance comes from a seed, and nothing is read or written here. A service
-//! has one [`Slot`] for each index from 0 to one less than its wanted number; a slot has at most one task that is not
-//! known to have ended, so that there are never more instances than wanted. Life of a slot:
+//! has one [`Slot`] for each index from 0 to one less than its wanted number, and while an update rolls some more; a slot
+//! has at most one task that is not known to have ended, so that there are never more instances than allowed. Life of a
+//! slot:
 //!
 //! ```text
 //!            launched              running             ended, vanished
@@ -12,44 +13,76 @@
 //!     +----------------------------------- unreachable <-> running
 //! ```
 //!
-//! A task that was given up is killed when it comes back, unless its slot is still missing: then it is taken back.
+//! A task that was given up is killed when it comes back, unless its slot is still missing: then it is taken back. How a
+//! service goes from one version to the next is in [`rollout`], how long a failed instance waits in [`failures`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::spec::ServiceSpec;
 
+pub mod failures;
 mod instance;
+pub mod rollout;
+mod service;
 mod slot;
 
-pub use instance::{InstanceId, Launch, Millis, PortAssignment};
+pub use instance::{Gates, InstanceId, Launch, Millis, PortAssignment, Verdicts};
+pub use rollout::{Rollout, RolloutState};
+pub use service::Service;
 pub use slot::{Phase, Slot};
 
-use slot::Jitter;
+use failures::Jitter;
 
 /// Everything that can happen.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A service is wanted, with a version that grows with every change of what an instance is.
-    Put(Box<ServiceSpec>, u64),
+    /// A service is wanted.
+    Put(Box<Put>),
     /// A service is wanted no more.
     Remove(String),
     /// A task that an earlier process launched and that had not ended.
     Recovered(Launch),
-    /// A missing instance is being launched.
-    Launched(Launch),
+    /// Missing instances are being launched.
+    Launched(Vec<Launch>),
     /// The state of a task was told.
-    Task {
-        /// Its id.
-        task_id: String,
-        /// Its agent, where it was told.
-        agent_id: Option<String>,
-        /// Its state.
-        state: Observed,
-        /// What the cluster says about it.
-        message: String,
-    },
+    Task(News),
     /// Time has passed.
     Tick,
+}
+
+/// What is wanted of a service.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// The specification.
+    pub spec: ServiceSpec,
+    /// Its version, which grows with every change.
+    pub version: u64,
+    /// The version in which what an instance is changed last.
+    pub instance_version: u64,
+    /// Why it goes back to an older version, where it does by itself.
+    pub reverts: Option<String>,
+}
+
+/// What was told of a task.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// Its id.
+    pub task_id: String,
+    /// Its agent, where it was told.
+    pub agent_id: Option<String>,
+    /// Its state.
+    pub state: Observed,
+    /// What its checks said, where they were told.
+    pub verdicts: Verdicts,
+    /// What the cluster says about it.
+    pub message: String,
+}
+
+impl News {
+    /// Whether nothing more will be heard of the task.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, Observed::Ended | Observed::Vanished)
+    }
 }
 
 /// The state of a task, as far as it matters here.
@@ -85,28 +118,22 @@ pub enum Effect {
     Forget(String),
     /// The last task of a removed service ended.
     Removed(String),
-}
-
-/// One service: what is wanted, and what there is.
-#[derive(Clone, Debug)]
-pub struct Service {
-    /// What is wanted.
-    pub spec: ServiceSpec,
-    /// The version of the specification that instances are to have.
-    pub version: u64,
-    /// Whether it is to end.
-    pub removed: bool,
-    /// The instances by index.
-    pub slots: BTreeMap<u32, Slot>,
-    /// Instances that ended and were replaced, apart from those that were ended on purpose.
-    pub restarts: u64,
-}
-
-impl Service {
-    /// How many instances are wanted.
-    pub fn wanted(&self) -> u32 {
-        if self.removed { 0 } else { self.spec.instances }
-    }
+    /// All instances of a service have the version.
+    Settled {
+        /// The id of the service.
+        service: String,
+        /// The version of its specification.
+        version: u64,
+    },
+    /// An update of a service has failed.
+    Stuck {
+        /// The id of the service.
+        service: String,
+        /// What did not happen.
+        reason: String,
+        /// Whether it was a way back already.
+        reverts: bool,
+    },
 }
 
 /// All services.
@@ -117,8 +144,6 @@ pub struct Plan {
     given_up: BTreeMap<String, Launch>,
     /// Tasks without a slot that are being killed.
     strays: BTreeSet<String>,
-    /// The missing instances for which offers were asked.
-    asked: BTreeSet<InstanceId>,
     suppressed: bool,
     jitter: Jitter,
 }
@@ -130,7 +155,6 @@ impl Plan {
             services: BTreeMap::new(),
             given_up: BTreeMap::new(),
             strays: BTreeSet::new(),
-            asked: BTreeSet::new(),
             suppressed: false,
             jitter: Jitter::new(seed),
         }
@@ -142,161 +166,113 @@ impl Plan {
     }
 
     /// The instances that may be launched now.
-    pub fn wanted(&self, now: Millis) -> Vec<InstanceId> {
-        let mut wanted = Vec::new();
-        for (id, service) in &self.services {
-            for (index, slot) in &service.slots {
-                if matches!(slot.phase, Phase::Missing { due } if due <= now) && *index < service.wanted() {
-                    wanted.push(InstanceId {
-                        service: id.clone(),
-                        index: *index,
-                    });
-                }
-            }
-        }
-        wanted
+    pub fn wanted(&self, now: Millis) -> impl Iterator<Item = InstanceId> + '_ {
+        self.services.iter().flat_map(move |(id, service)| {
+            service.missing(now).map(|index| InstanceId {
+                service: id.clone(),
+                index,
+            })
+        })
     }
 
     /// When time alone changes something next.
     pub fn wake_at(&self, now: Millis) -> Option<Millis> {
-        let slots = self
-            .services
-            .values()
-            .flat_map(|service| service.slots.values().map(move |slot| (service, slot)));
-        let times = slots.filter_map(|(service, slot)| match slot.phase {
-            Phase::Missing { due } => Some(due),
-            Phase::Unreachable { since, .. } => Some(since + replace_after(&service.spec)),
-            Phase::Starting | Phase::Running { .. } => None,
-        });
-        times.filter(|time| *time > now).min()
+        self.services.values().filter_map(|service| service.wake_at(now)).min()
     }
 
     /// Applies one input. What must be done about it is appended to `effects`, in the order in which it must be done.
     pub fn step(&mut self, now: Millis, input: Input, effects: &mut Vec<Effect>) {
         match input {
-            Input::Put(spec, version) => self.put(now, *spec, version, effects),
+            Input::Put(put) => self.put(now, *put, effects),
             Input::Remove(id) => {
                 if let Some(service) = self.services.get_mut(&id) {
                     service.removed = true;
-                    self.converge(now, &id, effects);
+                    self.converge_all(now, &id, effects);
                 }
             }
-            Input::Recovered(launch) | Input::Launched(launch) => self.launched(now, launch, effects),
-            Input::Task {
-                task_id,
-                agent_id,
-                state,
-                message,
-            } => {
-                self.task(now, &task_id, agent_id, state, message, effects);
+            Input::Recovered(launch) => self.launched(now, launch, false, effects),
+            Input::Launched(launches) => {
+                for launch in launches {
+                    self.launched(now, launch, true, effects);
+                }
             }
+            Input::Task(news) => self.task(now, news, effects),
             Input::Tick => {
                 for id in self.services.keys().cloned().collect::<Vec<_>>() {
-                    self.converge(now, &id, effects);
+                    self.converge_due(now, &id, effects);
                 }
             }
         }
         self.ask(now, effects);
     }
 
-    fn put(&mut self, now: Millis, spec: ServiceSpec, version: u64, effects: &mut Vec<Effect>) {
-        let id = spec.id.clone();
-        let service = self.services.entry(id.clone()).or_insert_with(|| Service {
-            spec: spec.clone(),
-            version,
-            removed: false,
-            slots: BTreeMap::new(),
-            restarts: 0,
-        });
-        // Somebody changed something: what failed before may work now.
-        for slot in service.slots.values_mut() {
-            slot.retry(now);
+    fn put(&mut self, now: Millis, put: Put, effects: &mut Vec<Effect>) {
+        let id = put.spec.id.clone();
+        match self.services.get_mut(&id) {
+            Some(service) => service.put(now, put),
+            None => drop(self.services.insert(id.clone(), Service::new(now, &put))),
         }
-        service.spec = spec;
-        service.version = version;
-        service.removed = false;
-        self.converge(now, &id, effects);
+        self.converge_all(now, &id, effects);
     }
 
-    fn launched(&mut self, now: Millis, launch: Launch, effects: &mut Vec<Effect>) {
-        let slot = self.services.get_mut(&launch.instance.service).map(|service| {
-            // An index beyond the wanted number gets a slot too, in which it is then killed.
-            service
-                .slots
-                .entry(launch.instance.index)
-                .or_insert_with(|| Slot::missing(now))
-        });
-        match slot {
-            Some(slot) if slot.task.is_none() => slot.launched(launch),
-            _ => self.stray(&launch.task_id, effects),
-        }
-    }
-
-    fn task(
-        &mut self,
-        now: Millis,
-        task_id: &str,
-        agent_id: Option<String>,
-        state: Observed,
-        message: String,
-        effects: &mut Vec<Effect>,
-    ) {
-        let over = matches!(state, Observed::Ended | Observed::Vanished);
-        let Some(instance) = InstanceId::of_task(task_id) else {
-            return if over {
-                self.forget(task_id, effects)
-            } else {
-                self.stray(task_id, effects)
-            };
+    fn launched(&mut self, now: Millis, launch: Launch, known: bool, effects: &mut Vec<Effect>) {
+        let instance = launch.instance.clone();
+        let refused = match self.services.get_mut(&instance.service) {
+            Some(service) => service.launched(now, launch, known),
+            None => Some(launch),
         };
-        let jitter = &mut self.jitter;
         if let Some(service) = self.services.get_mut(&instance.service)
-            && let Some(slot) = service.slots.get_mut(&instance.index)
+            && instance.index >= service.target()
+        {
+            service.converge(now, instance.index, effects);
+        }
+        if let Some(launch) = refused {
+            self.stray(&launch.task_id, effects);
+        }
+    }
+
+    fn task(&mut self, now: Millis, news: News, effects: &mut Vec<Effect>) {
+        let task_id = news.task_id.clone();
+        let over = news.is_over();
+        let instance = InstanceId::of_task(&task_id);
+        let service = instance.as_ref().and_then(|one| self.services.get_mut(&one.service));
+        if let Some((instance, service)) = instance.as_ref().zip(service)
+            && let Some(slot) = service.slots.get(&instance.index)
             && slot.task.as_ref().is_some_and(|task| task.task_id == task_id)
         {
-            service.restarts += u64::from(over && !slot.killing);
-            slot.observed(now, agent_id, state, message, &service.spec.backoff, jitter);
+            service.observed(now, instance.index, news, &mut self.jitter);
             if over {
-                effects.push(Effect::Forget(task_id.to_owned()));
+                effects.push(Effect::Forget(task_id));
             }
-            return self.converge(now, &instance.service, effects);
+            return self.converge(now, instance, effects);
         }
-        match state {
-            Observed::Ended | Observed::Vanished => self.forget(task_id, effects),
-            Observed::Unreachable => {}
-            Observed::Starting | Observed::Running => self.returned(now, instance, task_id, agent_id, state, effects),
+        match (news.state, instance) {
+            (Observed::Ended | Observed::Vanished, _) => self.forget(&task_id, effects),
+            (Observed::Unreachable, Some(_)) => {}
+            (Observed::Starting | Observed::Running, Some(instance)) => self.returned(now, &instance, news, effects),
+            (_, None) => self.stray(&task_id, effects),
         }
     }
 
     /// A task without a slot is alive: it is taken into its slot where that is missing, or else it has to end.
-    fn returned(
-        &mut self,
-        now: Millis,
-        instance: InstanceId,
-        task_id: &str,
-        agent_id: Option<String>,
-        state: Observed,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn returned(&mut self, now: Millis, instance: &InstanceId, news: News, effects: &mut Vec<Effect>) {
         let service = self.services.get_mut(&instance.service);
         let free = service.filter(|service| {
-            let vacant = service
-                .slots
-                .get(&instance.index)
-                .is_some_and(|slot| slot.task.is_none());
-            vacant && instance.index < service.wanted() && !self.strays.contains(task_id)
+            let slot = service.slots.get(&instance.index);
+            let vacant = slot.is_some_and(|slot| slot.task.is_none());
+            vacant && instance.index < service.wanted() && !self.strays.contains(&news.task_id)
         });
         let Some(service) = free else {
-            return self.stray(task_id, effects);
+            return self.stray(&news.task_id, effects);
         };
-        let known = self.given_up.remove(task_id);
-        let launch = known.unwrap_or_else(|| Launch::unknown(task_id, instance.clone(), service.version, agent_id));
-        let (id, index) = (instance.service, instance.index);
-        if let Some(slot) = service.slots.get_mut(&index) {
-            slot.launched(launch);
-            slot.observed(now, None, state, String::new(), &service.spec.backoff, &mut self.jitter);
+        let known = self.given_up.remove(&news.task_id);
+        let version = service.instance_version;
+        let unknown = || Launch::unknown(&news.task_id, instance.clone(), version, news.agent_id.clone());
+        let launch = known.unwrap_or_else(unknown);
+        if service.launched(now, launch, true).is_none() {
+            service.observed(now, instance.index, news, &mut self.jitter);
         }
-        self.converge(now, &id, effects);
+        self.converge(now, instance, effects);
     }
 
     fn stray(&mut self, task_id: &str, effects: &mut Vec<Effect>) {
@@ -314,69 +290,71 @@ impl Plan {
         effects.push(Effect::Forget(task_id.to_owned()));
     }
 
-    /// Brings the slots of one service in line with what is wanted.
-    fn converge(&mut self, now: Millis, id: &str, effects: &mut Vec<Effect>) {
+    /// Brings one slot in line with what is wanted, and goes on with an update.
+    fn converge(&mut self, now: Millis, instance: &InstanceId, effects: &mut Vec<Effect>) {
+        if let Some(service) = self.services.get_mut(&instance.service) {
+            let given_up = service.converge(now, instance.index, effects);
+            self.give_up(given_up);
+            self.roll(now, &instance.service, effects);
+        }
+    }
+
+    /// Brings in line with what is wanted what time has changed.
+    fn converge_due(&mut self, now: Millis, id: &str, effects: &mut Vec<Effect>) {
+        if let Some(service) = self.services.get_mut(id) {
+            let given_up = service.converge_due(now, effects);
+            self.give_up(given_up);
+            self.roll(now, id, effects);
+        }
+    }
+
+    /// Brings all slots of a service in line with what is wanted.
+    fn converge_all(&mut self, now: Millis, id: &str, effects: &mut Vec<Effect>) {
+        if let Some(service) = self.services.get_mut(id) {
+            let given_up = service.converge_all(now, effects);
+            self.give_up(given_up);
+            self.roll(now, id, effects);
+        }
+    }
+
+    fn roll(&mut self, now: Millis, id: &str, effects: &mut Vec<Effect>) {
         let Some(service) = self.services.get_mut(id) else {
             return;
         };
-        let wanted = service.wanted();
-        for index in 0..wanted {
-            service.slots.entry(index).or_insert_with(|| Slot::missing(now));
+        if service.roll(now, effects) {
+            let given_up = service.converge_all(now, effects);
+            self.give_up(given_up);
         }
-        for (index, slot) in &mut service.slots {
-            let surplus = *index >= wanted;
-            let patience = replace_after(&service.spec);
-            let waited = matches!(slot.phase, Phase::Unreachable { since, .. } if surplus || now >= since + patience);
-            if waited && let Some(task) = slot.give_up(now) {
-                service.restarts += u64::from(!surplus);
-                self.given_up.insert(task.task_id.clone(), task);
-            }
-            let outdated = slot.phase == Phase::Starting && slot.version() != Some(service.version);
-            if surplus || outdated {
-                slot.kill(&service.spec, effects);
-            }
-        }
-        service
-            .slots
-            .retain(|index, slot| *index < wanted || slot.task.is_some());
-        replace_outdated(service, effects);
-        if service.removed && service.slots.is_empty() {
+        if let Some(service) = self.services.get(id)
+            && service.removed
+            && service.slots.is_empty()
+        {
             self.services.remove(id);
             effects.push(Effect::Removed(id.to_owned()));
         }
     }
 
+    fn give_up(&mut self, launches: impl IntoIterator<Item = Launch>) {
+        let launches = launches.into_iter().map(|launch| (launch.task_id.clone(), launch));
+        self.given_up.extend(launches);
+    }
+
     /// Asks for offers when an instance became missing, and for none when nothing is.
     fn ask(&mut self, now: Millis, effects: &mut Vec<Effect>) {
-        let wanted: BTreeSet<InstanceId> = self.wanted(now).into_iter().collect();
-        if wanted.is_empty() && !self.suppressed {
-            self.suppressed = true;
-            effects.push(Effect::Suppress);
-        } else if !wanted.is_subset(&self.asked) {
+        let mut asks = false;
+        let mut missing = false;
+        for service in self.services.values_mut() {
+            asks |= service.ask(now);
+            missing |= service.missing(now).next().is_some();
+        }
+        if asks && missing {
             self.suppressed = false;
             effects.push(Effect::Revive);
+        } else if !missing && !self.suppressed {
+            self.suppressed = true;
+            effects.push(Effect::Suppress);
         }
-        self.asked = wanted;
     }
-}
-
-/// Ends one instance of an older version where all others run, so that a change takes one instance at a time.
-fn replace_outdated(service: &mut Service, effects: &mut Vec<Effect>) {
-    let steady = service
-        .slots
-        .values()
-        .all(|slot| matches!(slot.phase, Phase::Running { .. }) && !slot.killing);
-    if !steady {
-        return;
-    }
-    let version = service.version;
-    if let Some(slot) = service.slots.values_mut().find(|slot| slot.version() != Some(version)) {
-        slot.kill(&service.spec, effects);
-    }
-}
-
-fn replace_after(spec: &ServiceSpec) -> Millis {
-    millis(spec.replace_unreachable_after_seconds)
 }
 
 /// Whole milliseconds of a valid number of seconds.

@@ -1,19 +1,32 @@
 //! The shell around the plan: events of the cluster and requests of users go in, and its effects are carried out.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
-use proffer_proto::v1::{DurationInfo, FrameworkId, KillPolicy, TaskId, TaskState, TaskStatus};
-use proffer_sdk::offers::{Matcher, Strategy};
+use proffer_proto::Rejection;
+use proffer_proto::v1::scheduler::OfferConstraints;
+use proffer_proto::v1::{FrameworkId, TaskId, TaskState, TaskStatus};
+use proffer_sdk::offers::Placement;
 use proffer_sdk::{Context, KnownTask, Offers, Scheduler, Task};
 use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::catalogue::{Catalogue, Counts};
-use crate::plan::{Effect, Input, InstanceId, Launch, Millis, Observed, Plan, PortAssignment};
-use crate::spec::{Run, ServiceSpec};
+use crate::placement::{self, Decision, Machine, Round};
+use crate::plan::{Effect, Gates, Input, InstanceId, Launch, Millis, Observed, Plan, PortAssignment, Put, Service};
+use crate::spec::OnFailure;
 use crate::store::{Recovered, Store, StoreError};
+use crate::template::Facts;
+use crate::versions::{Change, Versions};
+
+mod clock;
+mod status;
+mod task;
+
+use clock::Clock;
+
+pub(crate) use task::shape;
 
 /// So many launch latencies are kept.
 const LATENCIES_MAX: usize = 1_024;
@@ -27,8 +40,10 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// What is asked of the scheduler from elsewhere in the process.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// A service is wanted.
-    Put(Box<ServiceSpec>, oneshot::Sender<Result<Accepted, StoreError>>),
+    /// A service is wanted, or is to change.
+    Change(Request, oneshot::Sender<Result<Accepted, ChangeError>>),
+    /// What is remembered of a service.
+    Versions(String, oneshot::Sender<Option<Versions>>),
     /// A service is wanted no more. Answers whether it was there.
     Remove(String, oneshot::Sender<Result<bool, StoreError>>),
     /// Time has come to look at the plan.
@@ -37,11 +52,48 @@ pub(crate) enum Message {
     Stop { teardown: bool },
 }
 
-/// What became of a request for a service.
+/// A change of a service that somebody wants.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The id of the service.
+    pub(crate) id: String,
+    /// What is to change.
+    pub(crate) change: Change,
+    /// Only where this is its version; 0 is that of a service that is not there.
+    pub(crate) expected: Option<u64>,
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// There is no such service.
+    #[error("no service `{0}`")]
+    Unknown(String),
+    /// Somebody else changed it.
+    #[error("`{id}` has the version {found}, not {expected}: somebody else changed it")]
+    Conflict {
+        /// The id of the service.
+        id: String,
+        /// The version that was expected.
+        expected: u64,
+        /// The version that it has; 0 where it is not there.
+        found: u64,
+    },
+    /// It asks for something invalid.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// It could not be kept.
+    #[error("keep the change")]
+    Store(#[from] StoreError),
+}
+
+/// What became of a change of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Accepted {
-    /// The version that instances will have.
+    /// The version of the specification.
     pub version: u64,
+    /// The version that instances will have: that in which what an instance is changed last.
+    pub instance_version: u64,
     /// Whether there was no such service before.
     pub created: bool,
 }
@@ -53,6 +105,8 @@ pub(crate) struct Services {
     store: Store,
     clock: Clock,
     catalogue: watch::Sender<Catalogue>,
+    /// What is remembered of the services that are wanted.
+    versions: BTreeMap<String, Versions>,
     /// Higher than every version in use.
     version_next: u64,
     counts: Counts,
@@ -61,36 +115,14 @@ pub(crate) struct Services {
     placed: HashMap<String, Instant>,
     /// Effects from before the subscription.
     early: Vec<Effect>,
+    role: String,
+    /// What the master was told of the agents that are of use.
+    constraints: Option<OfferConstraints>,
     alarm: Option<(Millis, AbortHandle)>,
     published_at: Millis,
     /// The time of the plan's last step: what became due since then is still to be stepped for.
     stepped_at: Millis,
     registered: bool,
-}
-
-/// Milliseconds since the epoch that never go back within a process.
-#[derive(Debug)]
-struct Clock {
-    begun: Instant,
-    begun_ms: Millis,
-}
-
-impl Clock {
-    fn new() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
-            begun: Instant::now(),
-            begun_ms: whole_millis(since_epoch),
-        }
-    }
-
-    fn now(&self) -> Millis {
-        self.begun_ms + whole_millis(self.begun.elapsed())
-    }
-}
-
-fn whole_millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 impl Services {
@@ -99,21 +131,24 @@ impl Services {
         store: Store,
         recovered: Recovered,
         catalogue: watch::Sender<Catalogue>,
+        role: String,
         seed: u64,
     ) -> (Self, Vec<KnownTask>) {
         let clock = Clock::new();
         let now = clock.now();
-        let versions = recovered.services.iter().map(|(_, version)| *version);
+        let versions = recovered.services.iter().map(|versions| versions.current.version);
         let versions = versions.chain(recovered.launches.iter().map(|launch| launch.version));
         let version_next = versions.max().unwrap_or(0) + 1;
         let (mut plan, mut early) = (Plan::new(seed), Vec::new());
-        for (spec, version) in recovered.services {
-            plan.step(now, Input::Put(Box::new(spec), version), &mut early);
+        let mut versions = BTreeMap::new();
+        for known in recovered.services {
+            plan.step(now, Input::Put(Box::new(put_of(&known))), &mut early);
+            versions.insert(known.current.spec.id.clone(), known);
         }
         let mut known = Vec::new();
         // Of two tasks of one instance the older was given up on, so the newer is to have the slot.
         for launch in recovered.launches.into_iter().rev() {
-            let agent_id = launch.agent_id.as_deref().map(Into::into);
+            let agent_id = launch.agent_id().map(Into::into);
             known.push(KnownTask::new(launch.task_id.as_str().into(), agent_id));
             plan.step(now, Input::Recovered(launch), &mut early);
         }
@@ -125,11 +160,14 @@ impl Services {
             store,
             clock,
             catalogue,
+            versions,
             version_next,
             counts: Counts::default(),
             latencies: VecDeque::new(),
             placed: HashMap::new(),
             early,
+            role,
+            constraints: None,
             alarm: None,
             published_at: 0,
             stepped_at: now,
@@ -152,7 +190,7 @@ impl Services {
         for effect in effects {
             match effect {
                 Effect::Kill { task_id, grace_ms } => kill(context, &task_id.as_str().into(), grace_ms),
-                Effect::Revive => context.revive(),
+                Effect::Revive => self.ask(context),
                 Effect::Suppress => context.suppress(),
                 Effect::Forget(task_id) => {
                     self.placed.remove(&task_id);
@@ -165,6 +203,12 @@ impl Services {
                     }
                 }
                 Effect::Removed(service) => tracing::info!(service, "service removed"),
+                Effect::Settled { service, version } => self.settled(&service, version),
+                Effect::Stuck {
+                    service,
+                    reason,
+                    reverts,
+                } => self.stuck(context, service, reason, reverts),
             }
         }
         self.settle(context);
@@ -217,18 +261,89 @@ impl Services {
         self.alarm = Some((wake_at, alarm.abort_handle()));
     }
 
-    fn put(&mut self, context: &mut Context<Message>, spec: ServiceSpec) -> Result<Accepted, StoreError> {
-        let current = self.plan.services().get(&spec.id);
-        let created = current.is_none_or(|service| service.removed);
-        let kept = current
-            .filter(|service| service.spec.same_instance(&spec))
-            .map(|service| service.version);
-        let version = kept.unwrap_or(self.version_next);
-        self.store.keep_service(&spec, version)?;
-        self.version_next = self.version_next.max(version + 1);
-        tracing::info!(service = spec.id, instances = spec.instances, version, "service wanted");
-        self.step(context, Input::Put(Box::new(spec), version));
-        Ok(Accepted { version, created })
+    /// All instances of a service were ready: it may go back to this version.
+    fn settled(&mut self, id: &str, version: u64) {
+        let Some(versions) = self.versions.get_mut(id) else {
+            return;
+        };
+        tracing::info!(service = id, version, "all instances are ready");
+        let renewed = Versions {
+            stable: Some(version),
+            ..versions.clone()
+        };
+        match self.store.keep_service(&renewed) {
+            Ok(()) => *versions = renewed,
+            Err(error) => tracing::warn!(
+                service = id,
+                error = &error as &dyn std::error::Error,
+                "version not kept"
+            ),
+        }
+    }
+
+    /// An update made no progress: the version before comes back, where the specification wants that.
+    fn stuck(&mut self, context: &mut Context<Message>, id: String, reason: String, reverts: bool) {
+        tracing::warn!(service = id, reason, "update failed");
+        let versions = self.versions.get(&id);
+        let policy = versions.map(|versions| versions.current.spec.update.on_failure);
+        if reverts || policy != Some(OnFailure::Revert) {
+            return;
+        }
+        let request = Request {
+            id: id.clone(),
+            change: Change::Revert(reason),
+            expected: None,
+        };
+        match self.change(context, request) {
+            Ok(accepted) => tracing::info!(service = id, version = accepted.version, "update reverted"),
+            Err(ChangeError::Rejected(_)) => tracing::info!(service = id, "there is no version to go back to"),
+            Err(error) => tracing::error!(
+                service = id,
+                error = &error as &dyn std::error::Error,
+                "update not reverted"
+            ),
+        }
+    }
+
+    fn change(&mut self, context: &mut Context<Message>, request: Request) -> Result<Accepted, ChangeError> {
+        let Request { id, change, expected } = request;
+        let known = self.versions.get(&id);
+        let found = known.map_or(0, |versions| versions.current.version);
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(ChangeError::Conflict { id, expected, found });
+        }
+        let (version, now) = (self.version_next, self.clock.now());
+        let versions = match (known, change) {
+            (None, Change::Spec(spec)) => Versions::first(*spec, version, now),
+            (None, _) => return Err(ChangeError::Unknown(id)),
+            (Some(known), change) => {
+                let after = known.after(change, version, now);
+                after.ok_or_else(|| {
+                    let numbers: Vec<_> = known.numbers().iter().map(ToString::to_string).collect();
+                    let accepted = format!("one that is remembered: {}", numbers.join(", "));
+                    Rejection::new("version", "is none to go back to", accepted)
+                })?
+            }
+        };
+        versions.current.spec.validate()?;
+        self.store.keep_service(&versions)?;
+        self.version_next += 1;
+        let accepted = Accepted {
+            version,
+            instance_version: versions.current.instance_version,
+            created: known.is_none(),
+        };
+        tracing::info!(
+            service = id,
+            instances = versions.current.spec.instances,
+            version,
+            instance_version = accepted.instance_version,
+            "service wanted"
+        );
+        let put = put_of(&versions);
+        self.versions.insert(id, versions);
+        self.step(context, Input::Put(Box::new(put)));
+        Ok(accepted)
     }
 
     fn remove(&mut self, context: &mut Context<Message>, id: String) -> Result<bool, StoreError> {
@@ -236,53 +351,51 @@ impl Services {
             return Ok(false);
         }
         self.store.drop_service(&id)?;
+        self.versions.remove(&id);
         tracing::info!(service = id, "service not wanted any more");
         self.step(context, Input::Remove(id));
         Ok(true)
     }
 
     /// Finds places for missing instances.
-    fn place(&self, offers: &Offers) -> Vec<(proffer_sdk::offers::Placement, Task, Launch)> {
-        let wanted = self.plan.wanted(self.clock.now());
-        let mut matcher = Matcher::new(offers.iter());
+    fn place(&self, offers: &Offers) -> Vec<(Placement, Task, Launch)> {
+        let mut round = Round::new(offers);
         let mut placed = Vec::new();
-        let mut service: Option<&crate::plan::Service> = None;
-        let mut full = false;
-        for instance in wanted {
-            if service.is_none_or(|service| service.spec.id != instance.service) {
-                service = self.plan.services().get(&instance.service);
-                full = false;
-                let live = service.into_iter().flat_map(|service| service.slots.values());
-                for agent_id in live.filter_map(|slot| slot.task.as_ref()?.agent_id.as_deref()) {
-                    matcher.running(instance.service.as_str(), &agent_id.into());
-                }
-            }
-            let Some(service) = service.filter(|_| !full) else {
-                continue;
+        for (service, indices) in self.missing() {
+            let here = machines(service);
+            let neighbours = |id: &str, machine: &Machine| {
+                let other = self.plan.services().get(id);
+                other.is_some_and(|other| machines(other).any(|known| known.agent_id == machine.agent_id))
             };
-            let (task, task_id) = task(&service.spec, &instance);
-            // All instances of a service are alike: where one finds no place the others do not either.
-            let Some(placement) = matcher.place(task.shape()) else {
-                full = true;
-                continue;
-            };
-            let ports = service.spec.ports.iter().zip(&placement.ports);
-            let launch = Launch {
-                task_id,
-                instance,
-                version: service.version,
-                agent_id: Some(placement.agent_id.value.clone()),
-                host: placement.hostname.clone(),
-                ports: ports
-                    .map(|(port, number)| PortAssignment {
-                        name: port.name.clone(),
-                        port: *number,
-                    })
-                    .collect(),
-            };
-            placed.push((placement, task, launch));
+            let shape = task::shape(&service.spec);
+            let decisions = round.decide(&service.spec, &shape, indices, here, neighbours);
+            placed.extend(launches(service, decisions));
         }
         placed
+    }
+
+    /// The missing instances by service.
+    fn missing(&self) -> impl Iterator<Item = (&Service, Vec<u32>)> {
+        let services = self.plan.services().values();
+        let missing = services.map(|service| (service, service.missing(self.stepped_at).collect::<Vec<_>>()));
+        missing.filter(|(_, indices)| !indices.is_empty())
+    }
+
+    /// Asks for offers, and says what for.
+    fn ask(&mut self, context: &mut Context<Message>) {
+        let missing = self.missing();
+        let count = |indices: Vec<u32>| u32::try_from(indices.len()).unwrap_or(u32::MAX);
+        let specs: Vec<_> = missing
+            .map(|(service, indices)| (&service.spec, count(indices)))
+            .collect();
+        let constraints = placement::constraints(&self.role, specs.iter().map(|(spec, _)| *spec));
+        let demand = placement::demand(specs);
+        if self.constraints != constraints {
+            self.constraints.clone_from(&constraints);
+            context.constrain(constraints);
+        }
+        context.request(demand);
+        context.revive();
     }
 
     fn note_latency(&mut self, status: &TaskStatus) {
@@ -323,6 +436,10 @@ impl Scheduler for Services {
     }
 
     async fn reregistered(&mut self, context: &mut Context<Message>) {
+        // A new subscription begins without demand.
+        if self.missing().next().is_some() {
+            self.ask(context);
+        }
         self.settle(context);
     }
 
@@ -357,38 +474,31 @@ impl Scheduler for Services {
                 "instance launched"
             );
             self.counts.launched += 1;
-            self.placed.insert(launch.task_id.clone(), now);
+            self.placed.insert(launch.task_id, now);
             context.launch(placement, task);
-            self.step(context, Input::Launched(launch));
         }
+        self.step(context, Input::Launched(launches));
     }
 
     async fn update(&mut self, context: &mut Context<Message>, status: TaskStatus) {
         self.note_latency(&status);
-        let state = observed(status.state());
-        let message = end_message(&status);
-        let task_id = status.task_id.value;
-        match state {
-            Observed::Ended | Observed::Vanished => tracing::info!(task_id, reason = message, "instance ended"),
+        let news = status::news(status);
+        let task_id = news.task_id.as_str();
+        match news.state {
+            Observed::Ended | Observed::Vanished => tracing::info!(task_id, reason = news.message, "instance ended"),
             Observed::Unreachable => tracing::warn!(task_id, "instance unreachable"),
-            Observed::Starting | Observed::Running => tracing::debug!(task_id, ?state, "instance heard of"),
+            Observed::Starting | Observed::Running => {
+                tracing::debug!(task_id, state = ?news.state, "instance heard of")
+            }
         }
-        let agent_id = status.agent_id.map(|id| id.value);
-        self.step(
-            context,
-            Input::Task {
-                task_id,
-                agent_id,
-                state,
-                message,
-            },
-        );
+        self.step(context, Input::Task(news));
     }
 
     async fn message(&mut self, context: &mut Context<Message>, message: Message) {
         match message {
-            Message::Put(spec, answer) => {
-                let result = self.put(context, *spec);
+            Message::Versions(id, answer) => drop(answer.send(self.versions.get(&id).cloned())),
+            Message::Change(request, answer) => {
+                let result = self.change(context, request);
                 // Whoever has the answer finds it in the catalogue.
                 self.publish(context);
                 let _ = answer.send(result);
@@ -410,75 +520,77 @@ impl Scheduler for Services {
 }
 
 fn kill(context: &mut Context<Message>, task_id: &TaskId, grace_ms: u64) {
-    let nanoseconds = i64::try_from(grace_ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
-    let policy = KillPolicy {
-        grace_period: Some(DurationInfo { nanoseconds }),
-    };
-    context.kill_with(task_id, Some(policy));
+    context.kill_with(task_id, Some(task::kill_policy(grace_ms as f64 / 1_000.0)));
 }
 
-/// Builds the task of an instance, with an id that no task had before.
-fn task(spec: &ServiceSpec, instance: &InstanceId) -> (Task, String) {
-    let task_id = instance.task_id(&uuid::Uuid::new_v4().simple().to_string()[..12]);
-    let mut task = match &spec.run {
-        Run::Command(line) => Task::command(&spec.id, line),
-        Run::Argv(argv) => {
-            let program = argv.first().cloned().unwrap_or_default();
-            Task::program(&spec.id, program, argv.iter().skip(1))
-        }
-    };
-    let strategy = if spec.constraints.unique_host {
-        Strategy::Unique
-    } else {
-        Strategy::Spread
-    };
-    task = task
-        .with_id(&task_id)
-        .cpus(spec.cpus)
-        .mem(spec.mem)
-        .kill_grace(Duration::from_secs_f64(spec.kill_grace_seconds))
-        .strategy(&spec.id, strategy)
-        .label("service", &spec.id)
-        .label("instance", instance.index.to_string());
-    if let Some(disk) = spec.disk {
-        task = task.disk(disk);
-    }
-    for port in &spec.ports {
-        task = if port.port == 0 {
-            task.port(&port.name)
-        } else {
-            task.fixed_port(&port.name, port.port)
-        };
-    }
-    for (name, value) in &spec.env {
-        task = task.env(name, value);
-    }
-    if let Some(user) = &spec.user {
-        task = task.user(user);
-    }
-    task = task
-        .env("SERVICE", &spec.id)
-        .env("INSTANCE", instance.to_string())
-        .env("INSTANCE_INDEX", instance.index.to_string());
-    (task, task_id)
-}
-
-fn observed(state: TaskState) -> Observed {
-    use TaskState::*;
-    match state {
-        TaskStaging | TaskStarting => Observed::Starting,
-        TaskRunning | TaskKilling => Observed::Running,
-        TaskUnreachable => Observed::Unreachable,
-        TaskFinished | TaskFailed | TaskKilled | TaskError => Observed::Ended,
-        // The master does not know the agent of an unknown task: nobody will ever hear of it again.
-        TaskLost | TaskDropped | TaskGone | TaskGoneByOperator | TaskUnknown => Observed::Vanished,
+/// What the plan is told of a service.
+fn put_of(versions: &Versions) -> Put {
+    let current = &versions.current;
+    Put {
+        spec: current.spec.clone(),
+        version: current.version,
+        instance_version: current.instance_version,
+        reverts: current.reverts.clone(),
     }
 }
 
-/// What is shown of the end of a task.
-fn end_message(status: &TaskStatus) -> String {
-    match status.message.as_deref().filter(|message| !message.is_empty()) {
-        Some(message) => format!("{}: {message}", status.state().as_str_name()),
-        None => status.state().as_str_name().to_owned(),
-    }
+/// Where the instances of a service are.
+fn machines(service: &Service) -> impl Iterator<Item = &Machine> {
+    let tasks = service.slots.values().filter_map(|slot| slot.task.as_ref());
+    tasks.filter(|task| task.agent_id().is_some()).map(|task| &task.machine)
+}
+
+/// The tasks for what was decided about a service. Those of one round know each other as peers.
+fn launches(service: &Service, decisions: Vec<Decision>) -> Vec<(Placement, Task, Launch)> {
+    let spec = &service.spec;
+    let launches: Vec<_> = decisions
+        .into_iter()
+        .map(|decision| {
+            let instance = InstanceId {
+                service: spec.id.clone(),
+                index: decision.index,
+            };
+            let launch = Launch {
+                task_id: task::fresh_id(&instance),
+                instance,
+                version: service.instance_version,
+                ports: task::ports(spec, &decision.placement),
+                machine: decision.machine,
+                gates: Gates::of(spec),
+            };
+            (decision.placement, launch)
+        })
+        .collect();
+    let fresh: HashSet<u32> = launches.iter().map(|(_, launch)| launch.instance.index).collect();
+    let others = service
+        .slots
+        .iter()
+        .filter(|(index, _)| !fresh.contains(index))
+        .filter_map(|(index, slot)| Some((*index, slot.task.as_ref()?)));
+    let fresh = launches.iter().map(|(_, launch)| (launch.instance.index, launch));
+    let peers: BTreeMap<u32, &Launch> = others.chain(fresh).collect();
+    let peers: Vec<(u32, &str, &[PortAssignment])> = peers
+        .into_iter()
+        .map(|(index, peer)| (index, peer.machine.hostname.as_str(), peer.ports.as_slice()))
+        .collect();
+    let tasks: Vec<_> = launches
+        .iter()
+        .map(|(_, launch)| {
+            let facts = Facts {
+                service: &spec.id,
+                version: service.version,
+                task: &launch.task_id,
+                instance: launch.instance.index,
+                instances: spec.instances,
+                machine: &launch.machine,
+                ports: &launch.ports,
+                peers: &peers,
+            };
+            task::build(spec, &facts)
+        })
+        .collect();
+    let joined = launches.into_iter().zip(tasks);
+    joined
+        .map(|((placement, launch), task)| (placement, task, launch))
+        .collect()
 }

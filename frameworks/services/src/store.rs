@@ -4,7 +4,7 @@
 //! <state-dir>/
 //!   lock                  held by the one process that may use the directory
 //!   framework-id
-//!   services/<id>.json    {"version": 3, "spec": {...}}
+//!   services/<id>.json    {"version": 3, "spec": {...}, "history": [...], ...}: its versions
 //!   tasks.log             one JSON object a line: {"launch": {...}} or {"forget": "<task id>"}
 //! ```
 //!
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Launch;
-use crate::spec::ServiceSpec;
+use crate::versions::Versions;
 
 /// The log is written anew when it has so many lines that say nothing any more.
 const STALE_LINES_MAX: usize = 4_096;
@@ -55,8 +55,8 @@ pub enum StoreError {
 pub struct Recovered {
     /// The id of the framework, once it was registered.
     pub framework_id: Option<String>,
-    /// The specifications and their versions.
-    pub services: Vec<(ServiceSpec, u64)>,
+    /// The versions of the services.
+    pub services: Vec<Versions>,
     /// The tasks that were not known to have ended, in the order of their launches.
     pub launches: Vec<Launch>,
 }
@@ -79,12 +79,6 @@ pub struct Store {
 enum Line<'a> {
     Launch(std::borrow::Cow<'a, Launch>),
     Forget(String),
-}
-
-#[derive(Serialize, Deserialize)]
-struct Versioned<S> {
-    version: u64,
-    spec: S,
 }
 
 impl Store {
@@ -126,11 +120,10 @@ impl Store {
         write_whole(&self.directory.join("framework-id"), id.as_bytes())
     }
 
-    /// Keeps a specification.
-    pub fn keep_service(&self, spec: &ServiceSpec, version: u64) -> Result<(), StoreError> {
-        let path = self.service_path(&spec.id);
-        let text = serde_json::to_vec_pretty(&Versioned { version, spec })
-            .map_err(|error| failed("encode", &path)(error.into()))?;
+    /// Keeps the versions of a service.
+    pub fn keep_service(&self, versions: &Versions) -> Result<(), StoreError> {
+        let path = self.service_path(&versions.current.spec.id);
+        let text = serde_json::to_vec_pretty(versions).map_err(|error| failed("encode", &path)(error.into()))?;
         write_whole(&path, &text)
     }
 
@@ -234,7 +227,7 @@ fn read_framework_id(path: &Path) -> Result<Option<String>, StoreError> {
     }
 }
 
-fn read_services(directory: &Path) -> Result<Vec<(ServiceSpec, u64)>, StoreError> {
+fn read_services(directory: &Path) -> Result<Vec<Versions>, StoreError> {
     let mut services = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed("read the directory", directory))? {
         let path = entry.map_err(failed("read the directory", directory))?.path();
@@ -242,13 +235,17 @@ fn read_services(directory: &Path) -> Result<Vec<(ServiceSpec, u64)>, StoreError
             continue;
         }
         let text = fs::read(&path).map_err(failed("read", &path))?;
-        let service: Versioned<ServiceSpec> = serde_json::from_slice(&text).map_err(|error| StoreError::Corrupt {
+        let mut versions: Versions = serde_json::from_slice(&text).map_err(|error| StoreError::Corrupt {
             path: path.clone(),
             reason: error.to_string(),
         })?;
-        services.push((service.spec, service.version));
+        // What was written before there were two numbers.
+        if versions.current.instance_version == 0 {
+            versions.current.instance_version = versions.current.version;
+        }
+        services.push(versions);
     }
-    services.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    services.sort_by(|a, b| a.current.spec.id.cmp(&b.current.spec.id));
     Ok(services)
 }
 
@@ -323,10 +320,18 @@ mod tests {
             task_id: task_id.to_owned(),
             instance: InstanceId::of_task(task_id).unwrap(),
             version: 1,
-            agent_id: Some("a1".to_owned()),
-            host: "h1".to_owned(),
+            machine: crate::placement::Machine {
+                agent_id: "a1".to_owned(),
+                hostname: "h1".to_owned(),
+                ..Default::default()
+            },
+            gates: Default::default(),
             ports: Vec::new(),
         }
+    }
+
+    fn first(id: &str, version: u64) -> Versions {
+        Versions::first(crate::spec::ServiceSpec::command(id, "serve"), version, 0)
     }
 
     fn task_ids(recovered: &Recovered) -> Vec<&str> {
@@ -343,8 +348,8 @@ mod tests {
         let (mut store, empty) = Store::open(directory.path()).unwrap();
         assert!(empty.framework_id.is_none() && empty.services.is_empty() && empty.launches.is_empty());
         store.keep_framework_id("f1").unwrap();
-        store.keep_service(&ServiceSpec::command("web", "serve"), 7).unwrap();
-        store.keep_service(&ServiceSpec::command("old", "serve"), 8).unwrap();
+        store.keep_service(&first("web", 7)).unwrap();
+        store.keep_service(&first("old", 8)).unwrap();
         store.drop_service("old").unwrap();
         store.drop_service("never").unwrap();
         store
@@ -356,7 +361,7 @@ mod tests {
         for _ in 0..2 {
             let (_, recovered) = Store::open(directory.path()).unwrap();
             assert_eq!(recovered.framework_id.as_deref(), Some("f1"));
-            assert_eq!(recovered.services, [(ServiceSpec::command("web", "serve"), 7)]);
+            assert_eq!(recovered.services, [first("web", 7)]);
             assert_eq!(task_ids(&recovered), ["web.0.b", "web.2.c"]);
         }
     }

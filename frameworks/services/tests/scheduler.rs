@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use proffer_sdk::proto::v1::check_status_info::Http;
 use proffer_sdk::proto::v1::scheduler::call;
-use proffer_sdk::proto::v1::{Offer, TaskInfo, TaskState};
+use proffer_sdk::proto::v1::{CheckStatusInfo, Offer, TaskInfo, TaskState};
 use proffer_sdk::testing::{self, FakeMaster};
-use proffer_services::catalogue::State;
-use proffer_services::spec::{Backoff, PortSpec};
+use proffer_services::catalogue::{State, UpdateState};
+use proffer_services::spec::{Backoff, Constraint, HealthCheck, Operator, PortSpec, Probe, ReadinessCheck};
 use proffer_services::{Config, Handle, ServiceSpec, run};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -90,15 +91,12 @@ impl Bench {
 fn web(instances: u32) -> ServiceSpec {
     ServiceSpec {
         instances,
-        ports: vec![PortSpec {
-            name: "http".to_owned(),
-            port: 0,
-        }],
+        ports: vec![PortSpec::any("http")],
         backoff: Backoff {
             initial_ms: 20,
             max_ms: 40,
             factor: 2.0,
-            reset_after_s: 10.0,
+            reset_after_seconds: 10.0,
         },
         ..ServiceSpec::command("web", "exec ./web")
     }
@@ -195,13 +193,162 @@ async fn instances_are_spread_and_unique_ones_share_no_host() {
         id: "unique".to_owned(),
         ..web(3)
     };
-    unique.constraints.unique_host = true;
+    unique.constraints = vec![Constraint::new("hostname", Operator::Unique)];
     bench.put(unique).await;
     let first = bench.launch_on(vec![big("o3", "a1")]).await;
     assert_eq!(first.len(), 1);
     bench.master.offers(vec![big("o4", "a1")]);
     bench.master.call(call::Type::Decline).await;
     assert_eq!(bench.launch_on(vec![big("o5", "a2")]).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_specification_says_is_in_the_task() {
+    let mut bench = Bench::start().await;
+    let checksum = format!("sha256:{}", "ab".repeat(32));
+    let spec = format!(
+        "
+id: web
+argv: [./web, '--id={{{{instance}}}}', '--port={{{{port.http}}}}']
+instances: 2
+ports: [{{name: http}}]
+env: {{PEERS: '{{{{peers.http}}}}', HOME_OF: '{{{{host}}}}'}}
+labels: {{team: red}}
+artifacts: [{{uri: 'http://h/web', checksum: '{checksum}', executable: true, cache: true, path: bin/web}}]
+files: [{{path: conf/web.conf, content: 'me={{{{service}}}}.{{{{instance}}}} of {{{{instances}}}}'}}]
+volumes: [{{host: /data, path: data, mode: rw}}]
+user: nobody
+health: {{http: {{port: http, path: /health}}, grace_seconds: 7, failures: 2}}
+readiness: {{command: 'check {{{{port.http}}}}', interval_seconds: 0.5}}
+"
+    );
+    bench.put(ServiceSpec::from_yaml(&spec).unwrap()).await;
+    let tasks = bench.launch_on(vec![big("o1", "a1")]).await;
+    let port = |index: usize| env(&tasks[index], "PORT_HTTP");
+    let command = tasks[1].command.clone().unwrap();
+    assert_eq!(
+        command.arguments,
+        ["./web".to_owned(), "--id=1".to_owned(), format!("--port={}", port(1))]
+    );
+    assert_eq!(env(&tasks[1], "PEERS"), format!("a1:{}", port(0)));
+    assert_eq!(env(&tasks[1], "HOME_OF"), "a1");
+    assert_eq!(command.user.as_deref(), Some("nobody"));
+    let uri = &command.uris[0];
+    assert_eq!(
+        (uri.value.as_str(), uri.checksum.as_deref()),
+        ("http://h/web", Some(checksum.as_str()))
+    );
+    assert_eq!(
+        (uri.executable, uri.cache, uri.output_file.as_deref()),
+        (Some(true), Some(true), Some("bin/web"))
+    );
+    let volumes = tasks[1].container.clone().unwrap().volumes;
+    let host = volumes[0].source.clone().unwrap().host_path.unwrap();
+    assert_eq!(
+        (host.path.as_str(), volumes[0].container_path.as_str()),
+        ("/data", "data")
+    );
+    let file = volumes[1].source.clone().unwrap().secret.unwrap().value.unwrap();
+    assert_eq!(String::from_utf8(file.data).unwrap(), "me=web.1 of 2");
+    let health = tasks[1].health_check.clone().unwrap();
+    assert_eq!(
+        (health.grace_period_seconds, health.consecutive_failures),
+        (Some(7.0), Some(2))
+    );
+    let http = health.http.unwrap();
+    assert_eq!(
+        (http.port.to_string(), http.path.as_deref()),
+        (port(1), Some("/health"))
+    );
+    let check = tasks[1].check.clone().unwrap();
+    let line = check.command.unwrap().command.value.unwrap();
+    assert_eq!(
+        (check.interval_seconds, line),
+        (Some(0.5), format!("check {}", port(1)))
+    );
+    let labels = tasks[1].labels.clone().unwrap().labels;
+    assert!(
+        labels
+            .iter()
+            .any(|label| label.key == "team" && label.value.as_deref() == Some("red"))
+    );
+}
+
+#[tokio::test]
+async fn an_instance_is_an_endpoint_while_its_checks_say_that_it_is_ready() {
+    let mut bench = Bench::start().await;
+    let mut spec = web(1);
+    spec.health = Some(HealthCheck::new(Probe::Tcp {
+        port: "http".to_owned(),
+    }));
+    spec.readiness = Some(ReadinessCheck::new(Probe::Http {
+        port: "http".to_owned(),
+        path: "/".to_owned(),
+    }));
+    bench.put(spec).await;
+    let task = bench.launch_on(vec![big("o1", "a1")]).await.remove(0);
+    let remote = bench.services.remote().clone();
+    for (healthy, answer, ready) in [
+        (None, None, false),
+        (Some(true), None, false),
+        (Some(true), Some(503), false),
+        (Some(true), Some(200), true),
+        (None, None, true),
+        (Some(false), Some(200), false),
+        (Some(true), Some(302), true),
+        (Some(true), Some(404), false),
+    ] {
+        let mut status = testing::status(&task.task_id, "a1", TaskState::TaskRunning);
+        status.healthy = healthy;
+        status.check_status = answer.map(|status_code| CheckStatusInfo {
+            http: Some(Http {
+                status_code: Some(status_code),
+            }),
+            ..Default::default()
+        });
+        bench.master.update(status);
+        bench.master.acknowledge().await;
+        let told = remote.wait_for(|catalogue| {
+            let web = &catalogue.services["web"];
+            web.running == 1 && web.instances[0].ready == ready
+        });
+        let told = tokio::time::timeout(Duration::from_secs(20), told).await;
+        let catalogue = told.unwrap_or_else(|_| panic!("{healthy:?} {answer:?}")).unwrap();
+        assert_eq!(catalogue.addresses("web", "http").len(), usize::from(ready));
+    }
+}
+
+#[tokio::test]
+async fn a_master_is_told_what_for_offers_are_wanted() {
+    let mut bench = Bench::start().await;
+    let mut spec = web(2);
+    spec.constraints = vec![Constraint::new("rack", Operator::Like("r[12]".to_owned()))];
+    bench.put(spec).await;
+    let update = bench
+        .master
+        .call(call::Type::UpdateFramework)
+        .await
+        .update_framework
+        .unwrap();
+    let told = update.offer_constraints.unwrap();
+    assert_eq!(told.role_constraints["*"].groups[0].attribute_constraints.len(), 1);
+    let request = bench.master.call(call::Type::Request).await.request.unwrap();
+    assert_eq!(request.requests.len(), 1);
+    assert_eq!(request.requests[0].count(), 2);
+    bench.put(ServiceSpec::command("free", "x")).await;
+    let update = bench
+        .master
+        .call(call::Type::UpdateFramework)
+        .await
+        .update_framework
+        .unwrap();
+    assert!(
+        update
+            .offer_constraints
+            .is_none_or(|told| told.role_constraints.is_empty())
+    );
+    let request = bench.master.call(call::Type::Request).await.request.unwrap();
+    assert_eq!(request.requests.len(), 2);
 }
 
 #[tokio::test]
@@ -356,15 +503,136 @@ async fn the_control_port_rejects_by_field_and_survives_what_it_is_sent() {
         "id: web\ncommand: x\ninstances: 3",
     )
     .await;
-    assert_eq!((again.0, &again.1["version"]), (200, &accepted["version"]));
+    assert_eq!((again.0, &again.1["instance_version"]), (200, &accepted["version"]));
     let changed = ask(
         &bench.services,
         "PUT /v1/services/web",
         "id: web\ncommand: y\ninstances: 3",
     )
     .await;
-    assert!(changed.1["version"].as_u64() > accepted["version"].as_u64());
+    assert!(changed.1["instance_version"].as_u64() > accepted["version"].as_u64());
     assert_eq!(ask(&bench.services, "GET /health", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_change_is_made_only_to_the_version_that_is_expected() {
+    let bench = Bench::start().await;
+    let web = "id: web\ncommand: x";
+    for (head, body, status, version) in [
+        ("PUT /v1/services/web?version=7", web, 409, Some(0)),
+        ("PUT /v1/services/web?version=0", web, 201, Some(1)),
+        ("PUT /v1/services/web?version=0", web, 409, Some(1)),
+        (
+            "POST /v1/services/web/scale?version=1",
+            "{\"instances\": 4}",
+            200,
+            Some(2),
+        ),
+        (
+            "POST /v1/services/web/scale?version=1",
+            "{\"instances\": 5}",
+            409,
+            Some(2),
+        ),
+        ("POST /v1/services/web/scale", "{\"instances\": 100001}", 400, None),
+        ("POST /v1/services/web/scale", "{\"size\": 1}", 400, None),
+        ("POST /v1/services/web/scale", "", 400, None),
+        ("POST /v1/services/none/scale", "{\"instances\": 5}", 404, None),
+        ("POST /v1/services/web/rollback", "", 400, None),
+        ("POST /v1/services/web/restart?version=2", "", 200, Some(3)),
+        ("PUT /v1/services/web?version=3", "id: web\ncommand: y", 200, Some(4)),
+        ("POST /v1/services/web/rollback?version=4", "", 200, Some(5)),
+        ("POST /v1/services/web/rollback", "{\"version\": 1}", 200, Some(6)),
+        ("POST /v1/services/web/rollback", "{\"version\": 99}", 400, None),
+    ] {
+        let (got, answer) = ask(&bench.services, head, body).await;
+        assert_eq!(
+            (got, answer["version"].as_u64()),
+            (status, version),
+            "{head} {body}: {answer}"
+        );
+    }
+    let (_, versions) = ask(&bench.services, "GET /v1/services/web/versions", "").await;
+    assert_eq!(
+        (versions["version"].as_u64(), versions["instance_version"].as_u64()),
+        (Some(6), Some(3))
+    );
+    let history = versions["history"].as_array().unwrap().iter();
+    let instances: Vec<_> = history.map(|past| past["instance_version"].as_u64().unwrap()).collect();
+    assert_eq!(instances, [1, 1, 3, 4, 3]);
+}
+
+#[tokio::test]
+async fn a_rolling_update_ends_no_instance_before_another_is_ready_and_reverts_what_makes_no_progress() {
+    let mut bench = Bench::start().await;
+    let mut spec = web(2);
+    spec.update.progress_deadline_seconds = 1.0;
+    spec.readiness = Some(ReadinessCheck::new(Probe::Http {
+        port: "http".to_owned(),
+        path: "/".to_owned(),
+    }));
+    let ready = |bench: &Bench, task: &TaskInfo| {
+        let mut status = testing::status(&task.task_id, "a1", TaskState::TaskRunning);
+        status.check_status = Some(CheckStatusInfo {
+            http: Some(Http { status_code: Some(200) }),
+            ..Default::default()
+        });
+        bench.master.update(status);
+    };
+    bench.put(spec.clone()).await;
+    let old = bench.launch_on(vec![big("o1", "a1")]).await;
+    old.iter().for_each(|task| ready(&bench, task));
+    let settled = async |bench: &Bench| {
+        let remote = bench.services.remote();
+        let done = |catalogue: &proffer_services::Catalogue| {
+            let web = &catalogue.services["web"];
+            web.update.state == UpdateState::Done && web.is_settled()
+        };
+        tokio::time::timeout(Duration::from_secs(20), remote.wait_for(done))
+            .await
+            .unwrap()
+            .unwrap()
+    };
+    settled(&bench).await;
+    spec.env.insert("NEW".to_owned(), "1".to_owned());
+    bench.put(spec.clone()).await;
+    // One more than wanted; it is ready, and only then one of the others ends.
+    let extra = bench.launch_on(vec![big("o2", "a1")]).await;
+    assert_eq!(
+        extra.iter().map(|task| env(task, "INSTANCE")).collect::<Vec<_>>(),
+        ["web.2"]
+    );
+    ready(&bench, &extra[0]);
+    for task in &old {
+        assert_eq!(bench.master.kill().await.task_id, task.task_id);
+        bench.says(task, TaskState::TaskKilled);
+        let next = bench
+            .launch_on(vec![big(&format!("o-{}", task.task_id.value), "a1")])
+            .await
+            .remove(0);
+        assert_eq!(
+            (env(&next, "INSTANCE"), env(&next, "NEW")),
+            (env(task, "INSTANCE"), "1".to_owned())
+        );
+        ready(&bench, &next);
+    }
+    assert_eq!(bench.master.kill().await.task_id, extra[0].task_id);
+    bench.says(&extra[0], TaskState::TaskKilled);
+    let before = settled(&bench).await.services["web"].instance_version;
+
+    // The next version is never ready: what was there comes back, and none of it was ended.
+    spec.env.insert("NEW".to_owned(), "2".to_owned());
+    bench.put(spec).await;
+    let bad = bench.launch_on(vec![big("o3", "a1")]).await.remove(0);
+    bench.says(&bad, TaskState::TaskRunning);
+    assert_eq!(bench.master.kill().await.task_id, bad.task_id);
+    bench.says(&bad, TaskState::TaskKilled);
+    let catalogue = settled(&bench).await;
+    let web = &catalogue.services["web"];
+    assert_eq!(web.instance_version, before);
+    assert_eq!(web.spec.env["NEW"], "1");
+    let reason = web.update.reverts.as_deref().unwrap();
+    assert!(reason.contains("0 of 2 instances are ready"), "{reason}");
 }
 
 #[tokio::test]

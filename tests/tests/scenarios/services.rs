@@ -52,6 +52,121 @@ async fn there_are_as_many_instances_as_wanted_whatever_is_killed() -> anyhow::R
     cluster.stop().await
 }
 
+#[tokio::test]
+async fn specifications_are_checked_and_converted_without_a_cluster() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str, text: &str| -> anyhow::Result<String> {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    };
+    let web = file("web.yaml", "{id: web, command: x, instances: 2}")?;
+    let wrong = file("wrong.yaml", "{id: web, command: x, constraints: [[rack, ONCE]]}")?;
+    let old = file(
+        "old.json",
+        r#"{"id": "/prod/web", "cmd": "x", "gpus": 1, "healthChecks": [{"protocol": "HTTPS"}]}"#,
+    )?;
+    for (arguments, code, out, err) in [
+        (vec!["schema"], 0, "\"$schema\"", ""),
+        (vec!["check", &web], 0, "\"kill_grace_seconds\": 5.0", ""),
+        (
+            vec!["check", &wrong],
+            5,
+            "",
+            "`constraints[0][1]` is \"ONCE\"; accepted: UNIQUE, CLUSTER",
+        ),
+        (vec!["check", "/no/such/file"], 4, "", "/no/such/file"),
+        (
+            vec!["check", &old],
+            5,
+            "",
+            "`healthChecks[0].protocol` cannot be honoured",
+        ),
+        (
+            vec!["convert", &old],
+            0,
+            "\"id\": \"prod-web\"",
+            "`gpus` is 1, which cannot be honoured",
+        ),
+    ] {
+        let mut command = tokio::process::Command::new(cluster::built("proffer-under-test")?);
+        let output = command.arg("service").args(&arguments).output().await?;
+        let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+        ensure!(output.status.code() == Some(code), "{arguments:?}: {stderr}");
+        ensure!(
+            stdout.contains(out) && stderr.contains(err),
+            "{arguments:?}: {stdout}{stderr}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_is_planned_run_changed_and_goes_back_when_a_version_fails() -> anyhow::Result<()> {
+    require_isolation!();
+    let mut cluster = Cluster::builder("service-command").start().await?;
+    let services = Services::start(&mut cluster).await?;
+    let master = cluster.local().master_address().to_owned();
+    let directory = tempfile::tempdir()?;
+    let file = |version: &str, ready: &str| -> anyhow::Result<String> {
+        let path = directory.path().join(format!("{version}.json"));
+        let spec = json!({
+            "id": "web", "command": format!("touch {version}; exec sleep 100000"), "instances": 2, "mem": 32,
+            "kill_grace_seconds": 1, "backoff": {"initial_ms": 50, "max_ms": 500},
+            "readiness": {"command": format!("test -e {ready}"), "interval_seconds": 0.1},
+            "update": {"progress_deadline_seconds": 3},
+        });
+        std::fs::write(&path, spec.to_string())?;
+        Ok(path.display().to_string())
+    };
+    let (one, two, bad) = (file("one", "one")?, file("two", "two")?, file("three", "never")?);
+    let steps: &[(&[&str], i32, &[&str])] = &[
+        (&["ls"], 0, &["UPDATE"]),
+        (&["plan", &one], 0, &["web is new", "starts web.1 on"]),
+        (&["run", &one, "--if-version", "7"], 5, &["has the version 0, not 7"]),
+        (&["run", &one, "--wait", "60"], 0, &["web: version 1\n", "2 of 2 ready"]),
+        (
+            &["plan", &two],
+            0,
+            &[
+                "command: \"touch one",
+                "replaces 2 instances, of which 2",
+                "starts web.2 on",
+            ],
+        ),
+        (&["run", &two, "--wait", "60"], 0, &["version 2\n", "2 of 2 ready"]),
+        (
+            &["run", &bad, "--wait", "60"],
+            1,
+            &["version 3 was reverted: 0 of 2 instances are ready"],
+        ),
+        (&["show", "web"], 0, &["reverted because 0 of 2", "running"]),
+        (&["scale", "web", "3", "--wait", "60"], 0, &["3 of 3 ready"]),
+        (&["rollback", "web", "1", "--wait", "60"], 0, &["2 of 2 ready"]),
+        (&["restart", "web", "--wait", "60"], 0, &["2 of 2 ready"]),
+        (&["versions", "web"], 0, &["REVERTS", "0 of 2 instances are ready"]),
+        (&["ls"], 0, &["done"]),
+        (&["scale", "none", "3"], 4, &["there are: web"]),
+        (&["stop", "web"], 0, &[]),
+    ];
+    for (arguments, code, says) in steps {
+        let mut command = tokio::process::Command::new(cluster::built("proffer-under-test")?);
+        command.env("PROFFER_MASTER", &master).arg("service").args(*arguments);
+        let output = tokio::time::timeout(2 * DEADLINE, command.output()).await??;
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let said = said.concat();
+        ensure!(output.status.code() == Some(*code), "{arguments:?}: {said}");
+        ensure!(says.iter().all(|words| said.contains(words)), "{arguments:?}: {said}");
+    }
+    until("no service", async || {
+        let (_, services) = request(&services.control, "GET", "/v1/services", "").await?;
+        Ok(services.as_object().is_some_and(serde_json::Map::is_empty))
+    })
+    .await?;
+    services.stop().await?;
+    cluster.stop().await
+}
+
 /// The task of each running instance.
 type Tasks = BTreeMap<u64, String>;
 
@@ -100,7 +215,9 @@ impl Services {
     async fn scale(&self, instances: u32) -> anyhow::Result<()> {
         let spec = json!({
             "id": "web",
-            "argv": ["sleep", "100000"],
+            "command": "cp conf/me told && exec sleep 100000",
+            "files": [{"path": "conf/me", "content": "{{service}}.{{instance}}"}],
+            "readiness": {"command": "grep -q ^web.{{instance}}$ told", "interval_seconds": 0.2},
             "instances": instances,
             "mem": 32,
             "kill_grace_seconds": 1,
@@ -123,7 +240,9 @@ impl Services {
             let catalogue = self.ask("GET", "/v1/catalogue", "", 200).await?;
             let service = &catalogue["services"]["web"];
             let known = service["instances"].as_array().context("the service has instances")?;
-            let running = known.iter().filter(|instance| instance["state"] == "running");
+            let running = known
+                .iter()
+                .filter(|instance| instance["state"] == "running" && instance["ready"] == true);
             let running = running.filter_map(|one| Some((one["index"].as_u64()?, one["task_id"].as_str()?.to_owned())));
             tasks = running.collect();
             let settled = known.len() == instances && tasks.len() == instances;

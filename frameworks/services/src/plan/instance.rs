@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::placement::Machine;
+use crate::spec::ServiceSpec;
+
 /// Milliseconds since the epoch.
 pub type Millis = u64;
 
@@ -61,9 +64,11 @@ pub struct Launch {
     /// The version of the specification that it has.
     pub version: u64,
     /// The agent on which it is launched.
-    pub agent_id: Option<String>,
-    /// The host of the agent.
-    pub host: String,
+    #[serde(default)]
+    pub machine: Machine,
+    /// What has to be heard of it before it takes requests.
+    #[serde(default)]
+    pub gates: Gates,
     /// Its ports, in the order of the specification.
     pub ports: Vec<PortAssignment>,
 }
@@ -75,9 +80,60 @@ impl Launch {
             task_id: task_id.to_owned(),
             instance,
             version,
-            agent_id,
-            host: String::new(),
+            machine: Machine {
+                agent_id: agent_id.unwrap_or_default(),
+                ..Machine::default()
+            },
+            gates: Gates::default(),
             ports: Vec::new(),
+        }
+    }
+
+    /// Its agent, where that is known.
+    pub fn agent_id(&self) -> Option<&str> {
+        Some(self.machine.agent_id.as_str()).filter(|id| !id.is_empty())
+    }
+}
+
+/// What has to be heard of an instance, beside that it runs, before it takes requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gates {
+    /// That its health check succeeded.
+    pub health: bool,
+    /// That its readiness check succeeded.
+    pub readiness: bool,
+}
+
+impl Gates {
+    /// Those of a specification.
+    pub fn of(spec: &ServiceSpec) -> Self {
+        Self {
+            health: spec.health.is_some(),
+            readiness: spec.readiness.is_some(),
+        }
+    }
+
+    /// Whether an instance with these verdicts takes requests.
+    pub fn open(self, verdicts: Verdicts) -> bool {
+        (!self.health || verdicts.healthy == Some(true)) && (!self.readiness || verdicts.ready == Some(true))
+    }
+}
+
+/// What the checks of an instance said last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdicts {
+    /// The health check.
+    pub healthy: Option<bool>,
+    /// The readiness check.
+    pub ready: Option<bool>,
+}
+
+impl Verdicts {
+    /// What is known after more was heard.
+    pub(super) fn and_then(self, later: Self) -> Self {
+        Self {
+            healthy: later.healthy.or(self.healthy),
+            ready: later.ready.or(self.ready),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::spec::{Backoff, ServiceSpec};
 
-use super::{Effect, Launch, Millis, Observed, millis};
+use super::failures::{self, CRASH_LOOP, Jitter};
+use super::{Effect, Launch, Millis, News, Observed, Verdicts, millis};
 
 /// What an instance is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,11 @@ pub struct Slot {
     pub task: Option<Launch>,
     /// Whether the end of its task was asked for.
     pub killing: bool,
+    /// Whether this process launched its task, or heard of it: of one that an earlier process launched nothing is known at
+    /// first.
+    pub known: bool,
+    /// What the checks of its task said last.
+    pub verdicts: Verdicts,
     /// Failures in a row, which the back-off grows with.
     pub failures: u32,
     /// What was said about the end of its last task.
@@ -49,6 +55,8 @@ impl Slot {
             phase: Phase::Missing { due },
             task: None,
             killing: false,
+            known: true,
+            verdicts: Verdicts::default(),
             failures: 0,
             last_end: None,
         }
@@ -58,10 +66,23 @@ impl Slot {
         self.task.as_ref().map(|task| task.version)
     }
 
-    pub(super) fn launched(&mut self, launch: Launch) {
+    pub(super) fn launched(&mut self, launch: Launch, known: bool) {
         self.phase = Phase::Starting;
         self.task = Some(launch);
         self.killing = false;
+        self.known = known;
+        self.verdicts = Verdicts::default();
+    }
+
+    /// Whether its task takes requests.
+    pub fn is_ready(&self) -> bool {
+        let runs = matches!(self.phase, Phase::Running { .. }) && !self.killing;
+        runs && self.task.as_ref().is_some_and(|task| task.gates.open(self.verdicts))
+    }
+
+    /// Whether it failed so often in a row that it will hardly do by itself.
+    pub fn is_crash_looping(&self) -> bool {
+        self.failures >= CRASH_LOOP
     }
 
     /// Ends a back-off.
@@ -91,20 +112,15 @@ impl Slot {
         self.task.take()
     }
 
-    pub(super) fn observed(
-        &mut self,
-        now: Millis,
-        agent_id: Option<String>,
-        state: Observed,
-        message: String,
-        backoff: &Backoff,
-        jitter: &mut Jitter,
-    ) {
+    pub(super) fn observed(&mut self, now: Millis, news: News, backoff: &Backoff, jitter: &mut Jitter) {
+        let state = news.state;
         if let Some(task) = &mut self.task
-            && agent_id.is_some()
+            && let Some(agent_id) = news.agent_id
         {
-            task.agent_id = agent_id;
+            task.machine.agent_id = agent_id;
         }
+        self.known = true;
+        self.verdicts = self.verdicts.and_then(news.verdicts);
         self.phase = match (state, self.phase) {
             (_, Phase::Missing { due }) => Phase::Missing { due },
             (Observed::Starting, phase) => phase,
@@ -128,7 +144,7 @@ impl Slot {
             (Observed::Unreachable, phase @ Phase::Unreachable { .. }) => phase,
             (Observed::Ended | Observed::Vanished, _) => {
                 let wait = self.ended(now, state, backoff, jitter);
-                self.last_end = Some(message);
+                self.last_end = Some(news.message);
                 self.task = None;
                 self.killing = false;
                 Phase::Missing { due: now + wait }
@@ -143,7 +159,7 @@ impl Slot {
             Phase::Unreachable { running_since, .. } => running_since,
             Phase::Missing { .. } | Phase::Starting => None,
         };
-        let stable = ran_since.is_some_and(|since| now.saturating_sub(since) >= millis(backoff.reset_after_s));
+        let stable = ran_since.is_some_and(|since| now.saturating_sub(since) >= millis(backoff.reset_after_seconds));
         if self.killing || stable || (state == Observed::Vanished && ran_since.is_some()) {
             self.failures = if state == Observed::Vanished { self.failures } else { 0 };
             return 0;
@@ -151,37 +167,6 @@ impl Slot {
         if state == Observed::Ended {
             self.failures = self.failures.saturating_add(1);
         }
-        let growth = backoff
-            .factor
-            .powi(i32::try_from(self.failures.saturating_sub(1)).unwrap_or(i32::MAX));
-        // Bounded before it is multiplied: nothing times infinity is no number.
-        let wait = (backoff.initial_ms as f64 * growth.min(1e12)).min(backoff.max_ms as f64);
-        jitter.upper_half(wait as Millis)
-    }
-}
-
-/// Repeatable chance: the generator splitmix64.
-#[derive(Clone, Debug)]
-pub(super) struct Jitter {
-    state: u64,
-}
-
-impl Jitter {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { state: seed }
-    }
-
-    /// A time between half of `wait` and all of it, so that instances that failed together do not come back together.
-    fn upper_half(&mut self, wait: Millis) -> Millis {
-        let half = wait / 2;
-        wait - self.next() % (half + 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        failures::wait(backoff, self.failures, jitter)
     }
 }

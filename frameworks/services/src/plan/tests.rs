@@ -1,7 +1,7 @@
 //! Histories of services as text, and random histories in a small model of a cluster.
 
 use super::*;
-use crate::spec::Backoff;
+use crate::spec::{Backoff, Partition, UpdatePolicy};
 
 mod model;
 
@@ -11,11 +11,16 @@ fn spec(id: &str, instances: u32) -> ServiceSpec {
         initial_ms: 1,
         max_ms: 1,
         factor: 1.0,
-        reset_after_s: 10.0,
+        reset_after_seconds: 10.0,
     };
     ServiceSpec {
         instances,
         backoff,
+        update: UpdatePolicy {
+            minimum_healthy: Some(0.5),
+            over_capacity: Some(0.0),
+            ..UpdatePolicy::default()
+        },
         ..ServiceSpec::command(id, "serve")
     }
 }
@@ -30,13 +35,32 @@ fn launch(instance: &str, unique: &str, version: u64) -> Launch {
     )
 }
 
+fn put(spec: ServiceSpec, version: u64) -> Input {
+    Input::Put(Box::new(Put {
+        spec,
+        version,
+        instance_version: version,
+        reverts: None,
+    }))
+}
+
+fn news(task_id: &str, state: Observed) -> News {
+    News {
+        task_id: task_id.to_owned(),
+        agent_id: None,
+        state,
+        verdicts: Verdicts::default(),
+        message: String::new(),
+    }
+}
+
 fn parse(line: &str) -> (Millis, Input) {
     let words: Vec<_> = line.split_whitespace().collect();
     let number = |index: usize| words[index].parse::<u64>().unwrap();
     let input = match words[1] {
-        "put" => Input::Put(Box::new(spec(words[2], number(3) as u32)), number(4)),
+        "put" => put(spec(words[2], number(3) as u32), number(4)),
         "remove" => Input::Remove(words[2].to_owned()),
-        "launch" => Input::Launched(launch(words[2], words[3], number(4))),
+        "launch" => Input::Launched(vec![launch(words[2], words[3], number(4))]),
         "recover" => Input::Recovered(launch(words[2], words[3], number(4))),
         "task" => {
             let state = match words[3] {
@@ -47,12 +71,7 @@ fn parse(line: &str) -> (Millis, Input) {
                 "vanished" => Observed::Vanished,
                 other => panic!("no such state: {other}"),
             };
-            Input::Task {
-                task_id: words[2].to_owned(),
-                agent_id: None,
-                state,
-                message: String::new(),
-            }
+            Input::Task(news(words[2], state))
         }
         "tick" => Input::Tick,
         other => panic!("no such input: {other}"),
@@ -67,6 +86,8 @@ fn show(effect: &Effect) -> String {
         Effect::Suppress => "suppress".to_owned(),
         Effect::Forget(task_id) => format!("forget {task_id}"),
         Effect::Removed(id) => format!("removed {id}"),
+        Effect::Settled { service, version } => format!("settled {service} {version}"),
+        Effect::Stuck { service, reason, .. } => format!("stuck {service}: {reason}"),
     }
 }
 
@@ -86,12 +107,14 @@ fn check(transcript: &str) {
         let mut effects = Vec::new();
         plan.step(now, input, &mut effects);
         got.extend(effects.iter().map(show));
-        let wanted = plan.wanted(now);
+        let mut wanted: Vec<_> = plan.wanted(now).map(|instance| instance.to_string()).collect();
+        wanted.sort();
         if !wanted.is_empty() {
-            let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
             got.push(format!("want {}", wanted.join(" ")));
         }
-        got.extend(plan.wake_at(now).map(|time| format!("wake {time}")));
+        // The deadlines of updates are tested by themselves.
+        let wake = plan.wake_at(now).filter(|time| *time < 600_000);
+        got.extend(wake.map(|time| format!("wake {time}")));
     }
     assert_eq!(got.join("\n"), trimmed.join("\n"));
 }
@@ -109,6 +132,7 @@ fn a_service_starts_and_ends() {
          > 2 task web.0.a starting
          > 3 task web.0.a running
          > 3 task web.1.b running
+         settled web 1
          > 9 remove web
          kill web.0.a
          kill web.1.b
@@ -132,6 +156,7 @@ fn an_instance_that_was_stable_is_replaced_at_once_and_another_waits() {
          suppress
          > 0 task web.0.a running
          > 9000 task web.1.b running
+         settled web 1
          > 10000 task web.0.a ended
          forget web.0.a
          revive
@@ -179,6 +204,7 @@ fn a_change_takes_one_running_instance_at_a_time() {
          suppress
          > 1 task web.0.a running
          > 1 task web.1.b running
+         settled web 1
          > 2 put web 2 2
          kill web.0.a
          > 3 task web.0.a ended
@@ -212,8 +238,6 @@ fn what_an_earlier_process_launched_is_taken_over() {
          kill gone.0.a
          want web.0
          > 0 recover web.5 a 1
-         want web.0
-         > 1 tick
          kill web.5.a
          want web.0
          > 2 task web.1.new running
@@ -225,6 +249,7 @@ fn what_an_earlier_process_launched_is_taken_over() {
          forget web.5.a
          want web.0
          > 5 task web.0.nobodys running
+         settled web 1
          suppress",
     );
 }
@@ -241,6 +266,7 @@ fn a_task_that_returns_is_kept_only_where_it_was_not_replaced() {
          suppress
          > 1 task web.0.a running
          > 1 task web.1.b running
+         settled web 1
          > 2 task web.0.a unreachable
          revive
          want web.0
@@ -275,20 +301,22 @@ fn tasks_of_other_names_are_ended() {
 #[test]
 fn an_unreachable_instance_is_waited_for_as_long_as_the_service_says() {
     let patient = ServiceSpec {
-        replace_unreachable_after_seconds: 60.0,
+        partition: Partition::Replace {
+            replace_after_seconds: 60.0,
+        },
         ..spec("web", 1)
     };
     let mut plan = Plan::new(1);
     let step = |plan: &mut Plan, now, input| plan.step(now, input, &mut Vec::new());
-    step(&mut plan, 0, Input::Put(Box::new(patient), 1));
-    step(&mut plan, 0, Input::Launched(launch("web.0", "a", 1)));
+    step(&mut plan, 0, put(patient, 1));
+    step(&mut plan, 0, Input::Launched(vec![launch("web.0", "a", 1)]));
     step(&mut plan, 5, parse("5 task web.0.a running").1);
     step(&mut plan, 10, parse("10 task web.0.a unreachable").1);
     assert_eq!(plan.wake_at(10), Some(60_010));
     step(&mut plan, 60_009, Input::Tick);
-    assert!(plan.wanted(60_009).is_empty());
+    assert!(plan.wanted(60_009).next().is_none());
     step(&mut plan, 60_010, Input::Tick);
-    assert_eq!(plan.wanted(60_010).len(), 1);
+    assert_eq!(plan.wanted(60_010).count(), 1);
 }
 
 #[test]
@@ -297,16 +325,16 @@ fn back_off_grows_to_its_maximum_and_begins_anew() {
         initial_ms: 100,
         max_ms: 1_000,
         factor: 2.0,
-        reset_after_s: 5.0,
+        reset_after_seconds: 5.0,
     };
     let mut plan = Plan::new(3);
     plan.step(
         0,
-        Input::Put(
-            Box::new(ServiceSpec {
+        put(
+            ServiceSpec {
                 backoff,
                 ..spec("web", 1)
-            }),
+            },
             1,
         ),
         &mut Vec::new(),
@@ -324,7 +352,7 @@ fn back_off_grows_to_its_maximum_and_begins_anew() {
     ] {
         let launch = launch("web.0", &now.to_string(), 1);
         let task = format!("{now} task {}", launch.task_id);
-        plan.step(now, Input::Launched(launch), &mut Vec::new());
+        plan.step(now, Input::Launched(vec![launch]), &mut Vec::new());
         plan.step(now, parse(&format!("{task} running")).1, &mut Vec::new());
         now += ran_ms;
         plan.step(now, parse(&format!("{task} ended")).1, &mut Vec::new());
@@ -343,12 +371,29 @@ fn back_off_grows_to_its_maximum_and_begins_anew() {
 #[test]
 fn a_launch_that_never_ran_for_no_fault_of_its_own_does_not_grow_the_back_off() {
     let mut plan = Plan::new(3);
-    plan.step(0, Input::Put(Box::new(spec("web", 1)), 1), &mut Vec::new());
+    plan.step(0, put(spec("web", 1), 1), &mut Vec::new());
     for now in 0..100 {
         let launch = launch("web.0", &now.to_string(), 1);
         let task_id = launch.task_id.clone();
-        plan.step(now, Input::Launched(launch), &mut Vec::new());
+        plan.step(now, Input::Launched(vec![launch]), &mut Vec::new());
         plan.step(now, parse(&format!("{now} task {task_id} vanished")).1, &mut Vec::new());
     }
     assert_eq!(plan.services()["web"].slots[&0].failures, 0);
+}
+
+#[test]
+fn what_an_earlier_process_launched_is_not_ended_before_it_was_heard_of() {
+    check(
+        "> 0 put web 2 2
+         revive
+         want web.0 web.1
+         > 0 recover web.0 a 1
+         want web.1
+         > 0 recover web.1 b 1
+         suppress
+         > 1 tick
+         > 2 task web.1.b running
+         > 3 task web.0.a running
+         kill web.0.a",
+    );
 }

@@ -21,7 +21,7 @@ impl Fields {
         }
     }
 
-    pub(super) fn has(&mut self, name: &'static str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.left.contains_key(name)
     }
 
@@ -40,6 +40,28 @@ impl Fields {
         parsed
             .map(Some)
             .ok_or_else(|| Rejection::new(name, format!("is {found}"), accepted))
+    }
+
+    /// The same for formats in which null is no value.
+    pub(super) fn nullable<T: DeserializeOwned>(
+        &mut self,
+        name: &'static str,
+        accepted: &str,
+    ) -> Result<Option<T>, Rejection> {
+        if self.left.get(name).is_some_and(Value::is_null) {
+            self.take(name);
+        }
+        self.optional(name, accepted)
+    }
+
+    /// A list whose elements are read later.
+    pub(super) fn values(&mut self, name: &'static str) -> Result<Vec<Value>, Rejection> {
+        Ok(self.nullable(name, "a list")?.unwrap_or_default())
+    }
+
+    /// What nobody asked for.
+    pub(super) fn rest(self) -> Map<String, Value> {
+        self.left
     }
 
     pub(super) fn required<T: DeserializeOwned>(&mut self, name: &'static str, accepted: &str) -> Result<T, Rejection> {
@@ -105,7 +127,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// The value where it is short, or else of what kind it is.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     let text = value.to_string();
     if text.len() <= 40 { text } else { kind(value).to_owned() }
 }

@@ -95,13 +95,14 @@ impl World {
                 }
                 Effect::Forget(task_id) => self.kept.retain(|launch| launch.task_id != task_id),
                 Effect::Revive | Effect::Suppress | Effect::Removed(_) => {}
+                Effect::Settled { .. } | Effect::Stuck { .. } => {}
             }
         }
     }
 
     fn put(&mut self) {
         if let Some((instances, version)) = self.wanted {
-            self.step(Input::Put(Box::new(spec("web", instances)), version));
+            self.step(put(spec("web", instances), version));
         }
     }
 
@@ -135,12 +136,7 @@ impl World {
                         task.given_out =
                             (task.given_out || state == Observed::Unreachable) && state != Observed::Running;
                     }
-                    self.step(Input::Task {
-                        task_id,
-                        agent_id: None,
-                        state,
-                        message: String::new(),
-                    });
+                    self.step(Input::Task(news(&task_id, state)));
                 }
             }
             Event::KillsArrive => self.carry_out_kills(),
@@ -153,14 +149,14 @@ impl World {
     }
 
     fn launch(&mut self, room: usize) {
-        for instance in self.plan.wanted(self.now).into_iter().take(room) {
+        for instance in self.plan.wanted(self.now).take(room).collect::<Vec<_>>() {
             self.unique += 1;
-            let version = self.plan.services()[&instance.service].version;
+            let version = self.plan.services()[&instance.service].instance_version;
             let launch = Launch::unknown(&instance.task_id(&self.unique.to_string()), instance, version, None);
             self.kept.push(launch.clone());
             let agent = self.unique as usize % 3;
             let task_id = launch.task_id.clone();
-            self.step(Input::Launched(launch));
+            self.step(Input::Launched(vec![launch]));
             if self.away.contains(&agent) {
                 self.updates.push_back((task_id, Observed::Vanished));
             } else {
