@@ -46,8 +46,9 @@ pub use preview::Preview;
 pub use program::{Args, main_with};
 pub use scheduler::{Accepted, ChangeError};
 pub use spec::ServiceSpec;
-pub use store::StoreError;
+pub use store::{Place, StoreError};
 
+use proffer_sdk::state::StateError;
 use scheduler::{Message, Request, Services};
 use store::Store;
 use versions::{Change, Versions};
@@ -58,7 +59,7 @@ pub struct Config {
     /// The masters of the cluster.
     pub masters: Masters,
     /// Where the scheduler keeps what is to survive it.
-    pub state_dir: PathBuf,
+    pub state: Place,
     /// The name of the framework.
     pub name: String,
     /// Its role.
@@ -72,11 +73,31 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults: a control port that the kernel chooses, on this host alone.
+    /// The defaults, with what survives in a directory: a control port that the kernel chooses, on this host alone.
     pub fn new(masters: Masters, state_dir: impl Into<PathBuf>) -> Self {
+        Self::kept(masters, Place::Directory(state_dir.into()))
+    }
+
+    /// The same with what survives kept by the masters, under the framework's name.
+    pub fn replicated(masters: Masters, name: &str) -> Self {
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        };
+        let namespace = format!("services/{}", name.chars().map(plain).collect::<String>());
+        Self {
+            name: name.to_owned(),
+            ..Self::kept(masters, Place::Masters(namespace))
+        }
+    }
+
+    fn kept(masters: Masters, state: Place) -> Self {
         Self {
             masters,
-            state_dir: state_dir.into(),
+            state,
             name: "services".to_owned(),
             role: "*".to_owned(),
             user: None,
@@ -89,8 +110,8 @@ impl Config {
 /// Why a scheduler did not start, or ended without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The state directory cannot be used.
-    #[error("use the state directory")]
+    /// What survives cannot be kept, or found.
+    #[error("open what an earlier scheduler kept")]
     Store(#[from] StoreError),
     /// The control port cannot be had.
     #[error("listen at {address}")]
@@ -272,9 +293,10 @@ impl Drop for Handle {
     }
 }
 
-/// Starts a scheduler. It looks for the leading master from then on; requests may be made at once.
+/// Starts a scheduler. It looks for the leading master from then on; requests may be made at once. Where the masters keep
+/// what survives, it first waits until one leads.
 pub async fn run(config: Config) -> Result<Handle, Error> {
-    let (store, recovered) = Store::open(&config.state_dir)?;
+    let (store, recovered) = open(&config).await?;
     let listen = |source| Error::Listen {
         address: config.control,
         source,
@@ -308,13 +330,29 @@ pub async fn run(config: Config) -> Result<Handle, Error> {
             tracing::error!(%error, "control port failed");
         }
     });
-    let scheduler = tokio::spawn(async move { driver.run().await.map(drop).map_err(Error::Run) });
+    let scheduler = tokio::spawn(async move {
+        let services = driver.run().await.map_err(Error::Run)?;
+        services.ended().await.map_err(Error::Store)
+    });
     Ok(Handle {
         remote,
         control,
         scheduler,
         server,
     })
+}
+
+/// Opens what an earlier process kept; where the masters keep it, as soon as one leads.
+async fn open(config: &Config) -> Result<(Store, store::Recovered), StoreError> {
+    loop {
+        match Store::open(&config.state, &config.masters).await {
+            Err(StoreError::State {
+                source: StateError::Unavailable(why),
+                ..
+            }) => tracing::warn!(why, masters = %config.masters, "no master leads yet"),
+            other => return other,
+        }
+    }
 }
 
 /// How others reach an address at which this host listens.

@@ -19,9 +19,9 @@ pub struct Args {
     /// Masters of the cluster, as host:port separated by commas
     #[arg(long, env = "PROFFER_MASTER", default_value = "127.0.0.1:5050")]
     pub master: String,
-    /// Directory for what survives a restart
+    /// Directory for what survives a restart; by default the masters keep it
     #[arg(long, env = "PROFFER_SERVICES_STATE_DIR")]
-    pub state_dir: PathBuf,
+    pub state_dir: Option<PathBuf>,
     /// Name of the framework
     #[arg(long, default_value = "services")]
     pub name: String,
@@ -77,7 +77,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     let config = config(&args)?;
     tracing::info!(?config, "services scheduler starts");
-    let mut handle = crate::run(config).await?;
+    let mut handle = tokio::select! {
+        started = crate::run(config) => started?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     if let Some(path) = &args.address_file {
         write_whole(path, &handle.control().to_string()).with_context(|| format!("write {}", path.display()))?;
     }
@@ -107,7 +111,10 @@ fn config(args: &Args) -> anyhow::Result<Config> {
         user: args.user.clone(),
         failover_timeout,
         control: args.control,
-        ..Config::new(masters, &args.state_dir)
+        ..match &args.state_dir {
+            Some(directory) => Config::new(masters, directory),
+            None => Config::replicated(masters, &args.name),
+        }
     })
 }
 

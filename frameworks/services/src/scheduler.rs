@@ -98,6 +98,20 @@ pub struct Accepted {
     pub created: bool,
 }
 
+/// What became of an update, and is to be kept.
+#[derive(Debug)]
+enum Deferred {
+    Settled {
+        service: String,
+        version: u64,
+    },
+    Stuck {
+        service: String,
+        reason: String,
+        reverts: bool,
+    },
+}
+
 /// The scheduler of all services.
 #[derive(Debug)]
 pub(crate) struct Services {
@@ -115,6 +129,9 @@ pub(crate) struct Services {
     placed: HashMap<String, Instant>,
     /// Effects from before the subscription.
     early: Vec<Effect>,
+    /// What is to be kept when the plan has been followed.
+    deferred: VecDeque<Deferred>,
+    torn_down: bool,
     role: String,
     /// What the master was told of the agents that are of use.
     constraints: Option<OfferConstraints>,
@@ -166,6 +183,8 @@ impl Services {
             latencies: VecDeque::new(),
             placed: HashMap::new(),
             early,
+            deferred: VecDeque::new(),
+            torn_down: false,
             role,
             constraints: None,
             alarm: None,
@@ -203,12 +222,18 @@ impl Services {
                     }
                 }
                 Effect::Removed(service) => tracing::info!(service, "service removed"),
-                Effect::Settled { service, version } => self.settled(&service, version),
+                Effect::Settled { service, version } => {
+                    self.deferred.push_back(Deferred::Settled { service, version });
+                }
                 Effect::Stuck {
                     service,
                     reason,
                     reverts,
-                } => self.stuck(context, service, reason, reverts),
+                } => self.deferred.push_back(Deferred::Stuck {
+                    service,
+                    reason,
+                    reverts,
+                }),
             }
         }
         self.settle(context);
@@ -261,8 +286,31 @@ impl Services {
         self.alarm = Some((wake_at, alarm.abort_handle()));
     }
 
+    /// Keeps what the plan has found.
+    async fn finish(&mut self, context: &mut Context<Message>) {
+        while let Some(deferred) = self.deferred.pop_front() {
+            match deferred {
+                Deferred::Settled { service, version } => self.settled(&service, version).await,
+                Deferred::Stuck {
+                    service,
+                    reason,
+                    reverts,
+                } => self.stuck(context, service, reason, reverts).await,
+            }
+        }
+    }
+
+    /// The framework has ended.
+    pub(crate) async fn ended(self) -> Result<(), StoreError> {
+        if self.torn_down {
+            self.store.clear().await
+        } else {
+            Ok(())
+        }
+    }
+
     /// All instances of a service were ready: it may go back to this version.
-    fn settled(&mut self, id: &str, version: u64) {
+    async fn settled(&mut self, id: &str, version: u64) {
         let Some(versions) = self.versions.get_mut(id) else {
             return;
         };
@@ -271,7 +319,7 @@ impl Services {
             stable: Some(version),
             ..versions.clone()
         };
-        match self.store.keep_service(&renewed) {
+        match self.store.keep_service(&renewed).await {
             Ok(()) => *versions = renewed,
             Err(error) => tracing::warn!(
                 service = id,
@@ -282,7 +330,7 @@ impl Services {
     }
 
     /// An update made no progress: the version before comes back, where the specification wants that.
-    fn stuck(&mut self, context: &mut Context<Message>, id: String, reason: String, reverts: bool) {
+    async fn stuck(&mut self, context: &mut Context<Message>, id: String, reason: String, reverts: bool) {
         tracing::warn!(service = id, reason, "update failed");
         let versions = self.versions.get(&id);
         let policy = versions.map(|versions| versions.current.spec.update.on_failure);
@@ -294,7 +342,7 @@ impl Services {
             change: Change::Revert(reason),
             expected: None,
         };
-        match self.change(context, request) {
+        match self.change(context, request).await {
             Ok(accepted) => tracing::info!(service = id, version = accepted.version, "update reverted"),
             Err(ChangeError::Rejected(_)) => tracing::info!(service = id, "there is no version to go back to"),
             Err(error) => tracing::error!(
@@ -305,7 +353,7 @@ impl Services {
         }
     }
 
-    fn change(&mut self, context: &mut Context<Message>, request: Request) -> Result<Accepted, ChangeError> {
+    async fn change(&mut self, context: &mut Context<Message>, request: Request) -> Result<Accepted, ChangeError> {
         let Request { id, change, expected } = request;
         let known = self.versions.get(&id);
         let found = known.map_or(0, |versions| versions.current.version);
@@ -326,7 +374,7 @@ impl Services {
             }
         };
         versions.current.spec.validate()?;
-        self.store.keep_service(&versions)?;
+        self.store.keep_service(&versions).await?;
         self.version_next += 1;
         let accepted = Accepted {
             version,
@@ -346,11 +394,11 @@ impl Services {
         Ok(accepted)
     }
 
-    fn remove(&mut self, context: &mut Context<Message>, id: String) -> Result<bool, StoreError> {
+    async fn remove(&mut self, context: &mut Context<Message>, id: String) -> Result<bool, StoreError> {
         if self.plan.services().get(&id).is_none_or(|service| service.removed) {
             return Ok(false);
         }
-        self.store.drop_service(&id)?;
+        self.store.drop_service(&id).await?;
         self.versions.remove(&id);
         tracing::info!(service = id, "service not wanted any more");
         self.step(context, Input::Remove(id));
@@ -414,7 +462,7 @@ impl Scheduler for Services {
     type Message = Message;
 
     async fn registered(&mut self, context: &mut Context<Message>, framework_id: &FrameworkId) {
-        if let Err(error) = self.store.keep_framework_id(&framework_id.value) {
+        if let Err(error) = self.store.keep_framework_id(&framework_id.value).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "framework id not kept, so nothing is launched"
@@ -433,6 +481,7 @@ impl Scheduler for Services {
             .filter(|(index, effect)| !matches!(effect, Effect::Revive | Effect::Suppress) || Some(*index) == demand);
         let effects = effects.map(|(_, effect)| effect).collect();
         self.carry_out(context, effects);
+        self.finish(context).await;
     }
 
     async fn reregistered(&mut self, context: &mut Context<Message>) {
@@ -453,7 +502,7 @@ impl Scheduler for Services {
             return;
         }
         let launches: Vec<_> = placed.iter().map(|(_, _, launch)| launch.clone()).collect();
-        if let Err(error) = self.store.launching(&launches) {
+        if let Err(error) = self.store.launching(&launches).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "launches not kept, so not made"
@@ -478,6 +527,7 @@ impl Scheduler for Services {
             context.launch(placement, task);
         }
         self.step(context, Input::Launched(launches));
+        self.finish(context).await;
     }
 
     async fn update(&mut self, context: &mut Context<Message>, status: TaskStatus) {
@@ -492,26 +542,31 @@ impl Scheduler for Services {
             }
         }
         self.step(context, Input::Task(news));
+        self.finish(context).await;
     }
 
     async fn message(&mut self, context: &mut Context<Message>, message: Message) {
         match message {
             Message::Versions(id, answer) => drop(answer.send(self.versions.get(&id).cloned())),
             Message::Change(request, answer) => {
-                let result = self.change(context, request);
+                let result = self.change(context, request).await;
                 // Whoever has the answer finds it in the catalogue.
                 self.publish(context);
                 let _ = answer.send(result);
             }
             Message::Remove(id, answer) => {
-                let result = self.remove(context, id);
+                let result = self.remove(context, id).await;
                 self.publish(context);
                 let _ = answer.send(result);
             }
             Message::Wake => self.step(context, Input::Tick),
-            Message::Stop { teardown: true } => context.teardown(),
+            Message::Stop { teardown: true } => {
+                self.torn_down = true;
+                context.teardown();
+            }
             Message::Stop { teardown: false } => context.stop(),
         }
+        self.finish(context).await;
     }
 
     async fn error(&mut self, _context: &mut Context<Message>, message: &str) {

@@ -8,6 +8,7 @@ use proffer_sdk::proto::v1::{CheckStatusInfo, Offer, TaskInfo, TaskState};
 use proffer_sdk::testing::{self, FakeMaster};
 use proffer_services::catalogue::{State, UpdateState};
 use proffer_services::spec::{Backoff, Constraint, HealthCheck, Operator, PortSpec, Probe, ReadinessCheck};
+use proffer_services::versions::Change;
 use proffer_services::{Config, Handle, ServiceSpec, run};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -512,6 +513,82 @@ async fn the_control_port_rejects_by_field_and_survives_what_it_is_sent() {
     .await;
     assert!(changed.1["instance_version"].as_u64() > accepted["version"].as_u64());
     assert_eq!(ask(&bench.services, "GET /health", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_scheduler_without_a_directory_finds_all_with_the_masters() {
+    let mut master = FakeMaster::start().await;
+    let config = Config::replicated(master.masters(), "fake services");
+    let services = run(config.clone()).await.unwrap();
+    assert_eq!(master.subscribe().await.framework_info.id, None);
+    let directory = tempfile::tempdir().unwrap();
+    let mut bench = Bench {
+        master,
+        services,
+        directory,
+    };
+    bench.put(web(2)).await;
+    let tasks = bench.launch_on(vec![big("o1", "a1")]).await;
+    tasks.iter().for_each(|task| bench.says(task, TaskState::TaskRunning));
+    bench.running("web", 2).await;
+    let change = Change::Scale(3);
+    bench.services.remote().change("web", change, Some(1)).await.unwrap();
+    let more = bench.launch_on(vec![big("o2", "a2")]).await.remove(0);
+
+    // The new one takes over while the old one is still there, and that may write no more.
+    let old = std::mem::replace(&mut bench.services, run(config.clone()).await.unwrap());
+    let subscribe = bench.master.subscribe().await;
+    assert_eq!(
+        subscribe.framework_info.id.map(|id| id.value).as_deref(),
+        Some("framework-1")
+    );
+    let catalogue = bench.services.remote().catalogue();
+    assert_eq!(
+        (
+            catalogue.services["web"].version,
+            catalogue.services["web"].spec.instances
+        ),
+        (2, 3)
+    );
+    let known: Vec<_> = catalogue.services["web"]
+        .instances
+        .iter()
+        .map(|one| one.task_id.clone())
+        .collect();
+    let launched = tasks.iter().chain([&more]).map(|task| Some(task.task_id.value.clone()));
+    assert_eq!(known, launched.collect::<Vec<_>>());
+    bench
+        .services
+        .remote()
+        .change("web", Change::Restart, Some(2))
+        .await
+        .unwrap();
+    old.abort();
+
+    bench
+        .services
+        .remote()
+        .change("web", Change::Scale(1), None)
+        .await
+        .unwrap();
+    std::mem::replace(&mut bench.services, run(config.clone()).await.unwrap()).abort();
+    bench.master.subscribe().await;
+    let history = bench
+        .services
+        .remote()
+        .versions("web")
+        .await
+        .unwrap()
+        .unwrap()
+        .numbers();
+    assert_eq!(history, [1, 2, 3]);
+
+    // After a teardown nothing is left of it.
+    bench.services.teardown().await.unwrap();
+    bench.master.calls_so_far(call::Type::Subscribe);
+    bench.services = run(config).await.unwrap();
+    assert_eq!(bench.master.subscribe().await.framework_info.id, None);
+    assert!(bench.services.remote().catalogue().services.is_empty());
 }
 
 #[tokio::test]

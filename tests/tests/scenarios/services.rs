@@ -179,10 +179,9 @@ struct Services {
 impl Services {
     async fn start(cluster: &mut Cluster) -> anyhow::Result<Self> {
         let directory = cluster.local().directory().join("services");
-        let state = directory.join("state").display().to_string();
         let master = cluster.local().master_address().to_owned();
         let args = ["services", "--control", "127.0.0.1:0", "--master", &master];
-        let args = args.into_iter().chain(["--state-dir", &state]).map(str::to_owned);
+        let args = args.into_iter().map(str::to_owned);
         let mut process = LocalProcess::start(ProcessSpec {
             name: "services".to_owned(),
             program: cluster::built("proffer-under-test")?,

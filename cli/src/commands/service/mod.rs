@@ -88,7 +88,8 @@ pub(crate) enum ServiceCommand {
         /// The id of the service.
         id: String,
         /// The version; the latest with other instances, where it is not given.
-        version: Option<u64>,
+        #[arg(value_name = "VERSION")]
+        to: Option<u64>,
         #[command(flatten)]
         change: ChangeArgs,
     },
@@ -185,11 +186,11 @@ pub(crate) async fn run(command: ServiceCommand) -> Result<(), Failure> {
         ServiceCommand::Rollback {
             services,
             id,
-            version,
+            to,
             change,
         } => {
             let client = Client::find(&services).await?;
-            let body: Option<Value> = version.map(|version| json!({ "version": version }));
+            let body: Option<Value> = to.map(|version| json!({ "version": version }));
             run::change(&client, &id, "POST", "/rollback", body, &change).await
         }
         ServiceCommand::Stop { services, id } => {
