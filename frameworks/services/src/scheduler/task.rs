@@ -10,7 +10,7 @@ use proffer_sdk::Task;
 use proffer_sdk::offers::{Placement, TaskShape};
 
 use crate::plan::{InstanceId, PortAssignment};
-use crate::spec::{Mode, Probe, Run, ServiceSpec};
+use crate::spec::{self, Mode, Probe, Run, ServiceSpec};
 use crate::template::{Facts, fill};
 
 /// An id that no task of the instance had before.
@@ -53,21 +53,12 @@ pub(crate) fn build(spec: &ServiceSpec, facts: &Facts<'_>) -> Task {
         name: spec.id.clone(),
         task_id: facts.task.into(),
         command: Some(command(spec, facts, &instance)),
-        container: container(spec, facts),
-        health_check: spec.health.as_ref().map(|check| HealthCheck {
-            delay_seconds: Some(check.delay_seconds),
-            interval_seconds: Some(check.interval_seconds),
-            timeout_seconds: Some(check.timeout_seconds),
-            grace_period_seconds: Some(check.grace_seconds),
-            consecutive_failures: Some(check.failures),
-            ..health_probe(&check.probe, facts)
-        }),
-        check: spec.readiness.as_ref().map(|check| CheckInfo {
-            delay_seconds: Some(check.delay_seconds),
-            interval_seconds: Some(check.interval_seconds),
-            timeout_seconds: Some(check.timeout_seconds),
-            ..readiness_probe(&check.probe, facts)
-        }),
+        container: container(spec, facts).map(Box::new),
+        health_check: spec.health.as_ref().map(|check| Box::new(health_check(check, facts))),
+        check: spec
+            .readiness
+            .as_ref()
+            .map(|check| Box::new(readiness_check(check, facts))),
         kill_policy: Some(kill_policy(spec.kill_grace_seconds)),
         labels: Some(labels(spec, &instance)),
         ..TaskInfo::default()
@@ -194,6 +185,26 @@ fn labels(spec: &ServiceSpec, instance: &InstanceId) -> Labels {
     ];
     labels.extend(spec.labels.iter().map(|(key, value)| label(key, value)));
     Labels { labels }
+}
+
+fn health_check(check: &spec::HealthCheck, facts: &Facts<'_>) -> HealthCheck {
+    HealthCheck {
+        delay_seconds: Some(check.delay_seconds),
+        interval_seconds: Some(check.interval_seconds),
+        timeout_seconds: Some(check.timeout_seconds),
+        grace_period_seconds: Some(check.grace_seconds),
+        consecutive_failures: Some(check.failures),
+        ..health_probe(&check.probe, facts)
+    }
+}
+
+fn readiness_check(check: &spec::ReadinessCheck, facts: &Facts<'_>) -> CheckInfo {
+    CheckInfo {
+        delay_seconds: Some(check.delay_seconds),
+        interval_seconds: Some(check.interval_seconds),
+        timeout_seconds: Some(check.timeout_seconds),
+        ..readiness_probe(&check.probe, facts)
+    }
 }
 
 fn health_probe(probe: &Probe, facts: &Facts<'_>) -> HealthCheck {
