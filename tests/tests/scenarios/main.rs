@@ -22,6 +22,7 @@ mod launch;
 mod lending;
 mod master_restart;
 mod masters;
+mod offers;
 mod primes;
 mod quota;
 mod reconciliation;
