@@ -966,6 +966,28 @@ impl World {
                     ..base(master::call::Type::UpdateQuota)
                 }
             }
+            "sets-quota" | "removes-quota" => {
+                let words = Words::of(rest);
+                let (role, amounts) = words
+                    .options
+                    .first_key_value()
+                    .map_or((rest, ""), |(role, text)| (*role, *text));
+                let quota_request = v1::quota::QuotaRequest {
+                    role: Some(role.to_owned()),
+                    guarantee: resources(&amounts.replace(',', ":")),
+                    force: None,
+                };
+                match verb {
+                    "sets-quota" => master::Call {
+                        set_quota: Some(master::call::SetQuota { quota_request }),
+                        ..base(master::call::Type::SetQuota)
+                    },
+                    _ => master::Call {
+                        remove_quota: Some(master::call::RemoveQuota { role: role.to_owned() }),
+                        ..base(master::call::Type::RemoveQuota)
+                    },
+                }
+            }
             "explains" => {
                 let words = Words::of(rest);
                 master::Call {

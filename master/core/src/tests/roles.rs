@@ -282,3 +282,46 @@ fn weights_divide_what_is_wanted() {
            f1 <- offers o5 a5 cpus{allocated to a}:1;mem{allocated to a}:1000",
     );
 }
+
+#[test]
+fn the_older_calls_set_a_guarantee_that_is_a_limit_too_and_take_it_away() {
+    check(
+        "> 0ms level 3
+         > 0ms a1 registers cpus:4;mem:1024;ports:[1-4]
+           propose admit a1
+           a1 <- registered as m1-A0001
+         > 1ms operator sets-quota web=cpus,3;mem,512
+           propose quotas web [cpus:3;mem:512] to [cpus:3;mem:512]
+           answer accepted
+         > 2ms operator sets-quota web=cpus,1
+           answer rejected: `set_quota.quota_request.role` is \"web\", which has quota already; accepted: a role without quota; UPDATE_QUOTA changes one
+         > 3ms operator sets-quota ads=cpus,2
+           answer refused: `set_quota.quota_request.guarantees[\"cpus\"]` is 2, which makes 5 of cpus guaranteed to all roles, and the cluster has 4; accepted: guarantees of cpus of 4 or less together; with `force` it is set all the same
+         > 4ms operator sets-quota ads=ports,[1-2]
+           answer rejected: `set_quota.quota_request.guarantee` holds ports, which is no plain amount; accepted: unreserved amounts; UPDATE_QUOTA takes ports and sets by how many there are
+         > 5ms operator sets-quota ads=cpus(web),1
+           answer rejected: `set_quota.quota_request.guarantee` holds cpus, which is no plain amount; accepted: unreserved amounts; UPDATE_QUOTA takes ports and sets by how many there are
+         > 6ms operator sets-quota ads
+           answer rejected: `set_quota.quota_request.guarantee` is empty; accepted: one resource or more
+         > 7ms operator sets-quota *=cpus,1
+           propose quotas * [cpus:1] to [cpus:1]
+           answer accepted
+         > 8ms f1 subscribes roles=web
+           propose put f1
+           answer accepted
+           f1 <- subscribed as m1-F0001
+           f1 <- offers o1 a1 cpus{allocated to web}:3;mem{allocated to web}:512;ports{allocated to web}:[1-4]
+         > 9ms f2 subscribes
+           propose put f2
+           answer accepted
+           f2 <- subscribed as m1-F0002
+           f2 <- offers o2 a1 cpus:1;mem:512
+         > 10ms operator removes-quota ads
+           answer rejected: `remove_quota.role` is \"ads\", which has no quota; accepted: a role with quota; GET_QUOTA lists them
+         > 11ms operator removes-quota web
+           propose quotas web [] to []
+           answer accepted
+         > 12ms operator gets GET_QUOTA
+           answer GET_QUOTA; * [cpus:1] to [cpus:1] allocated [] offered [cpus:1;mem:512] reserved []",
+    );
+}
