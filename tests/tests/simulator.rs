@@ -33,6 +33,7 @@ fn every_invariant_holds_under_seeded_faults() {
     assert!(report.leader_kills > SEEDS, "{report}");
     assert!(report.terms > 2 * SEEDS, "{report}");
     assert!(report.tasks > 8 * SEEDS, "{report}");
+    assert!(report.preempted > SEEDS / 10, "{report}");
     assert!(report.operations > SEEDS, "{report}");
     assert!(report.state_calls > 30 * SEEDS, "{report}");
     assert!(report.state_refused > SEEDS, "{report}");

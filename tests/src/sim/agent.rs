@@ -16,6 +16,8 @@ use super::wire::{self, TaskKey};
 
 /// The processors of every model agent.
 pub(crate) const AGENT_CPUS: f64 = 4.0;
+/// What of that is reserved.
+const RESERVED_CPUS: f64 = 1.5;
 
 /// What an agent wants done after a step.
 #[derive(Debug)]
@@ -83,9 +85,12 @@ impl ModelAgent {
             protocol: 1,
             agent: AgentInfo {
                 hostname: format!("host-{}", self.index),
+                // What is reserved is lent to frameworks of the other role while nobody of this one wants it.
                 resources: vec![
-                    wire::scalar("cpus", AGENT_CPUS),
-                    wire::scalar("mem", 1024.0),
+                    wire::scalar("cpus", AGENT_CPUS - RESERVED_CPUS),
+                    wire::reserved(wire::scalar("cpus", RESERVED_CPUS), "role-0"),
+                    wire::scalar("mem", 768.0),
+                    wire::reserved(wire::scalar("mem", 256.0), "role-0"),
                     wire::scalar("disk", 16.0),
                     wire::ports(31000, 31019),
                 ],

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proffer_master_core::StreamId;
 use proffer_proto::v1::scheduler::{Call, Event, call, event};
 use proffer_proto::v1::{
-    AgentId, Filters, FrameworkId, Offer, OperationStatus, TaskId, TaskInfo, TaskState, TaskStatus, offer,
+    AgentId, Filters, FrameworkId, Offer, OperationStatus, Resource, TaskId, TaskInfo, TaskState, TaskStatus, offer,
 };
 
 use super::rng::Rng;
@@ -172,13 +172,26 @@ impl ModelFramework {
             .as_ref()
             .and_then(|info| info.role.clone())
             .unwrap_or_default();
-        let cpus = (wire::amount(&offer.resources, "cpus") * 1000.0 / count as f64).floor() / 1000.0;
-        let mem = (wire::amount(&offer.resources, "mem") * 1000.0 / count as f64).floor() / 1000.0;
+        // Plain, reserved or revocable, but all of one kind.
+        let kinds: Vec<&Resource> = offer.resources.iter().filter(|own| own.name == "cpus").collect();
+        let kind = *kinds.get(rng.range(0, (kinds.len() as u64).max(1) - 1) as usize)?;
+        let alike = |own: &&Resource| own.revocable == kind.revocable && own.reservations == kind.reservations;
+        let there: Vec<Resource> = offer.resources.iter().filter(alike).cloned().collect();
+        let part = |name: &str| (wire::amount(&there, name) * 1000.0 / count as f64).floor() / 1000.0;
+        let (cpus, mem) = (part("cpus"), part("mem"));
         if cpus < 0.1 || mem < 32.0 {
             return None;
         }
         let cpus = (rng.range(100, (cpus * 1000.0) as u64) as f64) / 1000.0;
-        let mut resources = vec![wire::scalar("cpus", cpus), wire::scalar("mem", mem.min(128.0))];
+        let of_kind = |resource: Resource| Resource {
+            revocable: kind.revocable,
+            reservations: kind.reservations.clone(),
+            ..resource
+        };
+        let mut resources = vec![
+            of_kind(wire::scalar("cpus", cpus)),
+            of_kind(wire::scalar("mem", mem.min(128.0))),
+        ];
         if i == 0
             && let Some(port) = wire::first_port(&offer.resources)
         {

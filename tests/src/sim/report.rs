@@ -35,6 +35,8 @@ pub struct Report {
     pub committed: u64,
     /// Tasks started.
     pub tasks: u64,
+    /// Times that a task was said to be killed because what it used was lent.
+    pub preempted: u64,
     /// Status updates that reached their frameworks.
     pub updates: u64,
     /// Volumes that were made or destroyed, as their frameworks heard.
@@ -67,6 +69,7 @@ impl Report {
             (&mut self.snapshots, other.snapshots),
             (&mut self.committed, other.committed),
             (&mut self.tasks, other.tasks),
+            (&mut self.preempted, other.preempted),
             (&mut self.updates, other.updates),
             (&mut self.operations, other.operations),
             (&mut self.state_calls, other.state_calls),
@@ -102,9 +105,15 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "frameworks: {} tasks, {} status updates, {} operations; {} state calls answered, {} for lack of room refused, \
+            "frameworks: {} tasks, {} preempted, {} status updates, {} operations; {} state calls answered, {} for lack of room refused, \
              {} with unknown outcome",
-            self.tasks, self.updates, self.operations, self.state_calls, self.state_refused, self.state_unknown
+            self.tasks,
+            self.preempted,
+            self.updates,
+            self.operations,
+            self.state_calls,
+            self.state_refused,
+            self.state_unknown
         )
     }
 }

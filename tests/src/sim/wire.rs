@@ -54,18 +54,32 @@ pub(crate) fn allocated(mut resource: Resource, role: &str) -> Resource {
     resource
 }
 
+/// Resources that the agent declares as the role's.
+pub(crate) fn reserved(mut resource: Resource, role: &str) -> Resource {
+    resource.reservations.push(resource::ReservationInfo {
+        r#type: Some(resource::reservation_info::Type::Static.into()),
+        role: Some(role.to_owned()),
+        ..resource::ReservationInfo::default()
+    });
+    resource
+}
+
 pub(crate) fn framework_info(index: usize, failover_seconds: f64) -> FrameworkInfo {
     use framework_info::capability::Type;
     let capability = |kind: Type| framework_info::Capability {
         r#type: Some(kind.into()),
     };
+    let mut capabilities = vec![capability(Type::PartitionAware), capability(Type::MultiRole)];
+    if index % 2 == 1 {
+        capabilities.push(capability(Type::RevocableResources));
+    }
     FrameworkInfo {
         user: "nobody".to_owned(),
         name: format!("model-{index}"),
         failover_timeout: Some(failover_seconds),
         checkpoint: Some(true),
         roles: vec![format!("role-{}", index % 2)],
-        capabilities: vec![capability(Type::PartitionAware), capability(Type::MultiRole)],
+        capabilities,
         ..FrameworkInfo::default()
     }
 }

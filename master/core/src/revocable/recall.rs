@@ -36,8 +36,8 @@ pub(super) struct Recall {
     pub(super) killed: bool,
     /// Who wants what; it is charged for it.
     pub(super) promised: Vec<(ClaimSlot, Resources)>,
-    /// The tasks that are to end.
-    tasks: BTreeMap<TaskSlot, v1::TaskId>,
+    /// The tasks that are to end; a slot may have another task by now.
+    tasks: BTreeMap<TaskSlot, (v1::FrameworkId, v1::TaskId)>,
 }
 
 impl Recall {
@@ -49,12 +49,12 @@ impl Recall {
     /// Its tasks that have not ended.
     fn left(&self, leading: &Leading) -> Vec<TaskSlot> {
         let tasks = self.tasks.iter();
-        let holds = |slot: TaskSlot, id: &v1::TaskId| {
+        let holds = |slot: TaskSlot, (framework, id): &(v1::FrameworkId, v1::TaskId)| {
             let task = leading.tasks.get(slot);
-            task.is_some_and(|task| task.held && task.wire.task_id == *id)
+            task.is_some_and(|task| task.held && task.wire.task_id == *id && task.wire.framework_id == *framework)
         };
         tasks
-            .filter(|(slot, id)| holds(**slot, id))
+            .filter(|(slot, key)| holds(**slot, key))
             .map(|(slot, _)| *slot)
             .collect()
     }
@@ -239,7 +239,7 @@ fn begin(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, promised:
         let lent = bare(&task.resources.revocable());
         if !missing.common(&lent).is_empty() {
             missing = missing.without(&lent);
-            chosen.insert(slot, task.wire.task_id.clone());
+            chosen.insert(slot, (task.wire.framework_id.clone(), task.wire.task_id.clone()));
         }
     }
     if chosen.is_empty() {

@@ -39,6 +39,11 @@ impl NoTaskLost {
         ))
     }
 
+    /// What a task uses is lent: masters may have it killed to take that back.
+    pub(crate) fn lent(&mut self, key: TaskKey) {
+        self.kills.insert(key);
+    }
+
     /// An agent is told to kill a task.
     pub(crate) fn kill_told(&self, key: &TaskKey) -> Result<(), Violation> {
         if self.kills.contains(key) {

@@ -2,6 +2,7 @@
 
 use proffer_master_core::{ConnectionId, Input};
 use proffer_proto::link::{AgentMessage, MasterMessage, master_message};
+use proffer_proto::v1::TaskInfo;
 use proffer_proto::v1::TaskState;
 
 use super::links::LinkEnd;
@@ -87,6 +88,13 @@ impl World {
         }
         let Some(body) = message.body else { return Ok(()) };
         self.note(format_args!("agent {agent} <- {}", brief(&body)));
+        if let master_message::Body::Launch(launch) = &body {
+            let lent = |info: &&TaskInfo| info.resources.iter().any(|resource| resource.revocable.is_some());
+            for info in launch.tasks.iter().filter(lent) {
+                let framework = launch.framework.id.clone().unwrap_or_default();
+                self.no_task_lost.lent((framework, info.task_id.clone()));
+            }
+        }
         if let master_message::Body::Kill(kill) = &body {
             let key = (kill.framework_id.clone(), kill.task_id.clone());
             match kill.drain.is_some() {

@@ -3,6 +3,7 @@
 use proffer_master_core::{Answer, Input, RequestId, StreamId};
 use proffer_proto::v1::TaskStatus;
 use proffer_proto::v1::scheduler::{Call, Event as SchedulerEvent};
+use proffer_proto::v1::task_status::Reason;
 
 use super::links::{LinkEnd, Phase};
 use super::*;
@@ -114,6 +115,9 @@ impl World {
         let Some(id) = self.frameworks[framework].id.clone() else {
             return Ok(());
         };
+        if status.reason() == Reason::ContainerPreempted {
+            self.report.preempted += 1;
+        }
         let key = (id, status.task_id.clone());
         let runs = self.agents.iter().any(|agent| agent.runs(&key));
         self.no_task_lost.told(&key, status, runs)?;

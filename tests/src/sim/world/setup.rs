@@ -181,6 +181,8 @@ fn config(rng: &mut Rng, state_bytes_max: Option<u64>) -> Config {
         heartbeat_interval: Duration::from_secs(5),
         offer_timeout: rng.one_in(2).then(|| Duration::from_secs(2)),
         told_at_once: 2,
+        idle_after: Duration::from_millis(rng.range(0, 1_000)),
+        revocable_grace: Duration::from_millis(rng.range(100, 2_000)),
         ..usual
     }
 }
