@@ -966,28 +966,7 @@ impl World {
                     ..base(master::call::Type::UpdateQuota)
                 }
             }
-            "sets-quota" | "removes-quota" => {
-                let words = Words::of(rest);
-                let (role, amounts) = words
-                    .options
-                    .first_key_value()
-                    .map_or((rest, ""), |(role, text)| (*role, *text));
-                let quota_request = v1::quota::QuotaRequest {
-                    role: Some(role.to_owned()),
-                    guarantee: resources(&amounts.replace(',', ":")),
-                    force: None,
-                };
-                match verb {
-                    "sets-quota" => master::Call {
-                        set_quota: Some(master::call::SetQuota { quota_request }),
-                        ..base(master::call::Type::SetQuota)
-                    },
-                    _ => master::Call {
-                        remove_quota: Some(master::call::RemoveQuota { role: role.to_owned() }),
-                        ..base(master::call::Type::RemoveQuota)
-                    },
-                }
-            }
+            "sets-quota" | "removes-quota" => older_quota(verb, rest),
             "explains" => {
                 let words = Words::of(rest);
                 master::Call {
@@ -1067,6 +1046,29 @@ impl World {
             self.step(Input::Readable { read });
         }
         done
+    }
+}
+
+/// SET_QUOTA of `web=cpus,1`, or REMOVE_QUOTA of `web`.
+#[allow(deprecated)]
+fn older_quota(verb: &str, rest: &str) -> master::Call {
+    let (role, amounts) = rest.split_once('=').unwrap_or((rest, ""));
+    let quota_request = v1::quota::QuotaRequest {
+        role: Some(role.to_owned()),
+        guarantee: resources(&amounts.replace(',', ":")),
+        force: None,
+    };
+    match verb {
+        "sets-quota" => master::Call {
+            r#type: Some(master::call::Type::SetQuota as i32),
+            set_quota: Some(master::call::SetQuota { quota_request }),
+            ..master::Call::default()
+        },
+        _ => master::Call {
+            r#type: Some(master::call::Type::RemoveQuota as i32),
+            remove_quota: Some(master::call::RemoveQuota { role: role.to_owned() }),
+            ..master::Call::default()
+        },
     }
 }
 
