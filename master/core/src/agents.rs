@@ -24,6 +24,7 @@ use crate::allocator::Description;
 use crate::effect::{Answer, Effect};
 use crate::executors::{self, Executors};
 use crate::input::{ConnectionId, RequestId};
+use crate::inverse::{self, About};
 use crate::master::{Leading, Step};
 use crate::offers::{self, OfferNumber};
 use crate::operations::{self, ParkedNumber, feedback};
@@ -685,6 +686,7 @@ fn remove(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, end: task
     offers::rescind_agent(leading, step, slot);
     operations::give_up_waiting(leading, step, slot);
     maintenance::forget_agent(leading, step, slot);
+    inverse::rescind_agent(leading, step, slot, About::Recall);
     tasks::end_all(leading, step, slot, end);
     executors::forget(leading, slot);
     leading.allocator.remove_agent(slot);

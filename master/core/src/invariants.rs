@@ -29,6 +29,7 @@ pub fn check(master: &Master) -> Result<(), String> {
     explained(leading)?;
     optimistic::check(leading)?;
     revocable::check(leading)?;
+    leading.inverse.check(leading)?;
     tasks_known_once(leading)?;
     durable(master, leading)?;
     laid_out(master, leading)?;

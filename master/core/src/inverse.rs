@@ -56,6 +56,28 @@ pub(crate) struct InverseOffers {
     open: BTreeMap<Number, Key>,
 }
 
+impl InverseOffers {
+    /// Says what is inconsistent: everybody who is asked is there, and so is the agent.
+    ///
+    /// # Errors
+    /// A sentence about the first thing that does not hold.
+    pub(crate) fn check(&self, leading: &Leading) -> Result<(), String> {
+        for key @ (agent, framework, _) in self.asked.keys() {
+            if leading.agents.get(*agent).is_none() || leading.frameworks.get(*framework).is_none() {
+                return Err(format!("who is gone is asked: {key:?}"));
+            }
+        }
+        let open = self
+            .asked
+            .values()
+            .filter(|asked| matches!(asked.state, State::Open(_)));
+        match open.count() == self.open.len() {
+            true => Ok(()),
+            false => Err("an inverse offer that has ended is still open".to_owned()),
+        }
+    }
+}
+
 /// Makes an inverse offer, which the framework is to be told.
 pub(crate) fn ask(
     leading: &mut Leading,

@@ -397,3 +397,46 @@ fn what_revocable_resources_are_not_for() {
            f2 <- update t2 ERROR on a1 (task_invalid): `accept.operations[0].launch.task_infos[0].executor.resources` hold revocable cpus, but nobody can say when an executor ends; accepted: resources that are not revocable; the executor's tasks may use such",
     );
 }
+
+#[test]
+fn nobody_is_asked_for_what_was_on_an_agent_that_is_gone() {
+    check(
+        "> 0ms f1 subscribes roles=ads suppressed=ads
+           propose put f1
+           answer accepted
+           f1 <- subscribed as m1-F0001
+         > 0ms f2 subscribes can=REVOCABLE_RESOURCES
+           propose put f2
+           answer accepted
+           f2 <- subscribed as m1-F0002
+         > 0ms a1 registers cpus(ads):2;mem(ads):512
+           propose admit a1
+           a1 <- registered as m1-A0001
+           f2 <- offers o1 a1 cpus{revocable, allocated to *}:2;mem{revocable, allocated to *}:512
+         > 1ms f2 accepts o1 launch=t1:cpus~,2;mem~,512 refuse=1000
+           answer accepted
+           a1 <- launch f2/t1 cpus{revocable, allocated to *}:2;mem{revocable, allocated to *}:512
+         > 500ms f1 revives
+           answer accepted
+           f2 <- inverse offers i1 a1 from 10500ms for cpus{revocable, allocated to *}:2;mem{revocable, allocated to *}:512
+         > 600ms operator gone a1
+           propose gone a1
+           answer accepted
+           a1 <- rejected as gone: agent m1-A0001 was marked gone by an operator
+           close a1
+           f2 <- rescind i1
+           f2 <- update t1 LOST on a1 (agent_removed_by_operator): the agent was marked gone by an operator
+           f1 <- failure a1
+           f2 <- failure a1
+         > 700ms a2 registers cpus(ads):2;mem(ads):512
+           propose admit a2
+           a2 <- registered as m1-A0002
+           f1 <- offers o2 a2 cpus(ads){allocated to ads}:2;mem(ads){allocated to ads}:512
+         > 800ms operator gets GET_LOANS
+           answer GET_LOANS; 1 offers, 1 recalled, 1 returned, 0 killed
+         > 20000ms tick
+           f1 <- heartbeat
+           f2 <- heartbeat
+           a2 <- ping 1",
+    );
+}
