@@ -14,6 +14,8 @@ pub struct Catalogue {
     pub framework_id: Option<String>,
     /// Whether the scheduler is subscribed at a master now.
     pub connected: bool,
+    /// Instances that an earlier scheduler launched and of which nothing was heard yet.
+    pub unheard: u32,
     /// The services by id.
     pub services: BTreeMap<String, ServiceStatus>,
     /// Counts since the start of the process.
@@ -183,9 +185,12 @@ impl Catalogue {
         });
         let services: BTreeMap<_, _> = services.collect();
         let restarts = services.values().map(|service| service.restarts).sum();
+        let slots = plan.services().values().flat_map(|service| service.slots.values());
+        let unheard = slots.filter(|slot| slot.task.is_some() && !slot.known).count();
         Self {
             framework_id,
             connected,
+            unheard: u32::try_from(unheard).unwrap_or(u32::MAX),
             services,
             counts: Counts {
                 restarts,

@@ -10,6 +10,7 @@
 //! POST   /v1/services/{id}/scale       {"instances": 3}
 //! POST   /v1/services/{id}/restart     all instances anew
 //! POST   /v1/services/{id}/rollback    {"version": 2}, or nothing for the one before
+//! GET    /v1/discovery                 ready instances with a number, which grows with every change; may wait for a change
 //! GET    /v1/endpoints                 the ports of ready instances; ?service=<id> for one service
 //! GET    /v1/catalogue                 all of this at once
 //! GET    /health                       whether the scheduler is subscribed
@@ -23,6 +24,7 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use proffer_proto::Rejection;
 use serde::Deserialize;
@@ -30,6 +32,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::catalogue::Catalogue;
+use crate::discovery;
 use crate::spec::ServiceSpec;
 use crate::versions::Change;
 use crate::{ChangeError, Remote, RequestError};
@@ -54,7 +57,15 @@ pub(crate) async fn serve(listener: TcpListener, remote: Remote) -> std::io::Res
         )
         .route("/health", get(health))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(remote);
+        .with_state(remote.clone())
+        .merge(discovery::http::router(remote.directory()));
+    let listener = listener.tap_io(|stream| {
+        // Who takes nothing of an answer for so long is left by the kernel.
+        let stall_ms = u32::try_from(discovery::http::STALL.as_millis()).unwrap_or(u32::MAX);
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, stall_ms) {
+            tracing::debug!(%error, "time limit of a connection not set");
+        }
+    });
     axum::serve(listener, router).await
 }
 
@@ -214,7 +225,7 @@ fn read(id: &str, body: &[u8]) -> Result<ServiceSpec, Rejection> {
     Ok(spec)
 }
 
-fn rejected(rejection: &Rejection) -> Response {
+pub(crate) fn rejected(rejection: &Rejection) -> Response {
     let body = json!({ "error": rejection.to_string(), "field": rejection.field });
     (StatusCode::BAD_REQUEST, Json(body)).into_response()
 }

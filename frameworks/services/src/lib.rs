@@ -15,11 +15,13 @@
 //! | `scheduler` | shell: the loop on the SDK, the message of a task, what an update means |
 //! | [`store`] | shell: what survives the process |
 //! | [`catalogue`] | what runs where, as others see it |
+//! | [`discovery`] | shell: how instances are found, with the pure `discovery::directory` |
 //! | `control` | shell: the HTTP API |
 //! | `program` | shell: arguments, signals, logs |
 
 pub mod catalogue;
 mod control;
+pub mod discovery;
 pub mod placement;
 pub mod plan;
 pub mod preview;
@@ -32,6 +34,7 @@ pub mod versions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proffer_proto::Rejection;
@@ -42,6 +45,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use catalogue::{Catalogue, Endpoint, ServiceStatus};
+pub use discovery::Directory;
 pub use preview::Preview;
 pub use program::{Args, main_with};
 pub use scheduler::{Accepted, ChangeError};
@@ -163,6 +167,7 @@ impl From<ChangeError> for RequestError {
 pub struct Remote {
     sender: Sender<Message>,
     catalogue: watch::Receiver<Catalogue>,
+    directory: watch::Receiver<discovery::Known>,
     masters: Masters,
     role: String,
 }
@@ -235,6 +240,11 @@ impl Remote {
         self.catalogue.clone()
     }
 
+    /// What finders of instances are told, as it changes; nothing before it is known.
+    pub fn directory(&self) -> watch::Receiver<Option<Arc<Directory>>> {
+        self.directory.clone()
+    }
+
     /// Waits until the catalogue is as wanted; fails when the scheduler ends before.
     pub async fn wait_for(&self, wanted: impl FnMut(&Catalogue) -> bool) -> Result<Catalogue, RequestError> {
         let mut catalogue = self.catalogue.clone();
@@ -250,6 +260,7 @@ pub struct Handle {
     control: SocketAddr,
     scheduler: JoinHandle<Result<(), Error>>,
     server: JoinHandle<()>,
+    follower: JoinHandle<()>,
 }
 
 impl Handle {
@@ -279,6 +290,7 @@ impl Handle {
     pub fn abort(&self) {
         self.scheduler.abort();
         self.server.abort();
+        self.follower.abort();
     }
 
     /// Waits for the end of the scheduler.
@@ -318,9 +330,12 @@ pub async fn run(config: Config) -> Result<Handle, Error> {
         .framework_id(framework_id.map(Into::into))
         .known_tasks(known);
     let driver = Driver::new(services, options);
+    let (known, directory) = watch::channel(None);
+    let follower = tokio::spawn(discovery::follow(catalogue.clone(), known));
     let remote = Remote {
         sender: driver.sender(),
         catalogue,
+        directory,
         masters: config.masters,
         role: config.role,
     };
@@ -339,6 +354,7 @@ pub async fn run(config: Config) -> Result<Handle, Error> {
         control,
         scheduler,
         server,
+        follower,
     })
 }
 

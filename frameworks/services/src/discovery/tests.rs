@@ -1,0 +1,75 @@
+//! Discovery of a scheduler at work, before a scripted master.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proffer_sdk::proto::v1::{TaskInfo, TaskState};
+use proffer_sdk::testing::{self, FakeMaster};
+
+use super::*;
+use crate::spec::PortSpec;
+use crate::{Config, Handle, Remote, ServiceSpec, run};
+
+async fn known(remote: &Remote, wanted: impl Fn(&Directory) -> bool) -> Arc<Directory> {
+    let mut directory = remote.directory();
+    let told = directory.wait_for(|known| known.as_ref().is_some_and(|known| wanted(known)));
+    let told = tokio::time::timeout(Duration::from_secs(20), told).await;
+    told.unwrap_or_else(|_| panic!("{:#?}", remote.catalogue()))
+        .unwrap()
+        .clone()
+        .unwrap()
+}
+
+async fn start(master: &mut FakeMaster, directory: &tempfile::TempDir) -> Handle {
+    let services = loop {
+        match run(Config::new(master.masters(), directory.path())).await {
+            // The lock of the state directory is free once an old scheduler is gone.
+            Err(crate::Error::Store(crate::StoreError::Locked(_))) => tokio::task::yield_now().await,
+            other => break other.unwrap(),
+        }
+    };
+    master.subscribe().await;
+    services
+}
+
+fn says(master: &FakeMaster, task: &TaskInfo) {
+    let status = testing::status(&task.task_id, task.agent_id.as_str(), TaskState::TaskRunning);
+    master.update(status);
+}
+
+fn ready(directory: &Directory) -> usize {
+    directory.ready.services["web"].instances.len()
+}
+
+#[tokio::test]
+async fn a_scheduler_that_is_started_again_says_nothing_before_it_has_heard_of_its_instances() {
+    let mut master = FakeMaster::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let services = start(&mut master, &directory).await;
+    let mut spec = ServiceSpec::command("web", "true");
+    spec.instances = 2;
+    spec.ports = vec![PortSpec::any("http")];
+    services.remote().put(spec).await.unwrap();
+    master.offers(vec![testing::offer("o1", "127.0.0.1", 8.0, 8192.0, 31000..=31099)]);
+    let operations = master.accept().await.operations;
+    let launches = operations.into_iter().filter_map(|operation| operation.launch);
+    let tasks: Vec<_> = launches.flat_map(|launch| launch.task_infos).collect();
+    for task in &tasks {
+        says(&master, task);
+    }
+    let first = known(services.remote(), |known| ready(known) == 2).await;
+    assert_eq!(first.ready.services["web"].instances[1].address, "127.0.0.1");
+
+    services.abort();
+    drop(services);
+    let services = start(&mut master, &directory).await;
+    says(&master, &tasks[0]);
+    let remote = services.remote();
+    let heard = remote.wait_for(|catalogue| catalogue.connected && catalogue.unheard == 1);
+    heard.await.unwrap();
+    assert!(remote.directory().borrow().is_none(), "of the other it knows nothing");
+    says(&master, &tasks[1]);
+    let second = known(remote, |_| true).await;
+    assert_eq!(ready(&second), 2, "it never said that there are fewer");
+    assert!(second.ready.index > first.ready.index);
+}
