@@ -24,12 +24,10 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use proffer_proto::Rejection;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::catalogue::Catalogue;
 use crate::discovery;
@@ -40,9 +38,9 @@ use crate::{ChangeError, Remote, RequestError};
 /// The longest specification that is read, in bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Serves the control port for as long as it is polled.
-pub(crate) async fn serve(listener: TcpListener, remote: Remote) -> std::io::Result<()> {
-    let router = Router::new()
+/// What answers at the control port of an active scheduler.
+pub(crate) fn router(remote: Remote) -> Router {
+    Router::new()
         .route("/v1/services", get(services))
         .route("/v1/services/{id}", get(service).put(put).delete(remove))
         .route("/v1/services/{id}/versions", get(versions))
@@ -58,15 +56,7 @@ pub(crate) async fn serve(listener: TcpListener, remote: Remote) -> std::io::Res
         .route("/health", get(health))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(remote.clone())
-        .merge(discovery::http::router(remote.directory()));
-    let listener = listener.tap_io(|stream| {
-        // Who takes nothing of an answer for so long is left by the kernel.
-        let stall_ms = u32::try_from(discovery::http::STALL.as_millis()).unwrap_or(u32::MAX);
-        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, stall_ms) {
-            tracing::debug!(%error, "time limit of a connection not set");
-        }
-    });
-    axum::serve(listener, router).await
+        .merge(discovery::http::router(remote.directory()))
 }
 
 async fn services(State(remote): State<Remote>) -> Response {

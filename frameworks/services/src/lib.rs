@@ -17,16 +17,19 @@
 //! | [`catalogue`] | what runs where, as others see it |
 //! | [`discovery`] | shell: how instances are found, with the pure `discovery::directory` |
 //! | `control` | shell: the HTTP API |
+//! | `leadership`, `seat` | shell: which of several schedulers is the active one, and what the others answer |
 //! | `program` | shell: arguments, signals, logs |
 
 pub mod catalogue;
 mod control;
 pub mod discovery;
+mod leadership;
 pub mod placement;
 pub mod plan;
 pub mod preview;
 mod program;
 mod scheduler;
+mod seat;
 pub mod spec;
 pub mod store;
 pub mod template;
@@ -39,8 +42,7 @@ use std::time::Duration;
 
 use proffer_proto::Rejection;
 use proffer_sdk::operator::OperatorClient;
-use proffer_sdk::{CallError, Driver, Framework, Masters, Options, RunError, Sender};
-use tokio::net::TcpListener;
+use proffer_sdk::{CallError, Masters, RunError, Sender};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -49,12 +51,11 @@ pub use discovery::Directory;
 pub use preview::Preview;
 pub use program::{Args, main_with};
 pub use scheduler::{Accepted, ChangeError};
+pub use seat::{Seat, listen};
 pub use spec::ServiceSpec;
 pub use store::{Place, StoreError};
 
-use proffer_sdk::state::StateError;
-use scheduler::{Message, Request, Services};
-use store::Store;
+use scheduler::{Message, Request};
 use versions::{Change, Versions};
 
 /// What a scheduler of services needs to know.
@@ -128,6 +129,9 @@ pub enum Error {
     /// The master does not want it.
     #[error("run the scheduler")]
     Run(#[source] RunError),
+    /// Another scheduler of the same name is the active one now.
+    #[error("another scheduler of this name has taken over")]
+    Replaced,
     /// A part of the scheduler panicked.
     #[error("the scheduler failed")]
     Failed(#[source] tokio::task::JoinError),
@@ -257,9 +261,9 @@ impl Remote {
 #[derive(Debug)]
 pub struct Handle {
     remote: Remote,
-    control: SocketAddr,
+    /// Present until [`Handle::ended`] gives it away.
+    seat: Option<Seat>,
     scheduler: JoinHandle<Result<(), Error>>,
-    server: JoinHandle<()>,
     follower: JoinHandle<()>,
 }
 
@@ -271,31 +275,42 @@ impl Handle {
 
     /// Where the control port listens.
     pub fn control(&self) -> SocketAddr {
-        self.control
+        self.seat.as_ref().map_or(([0; 4], 0).into(), Seat::control)
     }
 
     /// Ends the scheduler; its instances go on, and another process may take over from the state directory.
     pub async fn stop(self) -> Result<(), Error> {
-        let _ = self.remote.sender.send(Message::Stop { teardown: false });
+        self.ask_to_stop(false);
         self.wait().await
     }
 
     /// Ends the framework with all its instances. The state directory is of no use afterwards.
     pub async fn teardown(self) -> Result<(), Error> {
-        let _ = self.remote.sender.send(Message::Stop { teardown: true });
+        self.ask_to_stop(true);
         self.wait().await
     }
 
     /// Ends the scheduler at once and without a word, as `kill -9` does; its instances go on.
     pub fn abort(&self) {
         self.scheduler.abort();
-        self.server.abort();
         self.follower.abort();
+        self.seat.iter().for_each(Seat::abort);
     }
 
     /// Waits for the end of the scheduler.
     pub async fn wait(mut self) -> Result<(), Error> {
-        (&mut self.scheduler).await.map_err(Error::Failed)?
+        self.ended().await.0
+    }
+
+    /// The same; also gives back its seat, which can stand by when another scheduler has taken over.
+    pub(crate) async fn ended(&mut self) -> (Result<(), Error>, Option<Seat>) {
+        let ended = (&mut self.scheduler).await.map_err(Error::Failed);
+        self.seat.iter().for_each(Seat::close);
+        (ended.and_then(std::convert::identity), self.seat.take())
+    }
+
+    fn ask_to_stop(&self, teardown: bool) {
+        let _ = self.remote.sender.send(Message::Stop { teardown });
     }
 }
 
@@ -306,76 +321,7 @@ impl Drop for Handle {
 }
 
 /// Starts a scheduler. It looks for the leading master from then on; requests may be made at once. Where the masters keep
-/// what survives, it first waits until one leads.
+/// what survives, it first waits until one leads, and until no other scheduler of its name is the active one.
 pub async fn run(config: Config) -> Result<Handle, Error> {
-    let (store, recovered) = open(&config).await?;
-    let listen = |source| Error::Listen {
-        address: config.control,
-        source,
-    };
-    let listener = TcpListener::bind(config.control).await.map_err(listen)?;
-    let control = listener.local_addr().map_err(listen)?;
-    let framework_id = recovered.framework_id.clone();
-    let mut framework = Framework::new(&config.name)
-        .role(&config.role)
-        .failover_timeout(config.failover_timeout)
-        .web_page(format!("http://{}", reachable(control)));
-    if let Some(user) = &config.user {
-        framework = framework.user(user);
-    }
-    let (published, catalogue) = watch::channel(Catalogue::default());
-    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
-    let (services, known) = Services::new(store, recovered, published, config.role.clone(), seed);
-    let options = Options::new(config.masters.clone(), framework)
-        .framework_id(framework_id.map(Into::into))
-        .known_tasks(known);
-    let driver = Driver::new(services, options);
-    let (known, directory) = watch::channel(None);
-    let follower = tokio::spawn(discovery::follow(catalogue.clone(), known));
-    let remote = Remote {
-        sender: driver.sender(),
-        catalogue,
-        directory,
-        masters: config.masters,
-        role: config.role,
-    };
-    let serving = control::serve(listener, remote.clone());
-    let server = tokio::spawn(async move {
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "control port failed");
-        }
-    });
-    let scheduler = tokio::spawn(async move {
-        let services = driver.run().await.map_err(Error::Run)?;
-        services.ended().await.map_err(Error::Store)
-    });
-    Ok(Handle {
-        remote,
-        control,
-        scheduler,
-        server,
-        follower,
-    })
-}
-
-/// Opens what an earlier process kept; where the masters keep it, as soon as one leads.
-async fn open(config: &Config) -> Result<(Store, store::Recovered), StoreError> {
-    loop {
-        match Store::open(&config.state, &config.masters).await {
-            Err(StoreError::State {
-                source: StateError::Unavailable(why),
-                ..
-            }) => tracing::warn!(why, masters = %config.masters, "no master leads yet"),
-            other => return other,
-        }
-    }
-}
-
-/// How others reach an address at which this host listens.
-fn reachable(address: SocketAddr) -> String {
-    if !address.ip().is_unspecified() {
-        return address.to_string();
-    }
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}:{}", name.trim(), address.port())
+    listen(config).await?.lead().await
 }

@@ -77,23 +77,33 @@ async fn run(args: Args) -> anyhow::Result<()> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     let config = config(&args)?;
     tracing::info!(?config, "services scheduler starts");
-    let mut handle = tokio::select! {
-        started = crate::run(config) => started?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
-    };
+    let mut seat = crate::listen(config).await?;
     if let Some(path) = &args.address_file {
-        write_whole(path, &handle.control().to_string()).with_context(|| format!("write {}", path.display()))?;
+        write_whole(path, &seat.control().to_string()).with_context(|| format!("write {}", path.display()))?;
     }
-    for spec in specs {
-        handle.remote().put(spec).await?;
+    let mut specs = Some(specs);
+    loop {
+        let mut handle = tokio::select! {
+            started = seat.lead() => started?,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
+        for spec in specs.take().into_iter().flatten() {
+            handle.remote().put(spec).await?;
+        }
+        let (ended, left) = tokio::select! {
+            _ = terminate.recv() => return Ok(handle.stop().await?),
+            _ = interrupt.recv() => return Ok(handle.stop().await?),
+            ended = handle.ended() => ended,
+        };
+        match (ended, left) {
+            (Err(crate::Error::Replaced), Some(left)) => {
+                tracing::warn!("another scheduler of this name has taken over, so this one stands by");
+                seat = left;
+            }
+            (ended, _) => return Ok(ended?),
+        }
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        ended = &mut handle.scheduler => return Ok(ended??),
-    }
-    Ok(handle.stop().await?)
 }
 
 fn log_level(text: &str) -> Result<String, &'static str> {

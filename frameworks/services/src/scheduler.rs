@@ -53,6 +53,8 @@ pub(crate) struct Services {
     /// What is to be kept when the plan has been followed.
     deferred: VecDeque<Deferred>,
     torn_down: bool,
+    /// Whether another scheduler is the active one now.
+    replaced: bool,
     role: String,
     /// What the master was told of the agents that are of use.
     constraints: Option<OfferConstraints>,
@@ -106,6 +108,7 @@ impl Services {
             early,
             deferred: VecDeque::new(),
             torn_down: false,
+            replaced: false,
             role,
             constraints: None,
             alarm: None,
@@ -170,11 +173,31 @@ impl Services {
     }
 }
 
+impl Services {
+    /// Whether another scheduler has taken over; then this one ends, and leaves all as it is.
+    fn is_overtaken(&mut self, context: &mut Context<Message>, error: &StoreError) -> bool {
+        let overtaken = matches!(error, StoreError::Overtaken(_));
+        if overtaken {
+            self.replaced = true;
+            context.stop();
+        }
+        overtaken
+    }
+
+    /// Whether it ended because another scheduler has taken over.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.replaced
+    }
+}
+
 impl Scheduler for Services {
     type Message = Message;
 
     async fn registered(&mut self, context: &mut Context<Message>, framework_id: &FrameworkId) {
         if let Err(error) = self.store.keep_framework_id(&framework_id.value).await {
+            if self.is_overtaken(context, &error) {
+                return;
+            }
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "framework id not kept, so nothing is launched"
@@ -215,6 +238,9 @@ impl Scheduler for Services {
         }
         let launches: Vec<_> = placed.iter().map(|(_, _, launch)| launch.clone()).collect();
         if let Err(error) = self.store.launching(&launches).await {
+            if self.is_overtaken(context, &error) {
+                return;
+            }
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "launches not kept, so not made"
@@ -282,7 +308,7 @@ impl Scheduler for Services {
     }
 
     async fn error(&mut self, _context: &mut Context<Message>, message: &str) {
-        tracing::error!(message, "the master ended the framework's subscription");
+        tracing::warn!(message, "the master ended the framework's subscription");
     }
 }
 

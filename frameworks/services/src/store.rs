@@ -7,11 +7,12 @@ mod directory;
 mod replicated;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proffer_sdk::Masters;
 use proffer_sdk::state::StateError;
 
+use crate::leadership::Fence;
 use crate::plan::Launch;
 use crate::versions::Versions;
 
@@ -52,7 +53,7 @@ pub enum StoreError {
         reason: String,
     },
     /// Another process wrote it.
-    #[error("another scheduler has changed `{0}` of the masters' state")]
+    #[error("another scheduler is active now: it has changed `{0}` of the masters' state")]
     Overtaken(String),
     /// The masters did not do it.
     #[error("{action} `{key}` of the masters' state")]
@@ -87,22 +88,24 @@ pub enum Store {
 }
 
 impl Store {
-    /// Opens it, and tells what an earlier process left.
-    pub async fn open(place: &Place, masters: &Masters) -> Result<(Self, Recovered), StoreError> {
-        match place {
-            Place::Directory(path) => {
-                let (directory, recovered) = Directory::open(path)?;
-                Ok((Self::Directory(directory), recovered))
-            }
-            Place::Masters(namespace) => {
-                let (replicated, recovered) = Replicated::open(masters.clone(), namespace).await?;
-                Ok((Self::Masters(replicated), recovered))
-            }
-        }
+    /// Opens a directory of this host, and tells what an earlier process left.
+    pub(crate) fn directory(path: &Path) -> Result<(Self, Recovered), StoreError> {
+        let (directory, recovered) = Directory::open(path)?;
+        Ok((Self::Directory(directory), recovered))
+    }
+
+    /// Opens what the masters keep, for the active scheduler.
+    pub(crate) async fn replicated(
+        masters: &Masters,
+        namespace: &str,
+        fence: Fence,
+    ) -> Result<(Self, Recovered), StoreError> {
+        let (replicated, recovered) = Replicated::open(masters.clone(), namespace, fence).await?;
+        Ok((Self::Masters(replicated), recovered))
     }
 
     /// Keeps the id of the framework.
-    pub async fn keep_framework_id(&self, id: &str) -> Result<(), StoreError> {
+    pub async fn keep_framework_id(&mut self, id: &str) -> Result<(), StoreError> {
         match self {
             Self::Directory(directory) => directory.keep_framework_id(id),
             Self::Masters(replicated) => replicated.keep_framework_id(id).await,

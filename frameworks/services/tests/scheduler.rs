@@ -1,15 +1,17 @@
 //! The scheduler against a scripted master.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use proffer_sdk::proto::v1::check_status_info::Http;
 use proffer_sdk::proto::v1::scheduler::call;
 use proffer_sdk::proto::v1::{CheckStatusInfo, Offer, TaskInfo, TaskState};
+use proffer_sdk::state::State as Kept;
 use proffer_sdk::testing::{self, FakeMaster};
 use proffer_services::catalogue::{State, UpdateState};
 use proffer_services::spec::{Backoff, Constraint, HealthCheck, Operator, PortSpec, Probe, ReadinessCheck};
 use proffer_services::versions::Change;
-use proffer_services::{Config, Handle, ServiceSpec, run};
+use proffer_services::{Config, Handle, ServiceSpec, listen, run};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -119,7 +121,11 @@ fn env(task: &TaskInfo, name: &str) -> String {
 
 /// Asks the control port; answers status and body.
 async fn ask(services: &Handle, head: &str, body: &str) -> (u16, serde_json::Value) {
-    let mut stream = TcpStream::connect(services.control()).await.unwrap();
+    ask_at(services.control(), head, body).await
+}
+
+async fn ask_at(control: SocketAddr, head: &str, body: &str) -> (u16, serde_json::Value) {
+    let mut stream = TcpStream::connect(control).await.unwrap();
     let length = body.len();
     let request =
         format!("{head} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
@@ -535,8 +541,21 @@ async fn a_scheduler_without_a_directory_finds_all_with_the_masters() {
     bench.services.remote().change("web", change, Some(1)).await.unwrap();
     let more = bench.launch_on(vec![big("o2", "a2")]).await.remove(0);
 
-    // The new one takes over while the old one is still there, and that may write no more.
-    let old = std::mem::replace(&mut bench.services, run(config.clone()).await.unwrap());
+    // Another one stands by, and takes over when the old one is gone.
+    let seat = listen(config.clone()).await.unwrap();
+    let (standby, active) = (seat.control(), bench.services.control());
+    let waiting = tokio::spawn(seat.lead());
+    let head = "POST /v1/services/web/scale?version=2";
+    while ask_at(standby, head, "{}").await.0 != 307 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let (_, answer) = ask_at(standby, head, "{}").await;
+    assert_eq!(answer["active"], active.to_string());
+    assert_eq!(ask_at(standby, "GET /health", "").await.0, 503);
+    assert!(!waiting.is_finished());
+    bench.services.abort();
+    bench.services = waiting.await.unwrap().unwrap();
+    assert_eq!(bench.services.control(), standby);
     let subscribe = bench.master.subscribe().await;
     assert_eq!(
         subscribe.framework_info.id.map(|id| id.value).as_deref(),
@@ -563,7 +582,6 @@ async fn a_scheduler_without_a_directory_finds_all_with_the_masters() {
         .change("web", Change::Restart, Some(2))
         .await
         .unwrap();
-    old.abort();
 
     bench
         .services
@@ -571,7 +589,8 @@ async fn a_scheduler_without_a_directory_finds_all_with_the_masters() {
         .change("web", Change::Scale(1), None)
         .await
         .unwrap();
-    std::mem::replace(&mut bench.services, run(config.clone()).await.unwrap()).abort();
+    bench.services.abort();
+    bench.services = run(config.clone()).await.unwrap();
     bench.master.subscribe().await;
     let history = bench
         .services
@@ -589,6 +608,35 @@ async fn a_scheduler_without_a_directory_finds_all_with_the_masters() {
     bench.services = run(config).await.unwrap();
     assert_eq!(bench.master.subscribe().await.framework_info.id, None);
     assert!(bench.services.remote().catalogue().services.is_empty());
+}
+
+#[tokio::test]
+async fn one_that_is_not_named_any_more_changes_and_launches_nothing() {
+    for launches in [true, false] {
+        let mut master = FakeMaster::start().await;
+        let config = Config::replicated(master.masters(), "fake");
+        let services = run(config).await.unwrap();
+        master.subscribe().await;
+        services.remote().put(web(1)).await.unwrap();
+        let state = Kept::of(master.masters(), "services/fake");
+        let (services_kept, tasks_kept) = (state.keys("service/").await.unwrap(), usize::from(launches));
+        let other = r#"{"id": "another", "control": "127.0.0.1:1", "network": "far away", "beat": 7}"#;
+        state.put("leader", other).await.unwrap();
+        if launches {
+            master.offers(vec![big("o1", "a1")]);
+        } else {
+            let refused = services.remote().change("web", Change::Scale(2), None).await;
+            let refused = format!("{:?}", refused.unwrap_err());
+            assert!(refused.contains("Overtaken") || refused == "Ended", "{refused}");
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(20), services.wait()).await;
+        assert!(matches!(ended, Ok(Err(proffer_services::Error::Replaced))), "{ended:?}");
+        assert!(master.calls_so_far(call::Type::Accept).is_empty());
+        // A launch that was kept and not made is of no use, and found out to be so by whoever reads it.
+        assert!(state.keys("task/").await.unwrap().len() <= tasks_kept);
+        assert_eq!(state.keys("service/").await.unwrap().len(), services_kept.len());
+        assert_eq!(state.get("leader").await.unwrap().unwrap().value, other.as_bytes());
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 
 use crate::until;
 
+mod standby;
+
 const AGENTS: usize = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,12 +180,17 @@ struct Services {
 
 impl Services {
     async fn start(cluster: &mut Cluster) -> anyhow::Result<Self> {
-        let directory = cluster.local().directory().join("services");
+        Self::start_as(cluster, "services").await
+    }
+
+    /// The same with its files in a directory of that name.
+    async fn start_as(cluster: &mut Cluster, name: &str) -> anyhow::Result<Self> {
+        let directory = cluster.local().directory().join(name);
         let master = cluster.local().master_address().to_owned();
         let args = ["services", "--control", "127.0.0.1:0", "--master", &master];
         let args = args.into_iter().map(str::to_owned);
         let mut process = LocalProcess::start(ProcessSpec {
-            name: "services".to_owned(),
+            name: name.to_owned(),
             program: cluster::built("proffer-under-test")?,
             args: args.collect(),
             environment: Vec::new(),

@@ -54,9 +54,17 @@ impl Client {
             );
             Failure::new(FailureKind::Unreachable, text)
         };
-        let answer = tokio::time::timeout(DEADLINE, self.request(method, path, body)).await;
+        let asked = async {
+            let (status, answer) = request(&self.address, method, path, body.as_ref()).await?;
+            match answer["active"].as_str().filter(|_| status == 307) {
+                // It stands by.
+                Some(active) => request(active, method, path, body.as_ref()).await,
+                None => Ok((status, answer)),
+            }
+        };
+        let answer = tokio::time::timeout(DEADLINE, asked).await;
         let answer = answer.map_err(|_| unreachable(&"no answer in time"))?;
-        let (status, body) = answer.map_err(|error| unreachable(&error))?;
+        let (status, body) = answer.map_err(|error: std::io::Error| unreachable(&error))?;
         let kind = match status {
             200..300 => return Ok(body),
             400 | 409 => FailureKind::Rejected,
@@ -69,26 +77,25 @@ impl Client {
             text.unwrap_or_else(|| format!("status {status} for {method} {path}")),
         ))
     }
+}
 
-    async fn request(&self, method: &str, path: &str, body: Option<Value>) -> std::io::Result<(u16, Value)> {
-        let mut stream = TcpStream::connect(&self.address).await?;
-        let body = body.map(|body| body.to_string()).unwrap_or_default();
-        let (address, length) = (&self.address, body.len());
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}");
-        stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        let answer = String::from_utf8_lossy(&answer);
-        let understood = answer.split_once("\r\n\r\n").and_then(|(head, body)| {
-            let status = head.split(' ').nth(1)?.parse().ok()?;
-            let body = if body.is_empty() {
-                Value::Null
-            } else {
-                serde_json::from_str(body).ok()?
-            };
-            Some((status, body))
-        });
-        understood.ok_or_else(|| std::io::Error::other("it answers something else than HTTP with JSON"))
-    }
+async fn request(address: &str, method: &str, path: &str, body: Option<&Value>) -> std::io::Result<(u16, Value)> {
+    let mut stream = TcpStream::connect(address).await?;
+    let body = body.map(ToString::to_string).unwrap_or_default();
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}");
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    let understood = answer.split_once("\r\n\r\n").and_then(|(head, body)| {
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        let body = if body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(body).ok()?
+        };
+        Some((status, body))
+    });
+    understood.ok_or_else(|| std::io::Error::other("it answers something else than HTTP with JSON"))
 }

@@ -107,7 +107,10 @@ impl Services {
             }
         };
         versions.current.spec.validate()?;
-        self.store.keep_service(&versions).await?;
+        if let Err(error) = self.store.keep_service(&versions).await {
+            self.is_overtaken(context, &error);
+            return Err(error.into());
+        }
         self.version_next += 1;
         let accepted = Accepted {
             version,
@@ -131,7 +134,10 @@ impl Services {
         if self.plan.services().get(&id).is_none_or(|service| service.removed) {
             return Ok(false);
         }
-        self.store.drop_service(&id).await?;
+        if let Err(error) = self.store.drop_service(&id).await {
+            self.is_overtaken(context, &error);
+            return Err(error);
+        }
         self.versions.remove(&id);
         tracing::info!(service = id, "service not wanted any more");
         self.step(context, Input::Remove(id));

@@ -1,19 +1,25 @@
 //! The masters keep it: whoever runs the scheduler next, on whatever host, finds it there.
 //!
 //! ```text
+//! leader                which scheduler is the active one
 //! framework-id
 //! service/<id>          the versions of a service
 //! task/<task id>        a launch
 //! ```
+//!
+//! Only the active scheduler writes, and it looks whether it still is that before it acts on what it wrote: see
+//! [`leadership`](crate::leadership). When it opens all this it writes the services again as they are, so that what its
+//! predecessor knows of them is worth nothing any more.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use futures_util::future::try_join_all;
 use proffer_sdk::Masters;
-use proffer_sdk::state::{Outcome, State, StateError};
+use proffer_sdk::state::{Entry, Outcome, State, StateError};
 use serde::de::DeserializeOwned;
 
+use crate::leadership::Fence;
 use crate::plan::Launch;
 use crate::versions::Versions;
 
@@ -30,6 +36,9 @@ const VALUE_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct Replicated {
     state: State,
+    fence: Fence,
+    /// The version that the framework's id has there.
+    id_version: u64,
     /// The versions that the keys of services have there: who does not know the last one may not write.
     written: HashMap<String, u64>,
     /// The tasks that are kept.
@@ -37,14 +46,15 @@ pub struct Replicated {
 }
 
 impl Replicated {
-    /// Opens it. Fails where no master answers in time.
-    pub async fn open(masters: Masters, namespace: &str) -> Result<(Self, Recovered), StoreError> {
+    /// Opens it, as the active scheduler. Fails where no master answers in time.
+    pub(crate) async fn open(masters: Masters, namespace: &str, fence: Fence) -> Result<(Self, Recovered), StoreError> {
         let state = State::of(masters, namespace);
         let id = state.get(FRAMEWORK_ID).await.map_err(failed("get", FRAMEWORK_ID))?;
-        let services = state.list(SERVICE).await.map_err(failed("list", SERVICE))?;
+        let services = claimed(&state).await?;
         let mut tasks = state.list(TASK).await.map_err(failed("list", TASK))?;
         // Versions only grow, so this is their order.
         tasks.sort_by_key(|entry| entry.version);
+        let id_version = id.as_ref().map_or(0, |entry| entry.version);
         let written = services
             .iter()
             .map(|entry| (entry.key.clone(), entry.version))
@@ -57,11 +67,26 @@ impl Replicated {
             launches: launches.collect::<Result<Vec<Launch>, _>>()?,
         };
         let live = recovered.launches.iter().map(|launch| launch.task_id.clone()).collect();
-        Ok((Self { state, written, live }, recovered))
+        let replicated = Self {
+            state,
+            fence,
+            id_version,
+            written,
+            live,
+        };
+        Ok((replicated, recovered))
     }
 
-    pub(super) async fn keep_framework_id(&self, id: &str) -> Result<(), StoreError> {
-        self.put(FRAMEWORK_ID, id.as_bytes().to_vec()).await
+    pub(super) async fn keep_framework_id(&mut self, id: &str) -> Result<(), StoreError> {
+        let value = id.as_bytes().to_vec();
+        let set = self.state.compare_and_set(FRAMEWORK_ID, self.id_version, value.clone());
+        match set.await.map_err(failed("set", FRAMEWORK_ID))?.settle(&value) {
+            Outcome::Done { version } => self.id_version = version,
+            Outcome::Conflict { .. } | Outcome::Unknown { .. } => {
+                return Err(StoreError::Overtaken(FRAMEWORK_ID.to_owned()));
+            }
+        }
+        self.fence.check().await
     }
 
     /// Writes over what this process wrote or read last, and over nothing else.
@@ -72,8 +97,15 @@ impl Replicated {
         let outcome = self.state.compare_and_set(&key, expected, value.clone()).await;
         match outcome.map_err(failed("set", &key))?.settle(&value) {
             Outcome::Done { version } => {
+                let checked = self.fence.check().await;
+                if let Err(StoreError::Overtaken(_)) = checked
+                    && expected == 0
+                {
+                    // The one that took over has not seen it.
+                    let _ = self.state.compare_and_delete(&key, version).await;
+                }
                 self.written.insert(key, version);
-                Ok(())
+                checked
             }
             Outcome::Conflict { .. } | Outcome::Unknown { .. } => Err(StoreError::Overtaken(key)),
         }
@@ -81,9 +113,16 @@ impl Replicated {
 
     pub(super) async fn drop_service(&mut self, id: &str) -> Result<(), StoreError> {
         let key = format!("{SERVICE}{id}");
-        self.state.delete(&key).await.map_err(failed("delete", &key))?;
-        self.written.remove(&key);
-        Ok(())
+        let expected = self.written.get(&key).copied().unwrap_or_default();
+        let outcome = self.state.compare_and_delete(&key, expected).await;
+        match outcome.map_err(failed("delete", &key))? {
+            // Where an answer was lost, it is as it should be.
+            Outcome::Done { .. } | Outcome::Conflict { present: None } | Outcome::Unknown { present: None } => {
+                self.written.remove(&key);
+                self.fence.check().await
+            }
+            Outcome::Conflict { .. } | Outcome::Unknown { .. } => Err(StoreError::Overtaken(key)),
+        }
     }
 
     /// All at the same time: the masters write them together.
@@ -93,6 +132,7 @@ impl Replicated {
             .zip(launches)
             .map(async |(key, launch)| self.put(&key, encode(launch)).await);
         try_join_all(puts).await?;
+        self.fence.check().await?;
         self.live.extend(launches.iter().map(|launch| launch.task_id.clone()));
         Ok(())
     }
@@ -121,6 +161,29 @@ impl Replicated {
     async fn put(&self, key: &str, value: Vec<u8>) -> Result<(), StoreError> {
         let put = self.state.put(key, value).await;
         put.map(drop).map_err(failed("put", key))
+    }
+}
+
+/// The services, each written again as it is: then a predecessor that is only slow cannot change or delete them.
+async fn claimed(state: &State) -> Result<Vec<Entry>, StoreError> {
+    loop {
+        let entries = state.list(SERVICE).await.map_err(failed("list", SERVICE))?;
+        let writes = entries.into_iter().map(async |mut entry: Entry| {
+            let set = state
+                .compare_and_set(&entry.key, entry.version, entry.value.clone())
+                .await;
+            Ok(match set.map_err(failed("set", &entry.key))?.settle(&entry.value) {
+                Outcome::Done { version } => {
+                    entry.version = version;
+                    Some(entry)
+                }
+                Outcome::Conflict { .. } | Outcome::Unknown { .. } => None,
+            })
+        });
+        let written: Option<Vec<Entry>> = try_join_all(writes).await?.into_iter().collect();
+        if let Some(entries) = written {
+            return Ok(entries);
+        }
     }
 }
 
