@@ -58,11 +58,25 @@ fn would_fit(leading: &Leading, number: GangNumber, agent: AgentSlot, offers: &[
         return false;
     }
     let offered: Resources = offers.iter().map(|number| &leading.offers[number].resources).sum();
-    let free = leading.allocator.free(agent).cloned().unwrap_or_default() + &offered;
+    let free =
+        leading.allocator.free(agent).cloned().unwrap_or_default() + &offered + &gathered(leading, number, agent);
     let open = free.available_to(&leading.claims[gang.claim].role);
     let mut seen = BTreeSet::new();
     let mut without = gang.members.iter().filter(|member| member.place.is_none());
     without.any(|member| {
         member.shape.agent.is_none_or(|at| at == agent) && seen.insert(member.alike) && member.shape.of(&open).is_some()
     })
+}
+
+/// What a gang holds on an agent for members without a place.
+fn gathered(leading: &Leading, number: GangNumber, agent: AgentSlot) -> Resources {
+    let gang = &leading.gangs.waiting[&number];
+    let parked = gang.parked.get(&agent).and_then(|parked| leading.parked.get(parked));
+    let held = parked.map(|parked| parked.resources.clone()).unwrap_or_default();
+    let places = gang.members.iter().filter_map(|member| member.place.as_ref());
+    let placed: Resources = places
+        .filter(|place| place.agent == agent && place.held)
+        .map(|place| &place.resources)
+        .sum();
+    held.without(&placed)
 }

@@ -843,6 +843,44 @@ fn offers_that_nobody_answers_are_taken_back_for_a_gang() {
 }
 
 #[test]
+fn offers_are_taken_back_for_a_gang_that_has_gathered_the_rest() {
+    check(
+        "> 0ms f2 subscribes
+           propose put f2
+           answer accepted
+           f2 <- subscribed as m1-F0001
+         > 0ms a1 registers cpus:4;mem:1024
+           propose admit a1
+           a1 <- registered as m1-A0001
+           f2 <- offers o1 a1 cpus:4;mem:1024
+         > 1ms f2 accepts o1 launch=b1:cpus,4;mem,100 refuse=0
+           answer accepted
+           a1 <- launch f2/b1 cpus:4;mem:100
+           f2 <- offers o2 a1 mem:924
+         > 2ms a1 updates f2/b1 RUNNING #1
+           f2 <- update b1 RUNNING on a1 #1
+         > 3ms f1 subscribes
+           propose put f1
+           answer accepted
+           f1 <- subscribed as m1-F0002
+         > 4ms f1 gangs g1 t1:cpus,3;mem,600 wait=60000
+           answer accepted
+         > 5ms a1 updates f2/b1 FINISHED #2
+           f2 <- update b1 FINISHED on a1 #2
+           f1 <- offers o3 a1 cpus:1
+         > 600ms tick
+         > 1600ms tick
+           f2 <- rescind o2
+           f1 <- rescind o3
+           a1 <- launch f1/t1 cpus:3;mem:600
+           f2 <- offers o4 a1 cpus:1;mem:424
+         > 2600ms tick
+           f2 <- rescind o4
+           f1 <- offers o5 a1 cpus:1;mem:424",
+    );
+}
+
+#[test]
 fn what_is_wrong_with_a_gang_is_said() {
     check(
         "> 0ms f1 subscribes roles=a,b
