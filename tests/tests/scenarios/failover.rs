@@ -129,6 +129,9 @@ impl Playing {
             match heard.context("the scheduler has ended")?.0 {
                 Heard::Registered(id) => anyhow::bail!("registered a second time, as {id}"),
                 Heard::Again => self.again += 1,
+                // Only a master that was asked says so: the questions of a new
+                // subscription may be answered when the next task is launched.
+                Heard::Update(status) if status.state() == TaskState::TaskStaging => {}
                 Heard::Update(status) => {
                     let states = self.states.entry(status.task_id.clone()).or_default();
                     states.push(status.state());
