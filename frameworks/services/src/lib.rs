@@ -15,6 +15,7 @@
 //! | `scheduler` | shell: the loop on the SDK, the message of a task, what an update means |
 //! | [`store`] | shell: what survives the process |
 //! | [`catalogue`] | what runs where, as others see it |
+//! | [`dns`] | how they are found by name: the pure `dns::zone` and `dns::message`, and their shell |
 //! | [`discovery`] | shell: how instances are found, with the pure `discovery::directory` |
 //! | `control` | shell: the HTTP API |
 //! | `leadership`, `seat` | shell: which of several schedulers is the active one, and what the others answer |
@@ -23,6 +24,7 @@
 pub mod catalogue;
 mod control;
 pub mod discovery;
+pub mod dns;
 mod leadership;
 pub mod placement;
 pub mod plan;
@@ -48,6 +50,7 @@ use tokio::task::JoinHandle;
 
 pub use catalogue::{Catalogue, Endpoint, ServiceStatus};
 pub use discovery::Directory;
+pub use dns::DnsConfig;
 pub use preview::Preview;
 pub use program::{Args, main_with};
 pub use scheduler::{Accepted, ChangeError};
@@ -75,6 +78,8 @@ pub struct Config {
     pub failover_timeout: Duration,
     /// Where the control port listens.
     pub control: SocketAddr,
+    /// The DNS server, where there is to be one.
+    pub dns: Option<DnsConfig>,
 }
 
 impl Config {
@@ -108,6 +113,7 @@ impl Config {
             user: None,
             failover_timeout: Duration::from_secs(7 * 24 * 3600),
             control: SocketAddr::from(([127, 0, 0, 1], 0)),
+            dns: None,
         }
     }
 }
@@ -118,7 +124,10 @@ pub enum Error {
     /// What survives cannot be kept, or found.
     #[error("open what an earlier scheduler kept")]
     Store(#[from] StoreError),
-    /// The control port cannot be had.
+    /// Something in the configuration is not accepted.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// A port cannot be had.
     #[error("listen at {address}")]
     Listen {
         /// Where.
@@ -278,6 +287,11 @@ impl Handle {
         self.seat.as_ref().map_or(([0; 4], 0).into(), Seat::control)
     }
 
+    /// Where the DNS server listens, where there is one.
+    pub fn dns(&self) -> Option<SocketAddr> {
+        self.seat.as_ref().and_then(Seat::dns)
+    }
+
     /// Ends the scheduler; its instances go on, and another process may take over from the state directory.
     pub async fn stop(self) -> Result<(), Error> {
         self.ask_to_stop(false);
@@ -305,6 +319,8 @@ impl Handle {
     /// The same; also gives back its seat, which can stand by when another scheduler has taken over.
     pub(crate) async fn ended(&mut self) -> (Result<(), Error>, Option<Seat>) {
         let ended = (&mut self.scheduler).await.map_err(Error::Failed);
+        self.follower.abort();
+        let _ = (&mut self.follower).await;
         self.seat.iter().for_each(Seat::close);
         (ended.and_then(std::convert::identity), self.seat.take())
     }

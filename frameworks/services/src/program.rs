@@ -10,7 +10,7 @@ use proffer_sdk::Masters;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::{Config, ServiceSpec};
+use crate::{Config, DnsConfig, ServiceSpec};
 
 /// Keeps services running
 #[derive(Clone, Debug, clap::Parser)]
@@ -37,6 +37,15 @@ pub struct Args {
     /// Address of the control port; port 0 lets the kernel choose
     #[arg(long, default_value = "127.0.0.1:0")]
     pub control: SocketAddr,
+    /// Address at which names of services are answered, by UDP and TCP; nowhere by default
+    #[arg(long, value_name = "IP:PORT")]
+    pub dns: Option<SocketAddr>,
+    /// The zone of these names
+    #[arg(long, value_name = "NAME", default_value = "proffer")]
+    pub dns_domain: String,
+    /// Seconds for which answers may be kept
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub dns_ttl: u32,
     /// File into which the address of the control port is written once it listens
     #[arg(long)]
     pub address_file: Option<PathBuf>,
@@ -121,6 +130,11 @@ fn config(args: &Args) -> anyhow::Result<Config> {
         user: args.user.clone(),
         failover_timeout,
         control: args.control,
+        dns: args.dns.map(|address| DnsConfig {
+            address,
+            domain: args.dns_domain.clone(),
+            ttl_seconds: args.dns_ttl,
+        }),
         ..match &args.state_dir {
             Some(directory) => Config::new(masters, directory),
             None => Config::replicated(masters, &args.name),

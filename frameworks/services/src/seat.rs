@@ -16,10 +16,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
+use crate::discovery::Known;
 use crate::leadership::{Candidate, Leader, Lease};
 use crate::scheduler::Services;
 use crate::store::{Recovered, Store, StoreError};
-use crate::{Catalogue, Config, Error, Handle, Place, Remote, control, discovery};
+use crate::{Catalogue, Config, Error, Handle, Place, Remote, control, discovery, dns};
 
 /// How long whoever asks waits until it is known which scheduler is active.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,6 +32,9 @@ pub struct Seat {
     control: SocketAddr,
     door: watch::Sender<Door>,
     server: JoinHandle<()>,
+    /// What finders of instances are told here: nothing while this is not the active scheduler.
+    known: watch::Sender<Known>,
+    dns: Option<dns::Server>,
 }
 
 /// Who answers at the control port.
@@ -66,11 +70,19 @@ pub async fn listen(config: Config) -> Result<Seat, Error> {
             tracing::error!(%error, "control port failed");
         }
     });
+    let (known, told) = watch::channel(None);
+    let names = config
+        .dns
+        .as_ref()
+        .map(|dns| dns::Server::start(dns, &config.role, told));
+    let dns = names.transpose()?;
     Ok(Seat {
         config,
         control,
         door,
         server,
+        known,
+        dns,
     })
 }
 
@@ -78,6 +90,11 @@ impl Seat {
     /// Where the control port listens.
     pub fn control(&self) -> SocketAddr {
         self.control
+    }
+
+    /// Where the DNS server listens, where there is one.
+    pub fn dns(&self) -> Option<SocketAddr> {
+        self.dns.as_ref().map(dns::Server::address)
     }
 
     /// Waits until this scheduler is the active one, and starts it. Where a directory keeps what survives there is nothing
@@ -100,8 +117,8 @@ impl Seat {
             .framework_id(framework_id.map(Into::into))
             .known_tasks(known);
         let driver = Driver::new(services, options);
-        let (known, directory) = watch::channel(None);
-        let follower = tokio::spawn(discovery::follow(catalogue.clone(), known));
+        let directory = self.known.subscribe();
+        let follower = tokio::spawn(discovery::follow(catalogue.clone(), self.known.clone()));
         let remote = Remote {
             sender: driver.sender(),
             catalogue,
@@ -166,6 +183,7 @@ impl Seat {
     /// Whoever asks waits until it is known again which scheduler is active.
     pub(crate) fn close(&self) {
         self.door.send_replace(Door::Closed);
+        self.known.send_replace(None);
     }
 
     pub(crate) fn abort(&self) {

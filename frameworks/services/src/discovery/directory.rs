@@ -1,6 +1,6 @@
 //! Pure: the services and their instances as finders see them, under one number that grows with every change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -41,6 +41,9 @@ pub struct Entry {
     pub ports: Vec<String>,
     /// Its instances, by index.
     pub instances: Vec<Found>,
+    /// The addresses of their hosts, each once.
+    #[serde(skip)]
+    pub addresses: Vec<IpAddr>,
     /// All of this as JSON.
     #[serde(skip)]
     pub json: String,
@@ -159,8 +162,10 @@ impl View {
 
 impl Entry {
     fn of(index: u64, status: &ServiceStatus, found: &[(&Instance, &Arc<[IpAddr]>)]) -> Self {
+        let addresses: BTreeSet<IpAddr> = found.iter().flat_map(|(_, known)| known.iter().copied()).collect();
         let mut entry = Self {
             index,
+            addresses: addresses.into_iter().collect(),
             labels: status.spec.labels.clone(),
             ports: status.spec.ports.iter().map(|port| port.name.clone()).collect(),
             instances: found
@@ -238,4 +243,4 @@ fn findable<'a>(
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -19,12 +19,12 @@ pub(super) fn wait(backoff: &Backoff, failures: u32, jitter: &mut Jitter) -> Mil
 
 /// Repeatable chance: the generator splitmix64.
 #[derive(Clone, Debug)]
-pub(super) struct Jitter {
+pub(crate) struct Jitter {
     state: u64,
 }
 
 impl Jitter {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { state: seed }
     }
 
@@ -34,7 +34,7 @@ impl Jitter {
         wait - self.next() % (half + 1)
     }
 
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

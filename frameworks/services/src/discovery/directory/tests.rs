@@ -4,7 +4,7 @@ use crate::plan::PortAssignment;
 use crate::spec::{PortSpec, ServiceSpec};
 
 /// A catalogue with one service, of whose instances these are ready or not.
-pub(in crate::discovery) fn web(ready: &[bool]) -> Catalogue {
+pub(crate) fn web(ready: &[bool]) -> Catalogue {
     let instances = ready.iter().enumerate().map(|(index, ready)| Instance {
         index: u32::try_from(index).unwrap(),
         state: State::Running,
@@ -51,7 +51,7 @@ pub(in crate::discovery) fn web(ready: &[bool]) -> Catalogue {
     }
 }
 
-pub(in crate::discovery) fn addresses() -> Addresses {
+pub(crate) fn addresses() -> Addresses {
     let address = |number: u8| {
         (
             format!("10.0.0.{number}"),
