@@ -5,6 +5,7 @@
 //! all that is missing at once.
 
 mod chooser;
+mod field;
 mod machine;
 mod round;
 mod wishes;

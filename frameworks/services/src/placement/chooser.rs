@@ -1,54 +1,59 @@
 //! Chooses agents for the instances of one service, by its rules and wishes.
 //!
-//! Values of attributes are numbered once, so that a decision is a walk over small integers: it costs some nanoseconds
-//! an agent, whatever the rules are.
+//! Agents that are alike by all that is counted evenly or costs something make up a class, in which the one with the fewest instances and
+//! then with the most room comes first. As instances only come, an agent never becomes better than it was: so both the classes
+//! and the agents of each lie in heaps, in which what has become worse is put right when it is come upon. A decision thus costs
+//! a few steps, and as many more as there are classes that the last one made worse.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 
 use crate::spec::constraints::regex;
 use crate::spec::{AffinityTo, Operator, ServiceSpec};
 
 use super::Machine;
-
-/// Where each agent stands with one attribute, and how many instances lie on each value.
-#[derive(Clone, Debug)]
-struct Field {
-    /// The number of each agent's value.
-    of: Vec<u32>,
-    /// How many instances lie on each value.
-    counts: Vec<u32>,
-}
+use super::field::Field;
 
 /// A rule that what lies elsewhere decides on.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Rule {
     /// So many on a value at most.
     AtMost(Field, u32),
     /// All on one value.
     Together(Field),
-    /// Evenly over the values, at least so many.
-    Evenly(Field, u32),
 }
 
+/// Instances lie evenly over the values, on at least so many.
+#[derive(Debug)]
+struct Evenly {
+    field: Field,
+    least: u32,
+}
+
+/// By what the agents of a class are compared, and which it is; the least is chosen.
+type InClass = (u32, Reverse<u64>, usize);
+/// By what classes are compared: how unevenly, the cost, and their best agent.
+type Rank = (u32, i64, InClass);
+
 /// Chooses agents for the instances of one service.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Chooser {
     /// Whether an agent may be chosen at all: the rules that nothing changes hold, and there may be room.
     open: Vec<bool>,
-    /// What an agent is worth by affinity.
-    worth: Vec<i64>,
+    /// Rules that forbid an agent for good once they do.
     rules: Vec<Rule>,
+    evenly: Vec<Evenly>,
     /// What each instance on a value costs.
     spread: Vec<(Field, i64)>,
+    /// What an agent is worth by affinity.
+    worth: Vec<i64>,
     /// How many instances of the service are on each agent.
     on_agent: Field,
     /// What is left on each agent: of equals the emptiest is chosen.
     room: Vec<u64>,
+    classes: Vec<BinaryHeap<Reverse<InClass>>>,
+    order: BinaryHeap<Reverse<(Rank, usize)>>,
 }
-
-/// By what agents are compared; the least is chosen.
-type Rank = (u32, i64, u32, Reverse<u64>);
 
 impl Chooser {
     /// The choice among `machines`, of which each has so much `room`. `here` are those of the service's instances that are
@@ -63,11 +68,14 @@ impl Chooser {
         let here: Vec<&Machine> = here.into_iter().collect();
         let mut chooser = Self {
             open: vec![true; machines.len()],
-            worth: vec![0; machines.len()],
             rules: Vec::new(),
+            evenly: Vec::new(),
             spread: Vec::new(),
+            worth: vec![0; machines.len()],
             on_agent: Field::new("@agent", machines, &here),
             room,
+            classes: Vec::new(),
+            order: BinaryHeap::new(),
         };
         for constraint in &spec.constraints {
             chooser.rule(&constraint.attribute, &constraint.operator, machines, &here);
@@ -85,6 +93,7 @@ impl Chooser {
                 *worth += if holds(machine) { i64::from(wish.weight) } else { 0 };
             }
         }
+        chooser.classify();
         chooser
     }
 
@@ -94,7 +103,10 @@ impl Chooser {
             Operator::Unique => self.rules.push(Rule::AtMost(field(), 1)),
             Operator::MaxPer(most) => self.rules.push(Rule::AtMost(field(), *most)),
             Operator::Cluster(None) => self.rules.push(Rule::Together(field())),
-            Operator::GroupBy(least) => self.rules.push(Rule::Evenly(field(), least.unwrap_or(1))),
+            Operator::GroupBy(least) => self.evenly.push(Evenly {
+                field: field(),
+                least: least.unwrap_or(1),
+            }),
             Operator::Cluster(Some(value)) => {
                 return self.keep(machines, |machine| machine.value(attribute) == Some(value));
             }
@@ -114,50 +126,94 @@ impl Chooser {
         }
     }
 
+    /// Puts the agents that may be chosen into classes, and these into their order.
+    fn classify(&mut self) {
+        let mut numbers: HashMap<(Vec<u32>, i64), usize> = HashMap::new();
+        let mut classes: Vec<Vec<Reverse<InClass>>> = Vec::new();
+        for machine in (0..self.open.len()).filter(|machine| self.open[*machine]) {
+            let counted = self.evenly.iter().map(|rule| &rule.field);
+            let counted = counted.chain(self.spread.iter().map(|(field, _)| field));
+            let values = counted.map(|field| field.value(machine)).collect();
+            let class = *numbers.entry((values, self.worth[machine])).or_insert_with(|| {
+                classes.push(Vec::new());
+                classes.len() - 1
+            });
+            classes[class].push(Reverse(self.in_class(machine)));
+        }
+        self.classes = classes.into_iter().map(BinaryHeap::from).collect();
+        for class in 0..self.classes.len() {
+            if let Some(rank) = self.rank(class) {
+                self.order.push(Reverse((rank, class)));
+            }
+        }
+    }
+
     /// The best agent for the next instance, by its index, where there is one.
-    pub fn best(&self) -> Option<usize> {
-        let floors: Vec<u32> = self.rules.iter().map(Rule::floor).collect();
-        let allowed = |machine: &usize| {
-            self.open[*machine]
-                && self
-                    .rules
-                    .iter()
-                    .zip(&floors)
-                    .all(|(rule, floor)| rule.holds(*machine, *floor))
+    pub fn best(&mut self) -> Option<usize> {
+        let floors: Vec<u32> = self.evenly.iter().map(Evenly::floor).collect();
+        let mut uneven = Vec::new();
+        let mut chosen = None;
+        while let Some(Reverse((known, class))) = self.order.pop() {
+            // A class without any agent left is gone.
+            let Some(rank) = self.rank(class) else { continue };
+            let (.., (.., machine)) = rank;
+            if rank != known {
+                self.order.push(Reverse((rank, class)));
+                continue;
+            }
+            // What is too much now may be right when others have as much.
+            uneven.push(Reverse((rank, class)));
+            let mut rules = self.evenly.iter().zip(&floors);
+            if rules.all(|(rule, floor)| rule.field.count(machine) <= *floor) {
+                chosen = Some(machine);
+                break;
+            }
+        }
+        self.order.extend(uneven);
+        chosen
+    }
+
+    /// How a class stands now, by its best agent.
+    fn rank(&mut self, class: usize) -> Option<Rank> {
+        let first = loop {
+            let Reverse(known) = *self.classes[class].peek()?;
+            let (.., machine) = known;
+            let is_forbidden = self.rules.iter().any(|rule| rule.forbids(machine));
+            let now = self.in_class(machine);
+            if self.open[machine] && !is_forbidden && now == known {
+                break now;
+            }
+            self.classes[class].pop();
+            if self.open[machine] && !is_forbidden {
+                self.classes[class].push(Reverse(now));
+            }
         };
-        (0..self.open.len())
-            .filter(allowed)
-            .min_by_key(|machine| self.rank(*machine))
+        let (.., machine) = first;
+        let grouped = self.evenly.iter().map(|rule| rule.field.count(machine));
+        let spread = self.spread.iter();
+        let spread = spread.map(|(field, weight)| weight * i64::from(field.count(machine)));
+        Some((grouped.sum(), spread.sum::<i64>() - self.worth[machine], first))
     }
 
-    fn rank(&self, machine: usize) -> Rank {
-        let grouped = self.rules.iter().map(|rule| match rule {
-            Rule::Evenly(field, _) => field.count(machine),
-            Rule::AtMost(..) | Rule::Together(_) => 0,
-        });
-        let spread = self
-            .spread
-            .iter()
-            .map(|(field, weight)| weight * i64::from(field.count(machine)));
-        let cost = spread.sum::<i64>() - self.worth[machine];
-        (
-            grouped.sum(),
-            cost,
-            self.on_agent.count(machine),
-            Reverse(self.room[machine]),
-        )
+    fn in_class(&self, machine: usize) -> InClass {
+        (self.on_agent.count(machine), Reverse(self.room[machine]), machine)
     }
 
-    /// An instance goes to an agent, which has so much room afterwards.
+    /// An instance goes to an agent, which has so much room afterwards: not more than before.
     pub fn place(&mut self, machine: usize, room: u64) {
         for rule in &mut self.rules {
-            rule.field_mut().add(machine);
+            match rule {
+                Rule::AtMost(field, _) | Rule::Together(field) => field.add(machine),
+            }
+        }
+        for rule in &mut self.evenly {
+            rule.field.add(machine);
         }
         for (field, _) in &mut self.spread {
             field.add(machine);
         }
         self.on_agent.add(machine);
-        self.room[machine] = room;
+        self.room[machine] = room.min(self.room[machine]);
     }
 
     /// There is no room on an agent.
@@ -167,62 +223,18 @@ impl Chooser {
 }
 
 impl Rule {
-    /// What the rule needs to know of all values together.
-    fn floor(&self) -> u32 {
+    fn forbids(&self, machine: usize) -> bool {
         match self {
-            Rule::AtMost(..) => 0,
-            Rule::Together(field) => u32::from(field.counts.iter().any(|count| *count > 0)),
-            Rule::Evenly(field, least) => {
-                let used = field.counts.iter().copied().filter(|count| *count > 0);
-                if used.clone().count() < *least as usize {
-                    0
-                } else {
-                    used.min().unwrap_or(0)
-                }
-            }
-        }
-    }
-
-    fn holds(&self, machine: usize, floor: u32) -> bool {
-        match self {
-            Rule::AtMost(field, most) => field.count(machine) < *most,
-            Rule::Together(field) => floor == 0 || field.count(machine) > 0,
-            Rule::Evenly(field, _) => field.count(machine) <= floor,
-        }
-    }
-
-    fn field_mut(&mut self) -> &mut Field {
-        match self {
-            Rule::AtMost(field, _) | Rule::Together(field) | Rule::Evenly(field, _) => field,
+            Rule::AtMost(field, most) => field.count(machine) >= *most,
+            Rule::Together(field) => !field.is_unused() && field.count(machine) == 0,
         }
     }
 }
 
-impl Field {
-    fn new(attribute: &str, machines: &[Machine], here: &[&Machine]) -> Self {
-        let mut numbers: HashMap<Option<&str>, u32> = HashMap::new();
-        let mut number = |value| {
-            let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-            *numbers.entry(value).or_insert(next)
-        };
-        let of: Vec<u32> = machines
-            .iter()
-            .map(|machine| number(machine.value(attribute)))
-            .collect();
-        let used: Vec<u32> = here.iter().map(|machine| number(machine.value(attribute))).collect();
-        let mut counts = vec![0; numbers.len()];
-        for value in used {
-            counts[value as usize] += 1;
-        }
-        Self { of, counts }
-    }
-
-    fn count(&self, machine: usize) -> u32 {
-        self.counts[self.of[machine] as usize]
-    }
-
-    fn add(&mut self, machine: usize) {
-        self.counts[self.of[machine] as usize] += 1;
+impl Evenly {
+    /// So many may lie on a value that gets another.
+    fn floor(&self) -> u32 {
+        self.field.fewest(self.least as usize)
     }
 }
 
