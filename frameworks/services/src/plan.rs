@@ -109,6 +109,8 @@ pub enum Effect {
         task_id: String,
         /// How long it may take to end after SIGTERM, in milliseconds.
         grace_ms: u64,
+        /// How long to wait before, so that those who find it have left it, in milliseconds.
+        drain_ms: u64,
     },
     /// More is missing than before: ask for offers.
     Revive,
@@ -280,6 +282,7 @@ impl Plan {
             effects.push(Effect::Kill {
                 task_id: task_id.to_owned(),
                 grace_ms: 5_000,
+                drain_ms: 0,
             });
         }
     }

@@ -1,6 +1,6 @@
 //! The shell around the plan: events of the cluster and requests of users go in, and its effects are carried out.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use proffer_proto::v1::scheduler::OfferConstraints;
@@ -17,6 +17,7 @@ use crate::versions::Versions;
 
 mod change;
 mod clock;
+mod draining;
 mod launching;
 mod message;
 mod publishing;
@@ -48,6 +49,8 @@ pub(crate) struct Services {
     latencies: VecDeque<u64>,
     /// When the tasks that do not run yet were placed.
     placed: HashMap<String, Instant>,
+    /// Tasks that are found no more, and end as soon as nobody uses them.
+    draining: HashSet<String>,
     /// Effects from before the subscription.
     early: Vec<Effect>,
     /// What is to be kept when the plan has been followed.
@@ -105,6 +108,7 @@ impl Services {
             counts: Counts::default(),
             latencies: VecDeque::new(),
             placed: HashMap::new(),
+            draining: HashSet::new(),
             early,
             deferred: VecDeque::new(),
             torn_down: false,
@@ -132,11 +136,21 @@ impl Services {
         }
         for effect in effects {
             match effect {
-                Effect::Kill { task_id, grace_ms } => kill(context, &task_id.as_str().into(), grace_ms),
+                Effect::Kill {
+                    task_id,
+                    grace_ms,
+                    drain_ms: 0,
+                } => kill(context, &task_id.as_str().into(), grace_ms),
+                Effect::Kill {
+                    task_id,
+                    grace_ms,
+                    drain_ms,
+                } => self.drain(context, task_id, grace_ms, drain_ms),
                 Effect::Revive => self.ask(context),
                 Effect::Suppress => context.suppress(),
                 Effect::Forget(task_id) => {
                     self.placed.remove(&task_id);
+                    self.draining.remove(&task_id);
                     if let Err(error) = self.store.forget(&task_id) {
                         tracing::warn!(
                             task_id,
@@ -297,6 +311,7 @@ impl Scheduler for Services {
                 self.publish(context);
                 let _ = answer.send(result);
             }
+            Message::Drained { task_id, grace_ms } => self.drained(context, &task_id, grace_ms),
             Message::Wake => self.step(context, Input::Tick),
             Message::Stop { teardown: true } => {
                 self.torn_down = true;

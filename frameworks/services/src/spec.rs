@@ -103,6 +103,8 @@ pub struct ServiceSpec {
     /// Where they had better be, or not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub affinity: Vec<Affinity>,
+    /// How long an instance that is to end goes on after it was taken out of discovery, in seconds.
+    pub drain_seconds: f64,
     /// How long an instance may take to end after SIGTERM, in seconds.
     pub kill_grace_seconds: f64,
     /// How long a restart waits.
@@ -137,6 +139,7 @@ impl ServiceSpec {
             constraints: Vec::new(),
             spread: Vec::new(),
             affinity: Vec::new(),
+            drain_seconds: 0.0,
             kill_grace_seconds: 5.0,
             backoff: Backoff::default(),
             partition: Partition::default(),
@@ -188,6 +191,9 @@ impl ServiceSpec {
             constraints: fields.list("constraints", Constraint::read)?,
             spread: fields.list("spread", Spread::read)?,
             affinity: fields.list("affinity", Affinity::read)?,
+            drain_seconds: fields
+                .optional("drain_seconds", "a number of seconds")?
+                .unwrap_or(defaults.drain_seconds),
             kill_grace_seconds: fields
                 .optional("kill_grace_seconds", "a number of seconds")?
                 .unwrap_or(defaults.kill_grace_seconds),
@@ -213,6 +219,7 @@ impl ServiceSpec {
         if let Some(disk) = self.disk {
             within("disk", disk, 0.0, 1e15)?;
         }
+        within("drain_seconds", self.drain_seconds, 0.0, 86_400.0)?;
         within("kill_grace_seconds", self.kill_grace_seconds, 0.0, 86_400.0)?;
         if let Some(user) = &self.user {
             text("user", user, 1, 256)?;
@@ -239,6 +246,14 @@ impl ServiceSpec {
         preferences::validate(&self.spread, &self.affinity)?;
         self.partition.validate().map_err(within_field("partition"))?;
         self.update.validate().map_err(within_field("update"))?;
+        if self.drain_seconds >= self.update.progress_deadline_seconds {
+            let accepted = "less than `update.progress_deadline_seconds`";
+            return Err(Rejection::new(
+                "drain_seconds",
+                format!("is {}", self.drain_seconds),
+                accepted,
+            ));
+        }
         self.backoff.validate().map_err(within_field("backoff"))
     }
 
@@ -278,6 +293,7 @@ impl ServiceSpec {
             update: UpdatePolicy::default(),
             spread: Vec::new(),
             affinity: Vec::new(),
+            drain_seconds: 0.0,
             kill_grace_seconds: 0.0,
             ..spec.clone()
         };

@@ -41,22 +41,59 @@ fn ready(directory: &Directory) -> usize {
     directory.ready.services["web"].instances.len()
 }
 
-#[tokio::test]
-async fn a_scheduler_that_is_started_again_says_nothing_before_it_has_heard_of_its_instances() {
-    let mut master = FakeMaster::start().await;
-    let directory = tempfile::tempdir().unwrap();
-    let services = start(&mut master, &directory).await;
-    let mut spec = ServiceSpec::command("web", "true");
-    spec.instances = 2;
-    spec.ports = vec![PortSpec::any("http")];
-    services.remote().put(spec).await.unwrap();
+/// Runs so many instances of a service until all are found.
+async fn deploy(master: &mut FakeMaster, services: &Handle, spec: &ServiceSpec) -> Vec<TaskInfo> {
+    services.remote().put(spec.clone()).await.unwrap();
     master.offers(vec![testing::offer("o1", "127.0.0.1", 8.0, 8192.0, 31000..=31099)]);
     let operations = master.accept().await.operations;
     let launches = operations.into_iter().filter_map(|operation| operation.launch);
     let tasks: Vec<_> = launches.flat_map(|launch| launch.task_infos).collect();
     for task in &tasks {
-        says(&master, task);
+        says(master, task);
     }
+    let wanted = usize::try_from(spec.instances).unwrap();
+    known(services.remote(), |known| ready(known) == wanted).await;
+    tasks
+}
+
+fn web(instances: u32) -> ServiceSpec {
+    let mut spec = ServiceSpec::command("web", "true");
+    spec.instances = instances;
+    spec.ports = vec![PortSpec::any("http")];
+    spec
+}
+
+#[tokio::test]
+async fn an_instance_is_found_no_more_before_it_is_ended() {
+    let mut master = FakeMaster::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let services = start(&mut master, &directory).await;
+    let mut spec = web(3);
+    spec.drain_seconds = 1.0;
+    let tasks = deploy(&mut master, &services, &spec).await;
+
+    let began = tokio::time::Instant::now();
+    spec.instances = 1;
+    services.remote().put(spec).await.unwrap();
+    let left = known(services.remote(), |known| ready(known) == 1).await;
+    assert_eq!(left.ready.services["web"].instances[0].task_id, tasks[0].task_id.value);
+    assert_eq!(
+        left.all.services["web"].instances[2].state,
+        crate::catalogue::State::Ending
+    );
+    // One of the two that drain ends by itself meanwhile: nobody asks it to.
+    master.update(testing::status(&tasks[1].task_id, "127.0.0.1", TaskState::TaskFinished));
+    let kill = master.kill().await;
+    assert_eq!(kill.task_id, tasks[2].task_id);
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_scheduler_that_is_started_again_says_nothing_before_it_has_heard_of_its_instances() {
+    let mut master = FakeMaster::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let services = start(&mut master, &directory).await;
+    let tasks = deploy(&mut master, &services, &web(2)).await;
     let first = known(services.remote(), |known| ready(known) == 2).await;
     assert_eq!(first.ready.services["web"].instances[1].address, "127.0.0.1");
 

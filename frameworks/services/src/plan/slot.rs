@@ -97,10 +97,13 @@ impl Slot {
         if let Some(task) = &self.task
             && !self.killing
         {
+            // Others may have found it while it was ready, or before this process was there.
+            let found = self.is_ready() || !self.known;
             self.killing = true;
             effects.push(Effect::Kill {
                 task_id: task.task_id.clone(),
                 grace_ms: millis(spec.kill_grace_seconds),
+                drain_ms: if found { millis(spec.drain_seconds) } else { 0 },
             });
         }
     }

@@ -81,7 +81,10 @@ fn parse(line: &str) -> (Millis, Input) {
 
 fn show(effect: &Effect) -> String {
     match effect {
-        Effect::Kill { task_id, .. } => format!("kill {task_id}"),
+        Effect::Kill {
+            task_id, drain_ms: 0, ..
+        } => format!("kill {task_id}"),
+        Effect::Kill { task_id, drain_ms, .. } => format!("kill {task_id} after {drain_ms}"),
         Effect::Revive => "revive".to_owned(),
         Effect::Suppress => "suppress".to_owned(),
         Effect::Forget(task_id) => format!("forget {task_id}"),
@@ -117,6 +120,29 @@ fn check(transcript: &str) {
         got.extend(wake.map(|time| format!("wake {time}")));
     }
     assert_eq!(got.join("\n"), trimmed.join("\n"));
+}
+
+#[test]
+fn what_was_found_by_others_drains_before_it_ends() {
+    let mut plan = Plan::new(7);
+    let mut step = |input: Input| {
+        let mut effects = Vec::new();
+        plan.step(1, input, &mut effects);
+        let kills = effects.iter().filter(|effect| matches!(effect, Effect::Kill { .. }));
+        kills.map(show).collect::<Vec<_>>()
+    };
+    let mut wanted = spec("web", 3);
+    wanted.drain_seconds = 3.0;
+    step(put(wanted, 1));
+    step(Input::Launched(vec![launch("web.0", "a", 1), launch("web.1", "b", 1)]));
+    step(Input::Task(news("web.0.a", Observed::Running)));
+    step(Input::Recovered(launch("web.2", "c", 1)));
+    let kills = step(Input::Remove("web".to_owned()));
+    assert_eq!(
+        kills,
+        ["kill web.0.a after 3000", "kill web.1.b", "kill web.2.c after 3000"]
+    );
+    assert!(step(Input::Tick).is_empty());
 }
 
 #[test]

@@ -15,6 +15,13 @@ pub(crate) enum Message {
     Versions(String, oneshot::Sender<Option<Versions>>),
     /// A service is wanted no more. Answers whether it was there.
     Remove(String, oneshot::Sender<Result<bool, StoreError>>),
+    /// An instance has been left by those who found it.
+    Drained {
+        /// Its task.
+        task_id: String,
+        /// How long that may take to end, in milliseconds.
+        grace_ms: u64,
+    },
     /// Time has come to look at the plan.
     Wake,
     /// The scheduler is to end, and its tasks with it or not.

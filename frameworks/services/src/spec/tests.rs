@@ -97,6 +97,11 @@ fn every_rejection_names_its_field() {
         ),
         ("{id: a, command: x, user: ''}", "user", "1 to"),
         (
+            "{id: a, command: x, drain_seconds: 9, update: {progress_deadline_seconds: 9}}",
+            "drain_seconds",
+            "less than `update.progress_deadline_seconds`",
+        ),
+        (
             "{id: a, command: x, kill_grace_seconds: -1}",
             "kill_grace_seconds",
             "0 to",

@@ -34,7 +34,7 @@ fn full() -> Value {
         ],
         "spread": [{"attribute": "rack", "weight": 5}],
         "affinity": [{"service": "cache", "weight": 5}],
-        "kill_grace_seconds": 2,
+        "drain_seconds": 3, "kill_grace_seconds": 2,
         "backoff": {"initial_ms": 1, "max_ms": 2, "factor": 1.5, "reset_after_seconds": 3},
         "partition": {"replace_after_seconds": 9},
         "update": {
@@ -99,6 +99,7 @@ const BEYOND: &[&str] = &[
     "zero bytes",
     "is set by Proffer",
     "`minimum_healthy` below 1",
+    "less than `update.progress_deadline_seconds`",
 ];
 
 fn schema() -> Value {
