@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::plan::{Millis, Phase, Plan, PortAssignment, RolloutState, Service, Slot};
+use crate::plan::homes::Home;
+use crate::plan::{InstanceId, Millis, Phase, Plan, PortAssignment, RolloutState, Service, Slot};
 use crate::spec::ServiceSpec;
 
 /// All services with their instances. A new one is published whenever something changed.
@@ -54,6 +55,22 @@ pub struct ServiceStatus {
     pub restarts: u64,
     /// The instances by index.
     pub instances: Vec<Instance>,
+    /// The persistent volumes of indices that have no instance now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept_volumes: Vec<KeptVolumes>,
+}
+
+/// Where the persistent volumes of an index lie.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeptVolumes {
+    /// The index.
+    pub index: u32,
+    /// The agent.
+    pub agent_id: String,
+    /// Its host.
+    pub host: String,
+    /// Their ids.
+    pub volumes: Vec<String>,
 }
 
 /// Where an update stands.
@@ -121,6 +138,9 @@ pub struct Instance {
     /// What was said about the end of its last task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_end: Option<String>,
+    /// Where its persistent volumes lie, to which it always comes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<KeptVolumes>,
 }
 
 /// What an instance is doing.
@@ -164,8 +184,18 @@ impl Catalogue {
             let instances: Vec<_> = service
                 .slots
                 .iter()
-                .map(|(index, slot)| instance(*index, slot))
+                .map(|(index, slot)| {
+                    let id = InstanceId {
+                        service: id.clone(),
+                        index: *index,
+                    };
+                    instance(*index, slot, plan.homes().of(&id))
+                })
                 .collect();
+            let kept = plan
+                .homes()
+                .of_service(id)
+                .filter(|home| !service.slots.contains_key(&home.instance.index));
             let running = instances
                 .iter()
                 .filter(|instance| instance.state == State::Running)
@@ -180,6 +210,7 @@ impl Catalogue {
                 running: u32::try_from(running).unwrap_or(u32::MAX),
                 restarts: service.restarts,
                 instances,
+                kept_volumes: kept.map(kept_volumes).collect(),
             };
             (id.clone(), status)
         });
@@ -265,7 +296,16 @@ fn update(service: &Service) -> Update {
     }
 }
 
-fn instance(index: u32, slot: &Slot) -> Instance {
+fn kept_volumes(home: &Home) -> KeptVolumes {
+    KeptVolumes {
+        index: home.instance.index,
+        agent_id: home.machine.agent_id.clone(),
+        host: home.machine.hostname.clone(),
+        volumes: home.volumes.iter().map(|volume| volume.id.clone()).collect(),
+    }
+}
+
+fn instance(index: u32, slot: &Slot, home: Option<&Home>) -> Instance {
     let (state, running_since_ms, due_ms) = match slot.phase {
         Phase::Missing { due } => (State::Missing, None, Some(due)),
         Phase::Starting => (State::Starting, None, None),
@@ -287,5 +327,6 @@ fn instance(index: u32, slot: &Slot) -> Instance {
         crash_looping: slot.is_crash_looping(),
         due_ms,
         last_end: slot.last_end.clone(),
+        volumes: home.map(kept_volumes),
     }
 }

@@ -213,6 +213,7 @@ impl Remote {
     /// Says what a specification would do, and where new instances would go as things are now.
     pub async fn preview(&self, spec: &ServiceSpec) -> Result<Preview, RequestError> {
         spec.validate()?;
+        scheduler::validate_role(spec, &self.role)?;
         let versions = self.versions(&spec.id).await?;
         let agents = OperatorClient::new(self.masters.clone()).get_agents().await?.agents;
         let catalogue = self.catalogue.borrow();

@@ -7,6 +7,7 @@
 mod chooser;
 mod field;
 mod machine;
+pub mod residence;
 mod round;
 mod wishes;
 

@@ -18,9 +18,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::spec::ServiceSpec;
+use crate::spec::{ScaleDown, ServiceSpec};
 
 pub mod failures;
+pub mod homes;
 mod instance;
 pub mod rollout;
 mod service;
@@ -32,6 +33,7 @@ pub use service::Service;
 pub use slot::{Phase, Slot};
 
 use failures::Jitter;
+use homes::{Home, Homes};
 
 /// Everything that can happen.
 #[derive(Clone, Debug)]
@@ -42,6 +44,10 @@ pub enum Input {
     Remove(String),
     /// A task that an earlier process launched and that had not ended.
     Recovered(Launch),
+    /// Where the persistent volumes of an instance lie, or are going to lie.
+    Home(Box<Home>),
+    /// The volumes of a home that was doomed are no more.
+    Destroyed(String),
     /// Missing instances are being launched.
     Launched(Vec<Launch>),
     /// The state of a task was told.
@@ -101,7 +107,7 @@ pub enum Observed {
 }
 
 /// Everything that may have to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Ask for the end of a task.
     Kill {
@@ -118,6 +124,10 @@ pub enum Effect {
     Suppress,
     /// Nothing more will be heard of a task.
     Forget(String),
+    /// What is known of the persistent volumes of an instance has changed.
+    KeepHome(Box<Home>),
+    /// Persistent volumes are no more.
+    DropHome(String),
     /// The last task of a removed service ended.
     Removed(String),
     /// All instances of a service have the version.
@@ -146,6 +156,7 @@ pub struct Plan {
     given_up: BTreeMap<String, Launch>,
     /// Tasks without a slot that are being killed.
     strays: BTreeSet<String>,
+    homes: Homes,
     suppressed: bool,
     jitter: Jitter,
 }
@@ -157,6 +168,7 @@ impl Plan {
             services: BTreeMap::new(),
             given_up: BTreeMap::new(),
             strays: BTreeSet::new(),
+            homes: Homes::default(),
             suppressed: false,
             jitter: Jitter::new(seed),
         }
@@ -165,6 +177,11 @@ impl Plan {
     /// The services by id.
     pub fn services(&self) -> &BTreeMap<String, Service> {
         &self.services
+    }
+
+    /// Where persistent volumes lie.
+    pub fn homes(&self) -> &Homes {
+        &self.homes
     }
 
     /// The instances that may be launched now.
@@ -179,7 +196,8 @@ impl Plan {
 
     /// When time alone changes something next.
     pub fn wake_at(&self, now: Millis) -> Option<Millis> {
-        self.services.values().filter_map(|service| service.wake_at(now)).min()
+        let services = self.services.values().filter_map(|service| service.wake_at(now));
+        services.chain(self.homes.wake_at(now, &self.services)).min()
     }
 
     /// Applies one input. What must be done about it is appended to `effects`, in the order in which it must be done.
@@ -193,6 +211,8 @@ impl Plan {
                 }
             }
             Input::Recovered(launch) => self.launched(now, launch, false, effects),
+            Input::Home(home) => self.homes.insert(now, *home, effects),
+            Input::Destroyed(id) => self.homes.destroyed(&id, effects),
             Input::Launched(launches) => {
                 for launch in launches {
                     self.launched(now, launch, true, effects);
@@ -205,6 +225,7 @@ impl Plan {
                 }
             }
         }
+        self.homes.sweep(now, &self.services, effects);
         self.ask(now, effects);
     }
 
@@ -242,6 +263,10 @@ impl Plan {
             && let Some(slot) = service.slots.get(&instance.index)
             && slot.task.as_ref().is_some_and(|task| task.task_id == task_id)
         {
+            let agent_id = slot.task.as_ref().and_then(|task| task.agent_id()).map(str::to_owned);
+            if let Some(agent_id) = agent_id.filter(|_| news.state == Observed::Running) {
+                self.homes.runs(instance, &agent_id, effects);
+            }
             service.observed(now, instance.index, news, &mut self.jitter);
             if over {
                 effects.push(Effect::Forget(task_id));
@@ -332,7 +357,11 @@ impl Plan {
             && service.removed
             && service.slots.is_empty()
         {
+            let deletes = service.spec.persistence.scale_down == ScaleDown::Delete;
             self.services.remove(id);
+            if deletes {
+                self.homes.doom_service(now, id, effects);
+            }
             effects.push(Effect::Removed(id.to_owned()));
         }
     }
@@ -350,6 +379,7 @@ impl Plan {
             asks |= service.ask(now);
             missing |= service.missing(now).next().is_some();
         }
+        missing |= self.homes.ask(now);
         if asks && missing {
             self.suppressed = false;
             effects.push(Effect::Revive);

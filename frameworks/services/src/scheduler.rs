@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use proffer_proto::v1::scheduler::OfferConstraints;
-use proffer_proto::v1::{FrameworkId, TaskId, TaskStatus};
+use proffer_proto::v1::{FrameworkId, OperationStatus, TaskId, TaskStatus};
 use proffer_sdk::{Context, KnownTask, Offers, Scheduler};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -24,6 +24,7 @@ mod publishing;
 mod status;
 mod task;
 
+pub(crate) use change::validate_role;
 use change::{Deferred, put_of};
 use clock::Clock;
 
@@ -87,6 +88,9 @@ impl Services {
         for known in recovered.services {
             plan.step(now, Input::Put(Box::new(put_of(&known))), &mut early);
             versions.insert(known.current.spec.id.clone(), known);
+        }
+        for home in recovered.homes {
+            plan.step(now, Input::Home(Box::new(home)), &mut early);
         }
         let mut known = Vec::new();
         // Of two tasks of one instance the older was given up on, so the newer is to have the slot.
@@ -159,6 +163,8 @@ impl Services {
                         );
                     }
                 }
+                Effect::KeepHome(home) => self.deferred.push_back(Deferred::Home(home)),
+                Effect::DropHome(id) => self.deferred.push_back(Deferred::NoHome(id)),
                 Effect::Removed(service) => tracing::info!(service, "service removed"),
                 Effect::Settled { service, version } => {
                     self.deferred.push_back(Deferred::Settled { service, version });
@@ -246,12 +252,12 @@ impl Scheduler for Services {
     }
 
     async fn offers(&mut self, context: &mut Context<Message>, offers: Offers) {
-        let placed = self.place(&offers);
-        if placed.is_empty() {
-            return;
+        let answer = self.place(&offers);
+        if answer.placed.is_empty() {
+            return self.accept(context, answer);
         }
-        let launches: Vec<_> = placed.iter().map(|(_, _, launch)| launch.clone()).collect();
-        if let Err(error) = self.store.launching(&launches).await {
+        let launches: Vec<_> = answer.placed.iter().map(|placed| placed.launch.clone()).collect();
+        if let Err(error) = self.keep_launches(&answer, &launches).await {
             if self.is_overtaken(context, &error) {
                 return;
             }
@@ -267,18 +273,20 @@ impl Scheduler for Services {
             return;
         }
         let now = Instant::now();
-        for (placement, task, launch) in placed {
-            tracing::info!(
-                task_id = launch.task_id,
-                agent_id = placement.agent_id.value,
-                ports = ?placement.ports,
-                "instance launched"
-            );
+        for placed in &answer.placed {
             self.counts.launched += 1;
-            self.placed.insert(launch.task_id, now);
-            context.launch(placement, task);
+            self.placed.insert(placed.launch.task_id.clone(), now);
+            if let Some((home, _)) = &placed.residence {
+                self.step(context, Input::Home(Box::new(home.clone())));
+            }
         }
+        self.accept(context, answer);
         self.step(context, Input::Launched(launches));
+        self.finish(context).await;
+    }
+
+    async fn operation(&mut self, context: &mut Context<Message>, status: OperationStatus) {
+        self.destroyed(context, &status);
         self.finish(context).await;
     }
 

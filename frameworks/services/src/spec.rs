@@ -19,6 +19,7 @@ mod env;
 mod fields;
 pub mod marathon;
 mod partition;
+mod persistence;
 mod ports;
 mod preferences;
 mod refused;
@@ -37,11 +38,12 @@ pub use backoff::Backoff;
 pub use checks::{HealthCheck, Probe, ReadinessCheck};
 pub use constraints::{CONSTRAINTS_MAX, Constraint, Operator};
 pub use partition::Partition;
+pub use persistence::{Persistence, ScaleDown};
 pub use ports::{PORTS_MAX, PortSpec};
 pub use preferences::{Affinity, AffinityTo, PREFERENCES_MAX, Spread};
 pub use run::Run;
 pub use update::{OnFailure, UpdatePolicy};
-pub use volumes::{FILES_BYTES_MAX, FileSpec, MOUNTS_MAX, Mode, VolumeSpec};
+pub use volumes::{FILES_BYTES_MAX, FileSpec, MOUNTS_MAX, Mode, PersistentVolume, VolumeSource, VolumeSpec};
 
 /// The most instances that one service may have.
 pub const INSTANCES_MAX: u32 = 100_000;
@@ -82,9 +84,11 @@ pub struct ServiceSpec {
     /// Files in the sandbox whose content is given here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileSpec>,
-    /// Files and directories of the host that an instance sees.
+    /// Files and directories of the host that an instance sees, and directories of its own that outlive it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeSpec>,
+    /// What becomes of volumes that outlive instances.
+    pub persistence: Persistence,
     /// The user as whom it runs; the framework's where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -133,6 +137,7 @@ impl ServiceSpec {
             artifacts: Vec::new(),
             files: Vec::new(),
             volumes: Vec::new(),
+            persistence: Persistence::default(),
             user: None,
             health: None,
             readiness: None,
@@ -185,6 +190,7 @@ impl ServiceSpec {
             artifacts: fields.list("artifacts", Artifact::read)?,
             files: fields.list("files", FileSpec::read)?,
             volumes: fields.list("volumes", VolumeSpec::read)?,
+            persistence: fields.nested("persistence", Persistence::read)?.unwrap_or_default(),
             user: fields.optional("user", "the name of a user")?,
             health: fields.nested("health", HealthCheck::read)?,
             readiness: fields.nested("readiness", ReadinessCheck::read)?,
@@ -244,6 +250,7 @@ impl ServiceSpec {
         }
         constraints::validate(&self.constraints)?;
         preferences::validate(&self.spread, &self.affinity)?;
+        self.persistence.validate().map_err(within_field("persistence"))?;
         self.partition.validate().map_err(within_field("partition"))?;
         self.update.validate().map_err(within_field("update"))?;
         if self.drain_seconds >= self.update.progress_deadline_seconds {
@@ -254,6 +261,7 @@ impl ServiceSpec {
                 accepted,
             ));
         }
+        self.validate_capacity()?;
         self.backoff.validate().map_err(within_field("backoff"))
     }
 
@@ -290,6 +298,7 @@ impl ServiceSpec {
             instances: 0,
             backoff: Backoff::default(),
             partition: Partition::default(),
+            persistence: Persistence::default(),
             update: UpdatePolicy::default(),
             spread: Vec::new(),
             affinity: Vec::new(),

@@ -14,6 +14,7 @@ use proffer_sdk::state::StateError;
 
 use crate::leadership::Fence;
 use crate::plan::Launch;
+use crate::plan::homes::Home;
 use crate::versions::Versions;
 
 pub use directory::Directory;
@@ -74,6 +75,8 @@ pub struct Recovered {
     pub framework_id: Option<String>,
     /// The versions of the services.
     pub services: Vec<Versions>,
+    /// Where persistent volumes lie.
+    pub homes: Vec<Home>,
     /// The tasks that were not known to have ended, in the order of their launches.
     pub launches: Vec<Launch>,
 }
@@ -133,6 +136,22 @@ impl Store {
         match self {
             Self::Directory(directory) => directory.launching(launches),
             Self::Masters(replicated) => replicated.launching(launches).await,
+        }
+    }
+
+    /// Keeps where persistent volumes lie.
+    pub async fn keep_home(&mut self, home: &Home) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(directory) => directory.keep_home(home),
+            Self::Masters(replicated) => replicated.keep_home(home).await,
+        }
+    }
+
+    /// Drops what is known of persistent volumes that are no more.
+    pub async fn drop_home(&mut self, id: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(directory) => directory.drop_home(id),
+            Self::Masters(replicated) => replicated.drop_home(id).await,
         }
     }
 

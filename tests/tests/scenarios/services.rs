@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use crate::until;
 
 mod standby;
+mod volumes;
 
 const AGENTS: usize = 2;
 
@@ -185,10 +186,15 @@ impl Services {
 
     /// The same with its files in a directory of that name.
     async fn start_as(cluster: &mut Cluster, name: &str) -> anyhow::Result<Self> {
+        Self::start_with(cluster, name, &[]).await
+    }
+
+    /// The same with more arguments.
+    async fn start_with(cluster: &mut Cluster, name: &str, more: &[&str]) -> anyhow::Result<Self> {
         let directory = cluster.local().directory().join(name);
         let master = cluster.local().master_address().to_owned();
         let args = ["services", "--control", "127.0.0.1:0", "--master", &master];
-        let args = args.into_iter().map(str::to_owned);
+        let args = args.iter().chain(more).map(|arg| (*arg).to_owned());
         let mut process = LocalProcess::start(ProcessSpec {
             name: name.to_owned(),
             program: cluster::built("proffer-under-test")?,
@@ -229,7 +235,12 @@ impl Services {
             "kill_grace_seconds": 1,
             "backoff": {"initial_ms": 50, "max_ms": 500},
         });
-        let (status, answer) = request(&self.control, "PUT", "/v1/services/web", &spec.to_string()).await?;
+        self.put("web", &spec).await
+    }
+
+    async fn put(&self, id: &str, spec: &Value) -> anyhow::Result<()> {
+        let path = format!("/v1/services/{id}");
+        let (status, answer) = request(&self.control, "PUT", &path, &spec.to_string()).await?;
         ensure!(matches!(status, 200 | 201), "PUT was answered with {status}: {answer}");
         Ok(())
     }

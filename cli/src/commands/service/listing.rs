@@ -109,9 +109,32 @@ pub(super) fn instances(output: &OutputArgs, service: &Value) -> Result<(), Fail
                 line.push_str(&format!(", {name} {why}"));
             }
         }
-        write(&format!("{line}\n"))?;
+        line.push('\n');
+        line.push_str(&volumes(service));
+        write(&line)?;
     }
     Ok(print(output.output, &rows.collect::<Vec<_>>())?)
+}
+
+/// Where persistent volumes lie that no running instance has.
+fn volumes(service: &Value) -> String {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let waiting = list(&service["instances"])
+        .into_iter()
+        .filter(|one| one["state"] == "missing");
+    let waiting = waiting.map(|one| ("waits for", one["volumes"].clone()));
+    let kept = list(&service["kept_volumes"]).into_iter().map(|one| ("has left", one));
+    let lines = waiting.chain(kept).filter(|(_, volumes)| volumes.is_object());
+    let lines = lines.map(|(does, volumes)| {
+        let ids: Vec<_> = list(&volumes["volumes"]).iter().map(text).collect();
+        let (id, index) = (text(&service["spec"]["id"]), &volumes["index"]);
+        let (host, agent) = (text(&volumes["host"]), text(&volumes["agent_id"]));
+        format!(
+            "{id}.{index} {does} its volumes {} on {host} ({agent})\n",
+            ids.join(", ")
+        )
+    });
+    lines.collect()
 }
 
 #[derive(Serialize)]

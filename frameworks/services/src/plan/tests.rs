@@ -88,6 +88,12 @@ fn show(effect: &Effect) -> String {
         Effect::Revive => "revive".to_owned(),
         Effect::Suppress => "suppress".to_owned(),
         Effect::Forget(task_id) => format!("forget {task_id}"),
+        Effect::KeepHome(home) => {
+            let made = if home.made { " made" } else { "" };
+            let doomed = if home.doomed { " doomed" } else { "" };
+            format!("home {} {}{made}{doomed}", home.instance, home.id)
+        }
+        Effect::DropHome(id) => format!("no home {id}"),
         Effect::Removed(id) => format!("removed {id}"),
         Effect::Settled { service, version } => format!("settled {service} {version}"),
         Effect::Stuck { service, reason, .. } => format!("stuck {service}: {reason}"),

@@ -3,15 +3,21 @@
 use proffer_proto::Rejection;
 use proffer_sdk::Context;
 
+use super::launching::Answer;
 use super::{Accepted, ChangeError, Message, Request, Services};
-use crate::plan::{Input, Put};
-use crate::spec::OnFailure;
+use crate::plan::homes::Home;
+use crate::plan::{Input, Launch, Put};
+use crate::spec::{OnFailure, ServiceSpec};
 use crate::store::StoreError;
 use crate::versions::{Change, Versions};
 
 /// What became of an update, and is to be kept.
 #[derive(Debug)]
 pub(super) enum Deferred {
+    /// What is known of persistent volumes.
+    Home(Box<Home>),
+    /// Persistent volumes are no more.
+    NoHome(String),
     Settled {
         service: String,
         version: u64,
@@ -28,6 +34,16 @@ impl Services {
     pub(super) async fn finish(&mut self, context: &mut Context<Message>) {
         while let Some(deferred) = self.deferred.pop_front() {
             match deferred {
+                Deferred::Home(home) => self.keep_home(&home).await,
+                Deferred::NoHome(id) => {
+                    if let Err(error) = self.store.drop_home(&id).await {
+                        tracing::warn!(
+                            home = id,
+                            error = &error as &dyn std::error::Error,
+                            "end of volumes not kept"
+                        );
+                    }
+                }
                 Deferred::Settled { service, version } => self.settled(&service, version).await,
                 Deferred::Stuck {
                     service,
@@ -35,6 +51,25 @@ impl Services {
                     reverts,
                 } => self.stuck(context, service, reason, reverts).await,
             }
+        }
+    }
+
+    /// Keeps launches, and first where the volumes of their instances are going to lie.
+    pub(super) async fn keep_launches(&mut self, answer: &Answer, launches: &[Launch]) -> Result<(), StoreError> {
+        for home in answer.placed.iter().filter_map(|placed| placed.residence.as_ref()) {
+            self.store.keep_home(&home.0).await?;
+        }
+        self.store.launching(launches).await
+    }
+
+    /// What is lost of this is found out again: that volumes are there, or are to be destroyed.
+    async fn keep_home(&mut self, home: &Home) {
+        if let Err(error) = self.store.keep_home(home).await {
+            tracing::warn!(
+                home = home.id,
+                error = &error as &dyn std::error::Error,
+                "place of volumes not kept"
+            );
         }
     }
 
@@ -107,6 +142,7 @@ impl Services {
             }
         };
         versions.current.spec.validate()?;
+        validate_role(&versions.current.spec, &self.role)?;
         if let Err(error) = self.store.keep_service(&versions).await {
             self.is_overtaken(context, &error);
             return Err(error.into());
@@ -142,6 +178,19 @@ impl Services {
         tracing::info!(service = id, "service not wanted any more");
         self.step(context, Input::Remove(id));
         Ok(true)
+    }
+}
+
+/// Whether the role of the framework does for a specification: nothing can be reserved for the default role.
+pub(crate) fn validate_role(spec: &ServiceSpec, role: &str) -> Result<(), Rejection> {
+    let persistent = spec.volumes.iter().position(|volume| volume.persistent_mib().is_some());
+    match persistent {
+        Some(index) if role == "*" => Err(Rejection::new(
+            format!("volumes[{index}].persistent"),
+            "needs a role for which disk can be reserved",
+            "a scheduler that was started with --role and a name",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -2,30 +2,201 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use proffer_proto::v1::offer::Operation;
+use proffer_proto::v1::{Filters, Offer, OperationState, OperationStatus};
 use proffer_sdk::offers::Placement;
-use proffer_sdk::{Context, Offers, Task};
+use proffer_sdk::{Context, Offers, Task, operations};
 
 use super::{Message, Services, task};
-use crate::placement::{self, Decision, Machine, Round};
-use crate::plan::{Gates, InstanceId, Launch, PortAssignment, Service};
+use crate::placement::{self, Decision, Machine, Round, residence};
+use crate::plan::homes::Home;
+use crate::plan::{Gates, Input, InstanceId, Launch, PortAssignment, Service};
 use crate::template::Facts;
+
+/// What an id of an operation that destroys volumes begins with.
+const DESTROY: &str = "destroy.";
+
+/// One instance that is going to be launched.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) placement: Placement,
+    pub(super) task: Task,
+    pub(super) launch: Launch,
+    /// Where its persistent volumes lie, and what is to be done first.
+    pub(super) residence: Option<(Home, Vec<Operation>)>,
+}
+
+/// What is made of some offers.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) placed: Vec<Placed>,
+    /// Volumes that are destroyed, with the offers that hold them.
+    pub(super) destroyed: Vec<(Vec<proffer_proto::v1::OfferId>, Vec<Operation>)>,
+}
 
 impl Services {
     /// Finds places for missing instances.
-    pub(super) fn place(&self, offers: &Offers) -> Vec<(Placement, Task, Launch)> {
-        let mut round = Round::new(offers);
-        let mut placed = Vec::new();
-        for (service, indices) in self.missing() {
-            let here = machines(service);
-            let neighbours = |id: &str, machine: &Machine| {
-                let other = self.plan.services().get(id);
-                other.is_some_and(|other| machines(other).any(|known| known.agent_id == machine.agent_id))
-            };
-            let shape = task::shape(&service.spec);
-            let decisions = round.decide(&service.spec, &shape, indices, here, neighbours);
-            placed.extend(launches(service, decisions));
+    pub(super) fn place(&self, offers: &Offers) -> Answer {
+        let mut answer = Answer::default();
+        let stateful = self.missing().any(|(service, _)| service.spec.is_stateful());
+        if !stateful && self.plan.homes().doomed().next().is_none() {
+            self.place_plain(offers, &mut answer);
+            return answer;
         }
-        placed
+        let mut agents: BTreeMap<&str, Vec<&Offer>> = BTreeMap::new();
+        for offer in offers.iter() {
+            agents.entry(&offer.agent_id.value).or_default().push(offer);
+        }
+        self.destroy(&mut agents, &mut answer);
+        self.place_stateful(&mut agents, &mut answer);
+        let left: Vec<Offer> = agents.into_values().flatten().cloned().collect();
+        self.place_plain(&left, &mut answer);
+        answer
+    }
+
+    fn place_plain(&self, offers: &[Offer], answer: &mut Answer) {
+        let mut round = Round::new(offers);
+        for (service, indices) in self.missing().filter(|(service, _)| !service.spec.is_stateful()) {
+            let shape = task::shape(&service.spec);
+            let decisions = round.decide(&service.spec, &shape, indices, machines(service), self.neighbours());
+            answer.placed.extend(launches(service, decisions));
+        }
+    }
+
+    /// Whether instances of a service are on an agent.
+    fn neighbours(&self) -> impl Fn(&str, &Machine) -> bool {
+        |id, machine| {
+            let other = self.plan.services().get(id);
+            other.is_some_and(|other| machines(other).any(|known| known.agent_id == machine.agent_id))
+        }
+    }
+
+    fn destroy(&self, agents: &mut BTreeMap<&str, Vec<&Offer>>, answer: &mut Answer) {
+        for home in self.plan.homes().doomed() {
+            let Some(offers) = agents.get(home.machine.agent_id.as_str()) else {
+                continue;
+            };
+            let mut operations = residence::destruction(offers, home);
+            let Some(last) = operations.pop() else { continue };
+            let unique = uuid::Uuid::new_v4().simple().to_string();
+            operations.push(operations::named(last, &format!("{DESTROY}{}.{unique}", home.id)));
+            answer.destroyed.push((residence::ids(offers), operations));
+            agents.remove(home.machine.agent_id.as_str());
+        }
+    }
+
+    /// Instances with persistent volumes: where their volumes are, or else where rules, wishes and room are best.
+    fn place_stateful(&self, agents: &mut BTreeMap<&str, Vec<&Offer>>, answer: &mut Answer) {
+        for (service, indices) in self.missing().filter(|(service, _)| service.spec.is_stateful()) {
+            let spec = &service.spec;
+            let shape = task::shape(spec);
+            let mut fresh = Vec::new();
+            for index in indices {
+                let instance = InstanceId {
+                    service: spec.id.clone(),
+                    index,
+                };
+                let Some(home) = self.plan.homes().of(&instance) else {
+                    fresh.push(instance);
+                    continue;
+                };
+                let offers = agents.get(home.machine.agent_id.as_str());
+                let resides = offers
+                    .and_then(|offers| residence::reside(offers, spec, &shape, &instance, Some(home), &self.role));
+                match resides {
+                    Some(residence) => {
+                        agents.remove(home.machine.agent_id.as_str());
+                        answer.placed.extend(resident(service, index, residence));
+                    }
+                    None if home.made => {}
+                    None => fresh.push(instance),
+                }
+            }
+            self.place_fresh(service, fresh, agents, answer);
+        }
+    }
+
+    /// Instances that have no volumes yet, each on an agent of its own among the offered ones.
+    fn place_fresh(
+        &self,
+        service: &Service,
+        fresh: Vec<InstanceId>,
+        agents: &mut BTreeMap<&str, Vec<&Offer>>,
+        answer: &mut Answer,
+    ) {
+        let spec = &service.spec;
+        let volumes_mib = spec.volumes.iter().filter_map(|volume| volume.persistent_mib()).sum();
+        let shape = task::shape(spec);
+        let whole = residence::shape_with(&shape, spec.disk, volumes_mib);
+        let mut here: Vec<Machine> = machines(service).cloned().collect();
+        for instance in fresh {
+            let all: Vec<&Offer> = agents.values().flatten().copied().collect();
+            let offers = residence::without_reserved_disk(&all);
+            let decided = Round::new(&offers).decide(spec, &whole, [instance.index], &here, self.neighbours());
+            let Some(decision) = decided.into_iter().next() else {
+                return;
+            };
+            let agent = decision.machine.agent_id.as_str();
+            let resides = agents
+                .get(agent)
+                .and_then(|offers| residence::reside(offers, spec, &shape, &instance, None, &self.role));
+            agents.remove(agent);
+            if let Some(residence) = resides {
+                answer.placed.extend(resident(service, instance.index, residence));
+            }
+            here.push(decision.machine);
+        }
+    }
+
+    /// Answers offers with what was decided.
+    pub(super) fn accept(&mut self, context: &mut Context<Message>, answer: Answer) {
+        let again = || {
+            Some(Filters {
+                refuse_seconds: Some(0.0),
+            })
+        };
+        for (offers, operations) in answer.destroyed {
+            tracing::info!(agent_offers = offers.len(), "persistent volumes destroyed");
+            context.accept(offers, operations, again());
+        }
+        for Placed {
+            placement,
+            task,
+            launch,
+            residence,
+        } in answer.placed
+        {
+            tracing::info!(
+                task_id = launch.task_id,
+                agent_id = placement.agent_id.value,
+                ports = ?placement.ports,
+                "instance launched"
+            );
+            match residence {
+                None => drop(context.launch(placement, task)),
+                Some((_, mut operations)) => {
+                    operations.push(operations::launch(vec![task.at(&placement)]));
+                    context.accept(placement.offer_ids, operations, again());
+                }
+            }
+        }
+    }
+
+    /// What became of volumes that were to be destroyed.
+    pub(super) fn destroyed(&mut self, context: &mut Context<Message>, status: &OperationStatus) {
+        let id = status.operation_id.as_ref().map(|id| id.value.as_str());
+        let Some((home, _)) = id.and_then(|id| id.strip_prefix(DESTROY)?.split_once('.')) else {
+            return;
+        };
+        match status.state() {
+            OperationState::OperationFinished => self.step(context, Input::Destroyed(home.to_owned())),
+            state => tracing::warn!(
+                home,
+                state = state.as_str_name(),
+                message = status.message(),
+                "volumes not destroyed"
+            ),
+        }
     }
 
     /// The missing instances by service.
@@ -42,8 +213,15 @@ impl Services {
         let specs: Vec<_> = missing
             .map(|(service, indices)| (&service.spec, count(indices)))
             .collect();
-        let constraints = placement::constraints(&self.role, specs.iter().map(|(spec, _)| *spec));
-        let demand = placement::demand(specs);
+        // Volumes are on agents of their own, which need not be what new instances want.
+        let volumes = specs.iter().any(|(spec, _)| spec.is_stateful()) || self.plan.homes().doomed().next().is_some();
+        let (constraints, demand) = match volumes {
+            true => (None, Vec::new()),
+            false => (
+                placement::constraints(&self.role, specs.iter().map(|(spec, _)| *spec)),
+                placement::demand(specs),
+            ),
+        };
         if self.constraints != constraints {
             self.constraints.clone_from(&constraints);
             context.constrain(constraints);
@@ -59,8 +237,21 @@ fn machines(service: &Service) -> impl Iterator<Item = &Machine> {
     tasks.filter(|task| task.agent_id().is_some()).map(|task| &task.machine)
 }
 
+/// The task of an instance with persistent volumes.
+fn resident(service: &Service, index: u32, residence: residence::Residence) -> Option<Placed> {
+    let decision = Decision {
+        index,
+        placement: residence.placement,
+        machine: residence.home.machine.clone(),
+    };
+    let mut placed = launches(service, vec![decision]);
+    let mut one = placed.pop()?;
+    one.residence = Some((residence.home, residence.operations));
+    Some(one)
+}
+
 /// The tasks for what was decided about a service. Those of one round know each other as peers.
-fn launches(service: &Service, decisions: Vec<Decision>) -> Vec<(Placement, Task, Launch)> {
+fn launches(service: &Service, decisions: Vec<Decision>) -> Vec<Placed> {
     let spec = &service.spec;
     let launches: Vec<_> = decisions
         .into_iter()
@@ -110,6 +301,11 @@ fn launches(service: &Service, decisions: Vec<Decision>) -> Vec<(Placement, Task
         .collect();
     let joined = launches.into_iter().zip(tasks);
     joined
-        .map(|((placement, launch), task)| (placement, task, launch))
+        .map(|((placement, launch), task)| Placed {
+            placement,
+            task,
+            launch,
+            residence: None,
+        })
         .collect()
 }

@@ -10,7 +10,7 @@ use proffer_sdk::Task;
 use proffer_sdk::offers::{Placement, TaskShape};
 
 use crate::plan::{InstanceId, PortAssignment};
-use crate::spec::{self, Mode, Probe, Run, ServiceSpec};
+use crate::spec::{self, Mode, Probe, Run, ServiceSpec, VolumeSource};
 use crate::template::{Facts, fill};
 
 /// An id that no task of the instance had before.
@@ -134,7 +134,12 @@ fn command(spec: &ServiceSpec, facts: &Facts<'_>, instance: &InstanceId) -> Comm
 
 /// What is mounted: directories of the host, and files, which travel as the values of secrets.
 fn container(spec: &ServiceSpec, facts: &Facts<'_>) -> Option<ContainerInfo> {
-    let lent = spec.volumes.iter().map(|lent| Volume {
+    let lent = spec.volumes.iter().filter_map(|volume| match &volume.source {
+        VolumeSource::Host(host) => Some((volume, host)),
+        // Those are among the resources.
+        VolumeSource::Persistent(_) => None,
+    });
+    let lent = lent.map(|(lent, host)| Volume {
         container_path: lent.path.clone(),
         mode: match lent.mode {
             Mode::Ro => volume::Mode::Ro.into(),
@@ -143,7 +148,7 @@ fn container(spec: &ServiceSpec, facts: &Facts<'_>) -> Option<ContainerInfo> {
         source: Some(volume::Source {
             r#type: Some(volume::source::Type::HostPath.into()),
             host_path: Some(volume::source::HostPath {
-                path: lent.host.clone(),
+                path: host.clone(),
                 ..Default::default()
             }),
             ..Default::default()

@@ -211,7 +211,22 @@ fn every_rejection_names_its_field() {
         (
             "{id: a, command: x, volumes: [{persistent: 5, path: y}]}",
             "volumes[0].persistent",
-            "`host`",
+            "map of fields",
+        ),
+        (
+            "{id: a, command: x, volumes: [{persistent: {size: 0}, path: y}]}",
+            "volumes[0].persistent.size",
+            "1 to",
+        ),
+        (
+            "{id: a, command: x, volumes: [{persistent: {size: 9}, host: /x, path: y}]}",
+            "volumes[0].persistent",
+            "either `host`",
+        ),
+        (
+            "{id: a, command: x, volumes: [{persistent: {size: 9}, path: y}], update: {over_capacity: 0.5}}",
+            "update.over_capacity",
+            "persistent volumes",
         ),
         ("{id: a, command: x, files: [{path: y}]}", "files[0].content", "text"),
         (

@@ -99,10 +99,23 @@ impl ServiceSpec {
         self.update.over_capacity.unwrap_or(usual)
     }
 
+    /// An instance more would have volumes of its own, which are left behind.
+    pub(super) fn validate_capacity(&self) -> Result<(), Rejection> {
+        match self.update.over_capacity {
+            Some(share) if share > 0.0 && self.is_stateful() => Err(Rejection::new(
+                "update.over_capacity",
+                format!("is {share}"),
+                "0 for instances with persistent volumes",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether instances hold what they cannot share with one more: a port, an agent, a directory.
     fn is_exclusive(&self) -> bool {
         let counted = |operator: &Operator| matches!(operator, Operator::Unique | Operator::MaxPer(_));
         self.ports.iter().any(|port| port.port != 0)
+            || self.is_stateful()
             || self.volumes.iter().any(|volume| volume.mode == Mode::Rw)
             || self.constraints.iter().any(|constraint| counted(&constraint.operator))
     }

@@ -1,11 +1,11 @@
-//! What is mounted into an instance: directories of the host, and files that the specification holds.
+//! What is mounted into an instance: directories of the host, its own that outlive it, and files that the specification holds.
 
 use proffer_proto::Rejection;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::values::{at_most, sandbox_path, text};
+use super::values::{at_most, sandbox_path, text, within};
 
 /// The most volumes and files of one service: what an agent mounts.
 pub const MOUNTS_MAX: usize = 32;
@@ -13,15 +13,33 @@ pub const MOUNTS_MAX: usize = 32;
 /// The most that all files of a service hold together, in bytes.
 pub const FILES_BYTES_MAX: usize = 512 * 1024;
 
-/// A file or directory of the agent's host that an instance sees.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A directory that an instance sees, or a file of the host.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VolumeSpec {
-    /// Where it is on the host: an absolute path that the agent lends (`--host-volumes`).
-    pub host: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub source: VolumeSource,
     /// Where the instance sees it: a path in its sandbox, or an absolute one that is there.
     pub path: String,
     /// Whether the instance may change it.
     pub mode: Mode,
+}
+
+/// What a volume is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeSource {
+    /// A file or directory of the agent's host: an absolute path that the agent lends (`--host-volumes`).
+    Host(String),
+    /// A directory of the instance's own, which outlives its tasks.
+    Persistent(PersistentVolume),
+}
+
+/// A directory of an instance's own, which outlives its tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PersistentVolume {
+    /// How much it holds, in MiB, when it is made.
+    pub size: f64,
 }
 
 /// Whether a volume may be changed.
@@ -46,24 +64,49 @@ pub struct FileSpec {
 impl VolumeSpec {
     pub(super) fn read(value: Value) -> Result<Self, Rejection> {
         let mut fields = Fields::of(value)?;
-        if fields.has("persistent") {
-            let accepted = "`host`, a directory that the agents lend with --host-volumes";
-            return Err(Rejection::new("persistent", "is not there yet", accepted));
-        }
+        let host = fields.optional("host", "an absolute path on the agent's host")?;
+        let persistent = fields.nested("persistent", |value| {
+            let mut fields = Fields::of(value)?;
+            let size = fields.required("size", "a number of MiB")?;
+            fields.end()?;
+            Ok(PersistentVolume { size })
+        })?;
+        let accepted = "either `host`, an absolute path on the agent's host, or `persistent`";
+        let (source, usual) = match (host, persistent) {
+            (Some(host), None) => (VolumeSource::Host(host), Mode::Ro),
+            (None, Some(persistent)) => (VolumeSource::Persistent(persistent), Mode::Rw),
+            (None, None) => return Err(Rejection::new("host", "is missing", accepted)),
+            (Some(_), Some(_)) => return Err(Rejection::new("persistent", "is set beside `host`", accepted)),
+        };
         let volume = Self {
-            host: fields.required("host", "an absolute path on the agent's host")?,
+            source,
             path: fields.required("path", "a path in the sandbox, or an absolute one")?,
-            mode: fields.optional("mode", "ro or rw")?.unwrap_or(Mode::Ro),
+            mode: fields.optional("mode", "ro or rw")?.unwrap_or(usual),
         };
         fields.end()?;
         Ok(volume)
     }
 
+    /// The size of a persistent one, in MiB.
+    pub fn persistent_mib(&self) -> Option<f64> {
+        match &self.source {
+            VolumeSource::Host(_) => None,
+            VolumeSource::Persistent(persistent) => Some(persistent.size),
+        }
+    }
+
     fn validate(&self) -> Result<(), Rejection> {
-        text("host", &self.host, 1, 4096)?;
-        if !self.host.starts_with('/') {
-            let accepted = "an absolute path on the agent's host";
-            return Err(Rejection::new("host", format!("is {:?}", self.host), accepted));
+        match &self.source {
+            VolumeSource::Host(host) => {
+                text("host", host, 1, 4096)?;
+                if !host.starts_with('/') {
+                    let accepted = "an absolute path on the agent's host";
+                    return Err(Rejection::new("host", format!("is {host:?}"), accepted));
+                }
+            }
+            VolumeSource::Persistent(persistent) => {
+                within("size", persistent.size, 1.0, 1e15).map_err(|rejection| rejection.within("persistent"))?;
+            }
         }
         match self.path.strip_prefix('/') {
             Some(_) => text("path", &self.path, 2, 4096),

@@ -5,6 +5,7 @@
 //!   lock                  held by the one process that may use the directory
 //!   framework-id
 //!   services/<id>.json    {"version": 3, "spec": {...}, "history": [...], ...}: its versions
+//!   homes/<id>.json       where the persistent volumes of an instance lie
 //!   tasks.log             one JSON object a line: {"launch": {...}} or {"forget": "<task id>"}
 //! ```
 //!
@@ -16,9 +17,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Launch;
+use crate::plan::homes::Home;
 use crate::versions::Versions;
 
 use super::{Recovered, StoreError};
@@ -51,11 +54,14 @@ impl Directory {
     pub fn open(directory: &Path) -> Result<(Self, Recovered), StoreError> {
         let services = directory.join("services");
         fs::create_dir_all(&services).map_err(failed("create the directory", &services))?;
+        let homes = directory.join("homes");
+        fs::create_dir_all(&homes).map_err(failed("create the directory", &homes))?;
         let lock = lock(directory)?;
         let launches = read_log(&directory.join("tasks.log"))?;
         let recovered = Recovered {
             framework_id: read_framework_id(&directory.join("framework-id"))?,
             services: read_services(&services)?,
+            homes: read_homes(&homes)?,
             launches: launches.clone(),
         };
         let path = directory.join("tasks.log");
@@ -94,11 +100,19 @@ impl Directory {
 
     /// Drops a specification.
     pub(super) fn drop_service(&self, id: &str) -> Result<(), StoreError> {
-        let path = self.service_path(id);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
-            _ => sync_directory(&path),
-        }
+        remove(&self.service_path(id))
+    }
+
+    /// Keeps where persistent volumes lie.
+    pub(super) fn keep_home(&self, home: &Home) -> Result<(), StoreError> {
+        let path = self.home_path(&home.id);
+        let text = serde_json::to_vec_pretty(home).map_err(|error| failed("encode", &path)(error.into()))?;
+        write_whole(&path, &text)
+    }
+
+    /// Drops what is known of persistent volumes that are no more.
+    pub(super) fn drop_home(&self, id: &str) -> Result<(), StoreError> {
+        remove(&self.home_path(id))
     }
 
     /// Keeps launches; when it returns they are on disk.
@@ -164,6 +178,10 @@ impl Directory {
         self.directory.join("tasks.log")
     }
 
+    fn home_path(&self, id: &str) -> PathBuf {
+        self.directory.join("homes").join(format!("{id}.json"))
+    }
+
     fn service_path(&self, id: &str) -> PathBuf {
         self.directory.join("services").join(format!("{id}.json"))
     }
@@ -193,25 +211,44 @@ fn read_framework_id(path: &Path) -> Result<Option<String>, StoreError> {
 }
 
 fn read_services(directory: &Path) -> Result<Vec<Versions>, StoreError> {
-    let mut services = Vec::new();
+    let mut services: Vec<Versions> = read_all(directory)?;
+    for versions in &mut services {
+        // What was written before there were two numbers.
+        if versions.current.instance_version == 0 {
+            versions.current.instance_version = versions.current.version;
+        }
+    }
+    services.sort_by(|a, b| a.current.spec.id.cmp(&b.current.spec.id));
+    Ok(services)
+}
+
+fn read_homes(directory: &Path) -> Result<Vec<Home>, StoreError> {
+    read_all(directory)
+}
+
+/// What the JSON files of a directory say.
+fn read_all<T: DeserializeOwned>(directory: &Path) -> Result<Vec<T>, StoreError> {
+    let mut all = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed("read the directory", directory))? {
         let path = entry.map_err(failed("read the directory", directory))?.path();
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
         let text = fs::read(&path).map_err(failed("read", &path))?;
-        let mut versions: Versions = serde_json::from_slice(&text).map_err(|error| StoreError::Corrupt {
+        let one = serde_json::from_slice(&text).map_err(|error| StoreError::Corrupt {
             path: path.clone(),
             reason: error.to_string(),
         })?;
-        // What was written before there were two numbers.
-        if versions.current.instance_version == 0 {
-            versions.current.instance_version = versions.current.version;
-        }
-        services.push(versions);
+        all.push(one);
     }
-    services.sort_by(|a, b| a.current.spec.id.cmp(&b.current.spec.id));
-    Ok(services)
+    Ok(all)
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        _ => sync_directory(path),
+    }
 }
 
 /// The launches that were not forgotten. A last line without its end was never acted on.

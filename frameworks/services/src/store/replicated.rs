@@ -5,6 +5,7 @@
 //! framework-id
 //! service/<id>          the versions of a service
 //! task/<task id>        a launch
+//! home/<id>             where the persistent volumes of an instance lie
 //! ```
 //!
 //! Only the active scheduler writes, and it looks whether it still is that before it acts on what it wrote: see
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 
 use crate::leadership::Fence;
 use crate::plan::Launch;
+use crate::plan::homes::Home;
 use crate::versions::Versions;
 
 use super::{Recovered, StoreError};
@@ -28,6 +30,7 @@ use super::{Recovered, StoreError};
 const FRAMEWORK_ID: &str = "framework-id";
 const SERVICE: &str = "service/";
 const TASK: &str = "task/";
+const HOME: &str = "home/";
 
 /// The longest value that the masters take.
 const VALUE_BYTES_MAX: usize = 1024 * 1024;
@@ -54,6 +57,7 @@ impl Replicated {
         let mut tasks = state.list(TASK).await.map_err(failed("list", TASK))?;
         // Versions only grow, so this is their order.
         tasks.sort_by_key(|entry| entry.version);
+        let homes = state.list(HOME).await.map_err(failed("list", HOME))?;
         let id_version = id.as_ref().map_or(0, |entry| entry.version);
         let written = services
             .iter()
@@ -63,6 +67,10 @@ impl Replicated {
         let launches = tasks.iter().map(|entry| parse(&entry.key, &entry.value));
         let recovered = Recovered {
             framework_id: id.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()),
+            homes: homes
+                .iter()
+                .map(|entry| parse(&entry.key, &entry.value))
+                .collect::<Result<_, _>>()?,
             services: services.collect::<Result<_, _>>()?,
             launches: launches.collect::<Result<Vec<Launch>, _>>()?,
         };
@@ -135,6 +143,16 @@ impl Replicated {
         self.fence.check().await?;
         self.live.extend(launches.iter().map(|launch| launch.task_id.clone()));
         Ok(())
+    }
+
+    pub(super) async fn keep_home(&self, home: &Home) -> Result<(), StoreError> {
+        self.put(&format!("{HOME}{}", home.id), encode(home)).await?;
+        self.fence.check().await
+    }
+
+    pub(super) async fn drop_home(&self, id: &str) -> Result<(), StoreError> {
+        let key = format!("{HOME}{id}");
+        self.state.delete(&key).await.map_err(failed("delete", &key))
     }
 
     pub(super) fn forget(&mut self, task_id: &str) {

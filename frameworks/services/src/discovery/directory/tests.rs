@@ -22,6 +22,7 @@ pub(crate) fn web(ready: &[bool]) -> Catalogue {
         crash_looping: false,
         due_ms: None,
         last_end: None,
+        volumes: None,
     });
     let instances: Vec<_> = instances.collect();
     let mut spec = ServiceSpec::command("web", "true");
@@ -42,6 +43,7 @@ pub(crate) fn web(ready: &[bool]) -> Catalogue {
         ready: 0,
         restarts: 0,
         instances,
+        kept_volumes: Vec::new(),
     };
     Catalogue {
         services: [("web".to_owned(), status)].into(),

@@ -3,7 +3,7 @@
 use proffer_proto::Rejection;
 
 use super::super::ServiceSpec;
-use super::super::volumes::{Mode, VolumeSpec};
+use super::super::volumes::{Mode, VolumeSource, VolumeSpec};
 use super::{Fields, LeftOut};
 
 pub(super) fn convert(fields: &mut Fields, spec: &mut ServiceSpec, left: &mut LeftOut) -> Result<(), Rejection> {
@@ -32,7 +32,11 @@ pub(super) fn convert(fields: &mut Fields, spec: &mut ServiceSpec, left: &mut Le
             Some("RW") | None => Mode::Rw,
             Some(other) => return Err(at(Rejection::new("mode", format!("is {other:?}"), "RO or RW"))),
         };
-        spec.volumes.push(VolumeSpec { host, path, mode });
+        spec.volumes.push(VolumeSpec {
+            source: VolumeSource::Host(host),
+            path,
+            mode,
+        });
         left.rest(&format!("container.volumes[{index}]"), volume);
     }
     for (name, value) in container.rest() {

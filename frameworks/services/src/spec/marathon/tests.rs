@@ -52,7 +52,7 @@ fn an_application_becomes_a_specification() {
             ..Artifact::new("https://h/web.tgz")
         }],
         volumes: vec![VolumeSpec {
-            host: "/data".to_owned(),
+            source: volumes::VolumeSource::Host("/data".to_owned()),
             path: "data".to_owned(),
             mode: volumes::Mode::Ro,
         }],

@@ -36,7 +36,7 @@ fn full() -> Value {
         "affinity": [{"service": "cache", "weight": 5}],
         "drain_seconds": 3, "kill_grace_seconds": 2,
         "backoff": {"initial_ms": 1, "max_ms": 2, "factor": 1.5, "reset_after_seconds": 3},
-        "partition": {"replace_after_seconds": 9},
+        "partition": {"replace_after_seconds": 9}, "persistence": {"scale_down": "keep", "replace_after_seconds": 9},
         "update": {
             "minimum_healthy": 0.5, "over_capacity": 0.25, "progress_deadline_seconds": 60, "on_failure": "pause",
         },
@@ -49,6 +49,8 @@ fn compiled() -> Value {
         "id": "web", "command": "x",
         "constraints": [["rack", "LIKE", "r"], ["rack", "UNLIKE", "q"]],
         "affinity": [{"attribute": "disk", "like": "ssd", "weight": -5}],
+        "volumes": [{"persistent": {"size": 64}, "path": "data"}],
+        "persistence": {"scale_down": "delete", "replace_after_seconds": 60},
     })
 }
 
@@ -135,6 +137,7 @@ fn defaults_in_the_schema_are_those_of_the_reader() {
         "health": {"http": {"port": "p"}}, "readiness": {"grpc": {"port": "p"}},
         "artifacts": [{"uri": "/x"}], "volumes": [{"host": "/x", "path": "y"}],
         "spread": [{"attribute": "rack"}], "affinity": [{"service": "b"}], "backoff": {}, "update": {},
+        "persistence": {},
     }));
     let read = serde_json::to_value(spec.unwrap()).unwrap();
     let mut compared = 0;
