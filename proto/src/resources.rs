@@ -233,7 +233,7 @@ impl Resources {
     /// A plain resource: unreserved, not allocated.
     pub fn of(name: &str, quantity: Quantity) -> Self {
         let key = Key {
-            name: Arc::from(name),
+            name: key::shared(name),
             kind: quantity.kind(),
             traits: None,
             allocation_role: None,

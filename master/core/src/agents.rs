@@ -25,6 +25,7 @@ use crate::effect::{Answer, Effect};
 use crate::executors::{self, Executors};
 use crate::input::{ConnectionId, RequestId};
 use crate::inverse::{self, About};
+use crate::known::Known;
 use crate::master::{Leading, Step};
 use crate::offers::{self, OfferNumber};
 use crate::operations::{self, ParkedNumber, feedback};
@@ -45,7 +46,7 @@ pub(crate) const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Agent {
     pub(crate) id: v1::AgentId,
-    pub(crate) info: v1::AgentInfo,
+    pub(crate) info: Known,
     pub(crate) phase: Phase,
     /// It was unreachable until it began to come back.
     was_unreachable: bool,
@@ -138,7 +139,7 @@ impl Deferred {
 }
 
 impl Agent {
-    fn new(id: v1::AgentId, info: v1::AgentInfo, phase: Phase, registered: Timestamp) -> Self {
+    fn new(id: v1::AgentId, info: Known, phase: Phase, registered: Timestamp) -> Self {
         let total = Resources::from_wire(&info.resources).unwrap_or_default();
         Agent {
             id,
@@ -195,7 +196,7 @@ pub(crate) fn recover(leading: &mut Leading, step: &mut Step<'_>) {
         };
         let away = phase == Phase::Recovered;
         let admitted = Timestamp::from_millis_i64(known.admitted_ms);
-        let mut agent = Agent::new(id.clone(), known.info.clone(), phase, admitted);
+        let mut agent = Agent::new(id.clone(), Known::from(known.clone()), phase, admitted);
         agent.standing = known.standing.unwrap_or_default();
         agent.set_layout(known.layout.as_ref());
         let slot = leading.agents.insert(agent);
@@ -350,7 +351,7 @@ fn admit(leading: &mut Leading, step: &mut Step<'_>, id: v1::AgentId, registrati
 pub(crate) fn admitted(leading: &mut Leading, step: &mut Step<'_>, registration: Registration, info: v1::AgentInfo) {
     let Some(id) = info.id.clone() else { return };
     leading.admitting.remove(&id);
-    let mut agent = Agent::new(id.clone(), info, Phase::Disconnected, step.now);
+    let mut agent = Agent::new(id.clone(), Known::of(step, info), Phase::Disconnected, step.now);
     if let Some(known) = step.registry.agents.get(&id) {
         agent.lineage = known.admitted_ms;
     }
@@ -406,7 +407,7 @@ pub(crate) fn returned(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSl
     let agent = &mut leading.agents[slot];
     agent.in_flight = false;
     if let Some(known) = step.registry.agents.get(&agent.id) {
-        agent.info = known.info.clone();
+        agent.info = Known::from(known.clone());
         if known.unreachable_ms.is_none() && unreachable_since(agent).is_some() {
             agent.phase = Phase::Disconnected;
             agent.was_unreachable = true;
@@ -447,7 +448,7 @@ fn attach(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot, registrat
     let ping_at = step.now.plus(step.config.ping_interval);
     leading.timers.set(Timer::Ping(slot), ping_at);
     let agent = &mut leading.agents[slot];
-    agent.info = register.agent;
+    agent.info = Known::of(step, register.agent);
     agent.count_total();
     let agent = &mut leading.agents[slot];
     if agent.registered != step.now {
@@ -748,7 +749,7 @@ pub(crate) fn resized(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlo
     let agent = &mut leading.agents[slot];
     let before = agent.total.clone();
     if let Some(known) = step.registry.agents.get(&agent.id) {
-        agent.info = known.info.clone();
+        agent.info = Known::from(known.clone());
     }
     agent.count_total();
     let shrunk = !agent.total.contains(&before);

@@ -180,8 +180,8 @@ pub(crate) fn resume(leading: &mut Leading, step: &mut Step<'_>, slot: AgentSlot
             continue;
         }
         let kill = link::Kill {
-            framework_id: task.wire.framework_id.clone(),
-            task_id: task.wire.task_id.clone(),
+            framework_id: leading.frameworks[task.framework].id.clone(),
+            task_id: task.record.id(),
             kill_policy: None,
             drain: Some(config),
         };

@@ -190,7 +190,7 @@ fn exclusive(leading: &Leading) -> Result<(), String> {
 /// on an agent that is not counted on.
 fn tasks_known_once(leading: &Leading) -> Result<(), String> {
     for (slot, task) in leading.tasks.iter() {
-        let id = &task.wire.task_id;
+        let id = &task.record.id();
         if leading.frameworks[task.framework].tasks.get(id) != Some(&slot) {
             return Err(format!("task {id} is not listed with its framework"));
         }

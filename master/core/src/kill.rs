@@ -83,12 +83,12 @@ fn check(policy: Option<&KillPolicy>) -> Result<(), Rejection> {
 pub(crate) fn deliver(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, kill_policy: Option<KillPolicy>) {
     let task = &mut leading.tasks[slot];
     let Some(connection) = leading.agents[task.agent].connection() else {
-        task.kill = Some(kill_policy);
+        task.kill = Some(Box::new(kill_policy));
         return;
     };
     let kill = link::Kill {
-        framework_id: task.wire.framework_id.clone(),
-        task_id: task.wire.task_id.clone(),
+        framework_id: leading.frameworks[task.framework].id.clone(),
+        task_id: task.record.id(),
         kill_policy,
         drain: None,
     };

@@ -410,13 +410,13 @@ fn get_tasks(leading: &Leading) -> response::GetTasks {
     let mut tasks = response::GetTasks::default();
     for (_, framework) in leading.frameworks.iter() {
         for task in framework.tasks.values() {
-            let wire = leading.tasks[*task].wire.clone();
+            let wire = leading.tasks[*task].record.task();
             match wire.state() {
                 TaskState::TaskUnreachable => tasks.unreachable_tasks.push(wire),
                 _ => tasks.tasks.push(wire),
             }
         }
-        tasks.completed_tasks.extend(framework.completed.iter().cloned());
+        tasks.completed_tasks.extend(framework.completed.iter());
     }
     tasks
 }

@@ -23,6 +23,7 @@ use crate::agents::{self, Phase};
 use crate::effect::Answer;
 use crate::input::RequestId;
 use crate::master::{Leading, Step};
+use crate::record::Record;
 use crate::slots::{AgentSlot, FrameworkSlot, TaskSlot};
 use crate::tasks::{self, Task};
 use crate::{events, frameworks, gangs, operations, retelling, updates};
@@ -93,7 +94,7 @@ pub(crate) fn named(
     let status = if let Some(task) = framework.tasks.get(task_id) {
         Some(known(leading, step, *task))
     } else if let Some(ended) = framework.completed.get(task_id) {
-        Some(of_wire(step, ended, ended.state()))
+        Some(of_record(step, ended, ended.state()))
     } else if let Some((task, agent)) = operations::waiting(leading, slot).find(|(task, _)| *task == task_id) {
         Some(waiting(leading, step, task, agent))
     } else if let Some(waiting) = gangs::status(leading, step, slot, task_id) {
@@ -117,18 +118,18 @@ fn known(leading: &Leading, step: &Step<'_>, slot: TaskSlot) -> TaskStatus {
         };
     }
     // What the framework was told last, so that it never hears of states in another order than the task went through.
-    let told = task.wire.status_update_state.map(|_| task.wire.status_update_state());
-    of_wire(step, &task.wire, told.unwrap_or(task.state()))
+    of_record(step, &task.record, task.record.told().unwrap_or(task.state()))
 }
 
-fn of_wire(step: &Step<'_>, task: &v1::Task, state: TaskState) -> TaskStatus {
-    let latest = task.statuses.last();
+fn of_record(step: &Step<'_>, record: &Record, state: TaskState) -> TaskStatus {
+    let mut task = record.task();
+    let latest = task.statuses.pop().unwrap_or_default();
     TaskStatus {
-        agent_id: Some(task.agent_id.clone()),
-        executor_id: task.executor_id.clone(),
-        healthy: latest.and_then(|status| status.healthy),
-        check_status: latest.and_then(|status| status.check_status),
-        container_status: latest.and_then(|status| status.container_status.clone()),
+        agent_id: Some(task.agent_id),
+        executor_id: task.executor_id,
+        healthy: latest.healthy,
+        check_status: latest.check_status,
+        container_status: latest.container_status,
         ..updates::by_master(
             step.now,
             &task.task_id,

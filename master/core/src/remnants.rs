@@ -40,7 +40,7 @@ pub(crate) fn leave(leading: &mut Leading, task: Task) {
         resources: task.resources,
         role,
     };
-    let key = (task.wire.framework_id, task.wire.task_id);
+    let key = (leading.frameworks[task.framework].id.clone(), task.record.id());
     leading.agents[task.agent].remnants.insert(key, remnant);
 }
 

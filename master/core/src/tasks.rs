@@ -13,12 +13,10 @@ use proffer_proto::{link, v1::KillPolicy};
 
 use crate::gangs::GangNumber;
 use crate::master::{Leading, Step};
+use crate::record::Record;
 use crate::slots::{AgentSlot, ClaimSlot, FrameworkSlot, TaskSlot};
 use crate::time::Timestamp;
 use crate::{books, events, frameworks, gangs, maintenance, remnants, updates};
-
-/// How many of the latest statuses of a task are kept.
-const STATUSES_MAX: usize = 16;
 
 /// A task that is not forgotten.
 #[derive(Debug)]
@@ -31,15 +29,15 @@ pub(crate) struct Task {
     /// The resources are counted as in use.
     pub(crate) held: bool,
     /// Its state is UNREACHABLE while its agent is, whatever the framework is told.
-    pub(crate) wire: v1::Task,
+    pub(crate) record: Record,
     /// The agent has told of it.
     pub(crate) reported: bool,
     /// The update that waits for its acknowledgement.
     pub(crate) pending: Option<Box<TaskStatus>>,
     /// The uuid that was acknowledged last.
-    pub(crate) acknowledged: Option<Vec<u8>>,
+    pub(crate) acknowledged: Option<[u8; 16]>,
     /// It was to be killed while its agent was away.
-    pub(crate) kill: Option<Option<KillPolicy>>,
+    pub(crate) kill: Option<Box<Option<KillPolicy>>>,
     /// What it uses is lent by a gang.
     pub(crate) lent: Option<Lent>,
     /// It was killed because what it uses was lent and is wanted back.
@@ -88,31 +86,24 @@ pub(crate) fn told(state: TaskState, partition_aware: bool) -> TaskState {
 
 impl Task {
     pub(crate) fn state(&self) -> TaskState {
-        self.wire.state()
+        self.record.state()
     }
 
     /// Takes a newer state over. Nothing follows a terminal state.
     pub(crate) fn advance(&mut self, state: TaskState) {
         if !is_terminal(self.state()) {
-            self.wire.set_state(state);
+            self.record.set_state(state);
         }
     }
 
     /// Remembers a status for people.
     pub(crate) fn record(&mut self, status: &TaskStatus) {
-        let statuses = &mut self.wire.statuses;
-        let again = statuses
-            .last()
-            .is_some_and(|last| last.uuid == status.uuid && last.state == status.state);
-        if again {
-            return;
-        }
-        if statuses.len() >= STATUSES_MAX {
-            statuses.remove(0);
-        }
-        // Most tasks have two in all, and there are many tasks.
-        statuses.reserve_exact(1);
-        statuses.push(status.clone());
+        self.record.add(status);
+    }
+
+    /// Whether this uuid was acknowledged last.
+    pub(crate) fn is_acknowledged(&self, uuid: &[u8]) -> bool {
+        self.acknowledged.as_ref().is_some_and(|own| own == uuid)
     }
 }
 
@@ -148,7 +139,7 @@ fn insert(
         claim,
         resources,
         held: false,
-        wire,
+        record: Record::new(wire),
         reported,
         pending: None,
         acknowledged: None,
@@ -196,8 +187,11 @@ pub(crate) fn complete(leading: &mut Leading, step: &Step<'_>, slot: TaskSlot) {
     let Some(task) = leading.tasks.remove(slot) else { return };
     leading.agents[task.agent].tasks.remove(&slot);
     let framework = &mut leading.frameworks[task.framework];
-    framework.tasks.remove(&task.wire.task_id);
-    framework.completed.push(task.wire, step.config.completed_tasks_max);
+    let id = task.record.id();
+    framework.tasks.remove(&id);
+    framework
+        .completed
+        .push(id, task.record, step.config.completed_tasks_max);
 }
 
 /// Forgets all tasks of a framework that is removed. What they hold stays in use until they have ended.
@@ -218,7 +212,7 @@ fn end(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, end: End) {
     let state = told(end.state, leading.frameworks[framework].partition_aware());
     task.advance(state);
     if !ended {
-        let mut status = updates::by_master(step.now, &task.wire.task_id, state, Some(end.reason), end.message);
+        let mut status = updates::by_master(step.now, &task.record.id(), state, Some(end.reason), end.message);
         status.agent_id = Some(leading.agents[agent].id.clone());
         task.record(&status);
         frameworks::send(leading, step, framework, events::update(status));
@@ -262,7 +256,7 @@ pub(crate) fn unreachable_status(leading: &Leading, now: Timestamp, slot: TaskSl
         unreachable_time: Some(v1::TimeInfo {
             nanoseconds: since.as_nanos_i64(),
         }),
-        ..updates::by_master(now, &task.wire.task_id, state, None, "the agent is unreachable")
+        ..updates::by_master(now, &task.record.id(), state, None, "the agent is unreachable")
     }
 }
 
@@ -334,8 +328,7 @@ fn resume(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, wire: v1::
     let state = wire.state();
     task.advance(state);
     task.reported = true;
-    task.wire.status_update_state = wire.status_update_state;
-    task.wire.status_update_uuid = wire.status_update_uuid;
+    task.record.tell(wire.status_update_state, wire.status_update_uuid);
     if is_terminal(task.state()) {
         release(leading, slot);
         return;
@@ -349,8 +342,8 @@ fn resume(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot, wire: v1::
 fn tell_back(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlot) {
     let task = &mut leading.tasks[slot];
     let reason = Some(Reason::AgentReregistered);
-    let mut status = updates::by_master(step.now, &task.wire.task_id, task.state(), reason, "the agent is back");
-    status.agent_id = Some(task.wire.agent_id.clone());
+    let mut status = updates::by_master(step.now, &task.record.id(), task.state(), reason, "the agent is back");
+    status.agent_id = Some(leading.agents[task.agent].id.clone());
     task.record(&status);
     let framework = task.framework;
     frameworks::send(leading, step, framework, events::update(status));
@@ -401,9 +394,9 @@ fn send_kills(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot) {
         let task = &mut leading.tasks[*slot];
         if let Some(kill_policy) = task.kill.take() {
             let kill = link::Kill {
-                framework_id: task.wire.framework_id.clone(),
-                task_id: task.wire.task_id.clone(),
-                kill_policy,
+                framework_id: leading.frameworks[task.framework].id.clone(),
+                task_id: task.record.id(),
+                kill_policy: *kill_policy,
                 drain: None,
             };
             step.effects

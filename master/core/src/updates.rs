@@ -106,8 +106,7 @@ fn status_update(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, u
         // The agent does not know why.
         status.reason = Some(Reason::ContainerPreempted as i32);
     }
-    task.wire.status_update_state = Some(status.state);
-    task.wire.status_update_uuid = status.uuid.clone();
+    task.record.tell(Some(status.state), status.uuid.clone());
     task.record(&status);
     task.pending = Some(Box::new(status.clone()));
     if tasks::is_terminal(latest) {
@@ -170,8 +169,8 @@ pub(crate) fn acknowledge(
     };
     let task = leading.frameworks[framework].tasks.get(&call.task_id).copied();
     if let Some(task) = task.map(|task| &leading.tasks[task])
-        && task.acknowledged.as_ref() == Some(&call.uuid)
-        && task.wire.status_update_uuid.as_ref() != Some(&call.uuid)
+        && task.is_acknowledged(&call.uuid)
+        && task.record.unacknowledged() != Some(&call.uuid)
     {
         // The agent was told, and has not sent the update again since.
         return;
@@ -189,10 +188,10 @@ pub(crate) fn acknowledge(
         .send_agent(connection, master_message::Body::Acknowledge(acknowledge));
     let Some(task) = task else { return };
     let state = &mut leading.tasks[task];
-    let ended = tasks::is_terminal(state.wire.status_update_state());
+    let ended = state.record.told().is_some_and(tasks::is_terminal);
     state.pending = None;
-    state.wire.status_update_uuid = None;
-    state.acknowledged = Some(call.uuid);
+    state.record.acknowledge();
+    state.acknowledged = call.uuid.try_into().ok();
     if ended {
         tasks::complete(leading, step, task);
     }
@@ -221,8 +220,7 @@ fn check_acknowledge(
         let problem = format!("is {:?}, but the task is on another agent", call.agent_id.value);
         return Err(Rejection::new("agent_id", problem, format!("{:?}", agent.id.value)));
     }
-    let current = task.wire.status_update_uuid.as_ref();
-    let known = current == Some(&call.uuid) || task.acknowledged.as_ref() == Some(&call.uuid);
+    let known = task.record.unacknowledged() == Some(&call.uuid) || task.is_acknowledged(&call.uuid);
     if !known && agent.connection().is_some() && task.reported {
         let accepted = "the `status.uuid` of the task's update that was sent last";
         return Err(Rejection::new("uuid", "names no update that waits", accepted));

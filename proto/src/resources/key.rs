@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use prost::Message;
 
@@ -31,6 +31,13 @@ pub enum Kind {
     Ranges,
     /// A set of strings.
     Set,
+}
+
+/// A name that can be shared: the usual ones are had once.
+pub(super) fn shared(name: &str) -> Arc<str> {
+    static USUAL: LazyLock<[Arc<str>; 5]> = LazyLock::new(|| ["cpus", "mem", "disk", "ports", "gpus"].map(Arc::from));
+    let usual = USUAL.iter().find(|usual| ***usual == *name);
+    usual.cloned().unwrap_or_else(|| Arc::from(name))
 }
 
 /// What most resources have none of.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::key::{Disk, Traits};
+use super::key::{self, Disk, Traits};
 use super::{Entry, Key, Kind, Quantity, Ranges, Reservation, Resources, Scalar, Set};
 use crate::v1::resource::reservation_info::Type as ReservationType;
 use crate::v1::resource::{AllocationInfo, ReservationInfo, RevocableInfo, SharedInfo};
@@ -24,7 +24,9 @@ impl Resources {
     /// # Errors
     /// The first resource that is invalid, by a path such as `[2].scalar.value`.
     pub fn from_wire(list: &[v1::Resource]) -> Result<Self, Rejection> {
-        let mut resources = Self::new();
+        let mut resources = Self {
+            entries: Vec::with_capacity(list.len()),
+        };
         for (index, message) in list.iter().enumerate() {
             let entry = entry(message).map_err(|rejection| rejection.at(index))?;
             let known = resources.entries.iter().find(|known| known.key.name == entry.key.name);
@@ -98,7 +100,7 @@ fn entry(message: &v1::Resource) -> Result<Entry, Rejection> {
         }
     };
     let key = Key {
-        name: Arc::from(message.name.as_str()),
+        name: key::shared(&message.name),
         kind: quantity.kind(),
         traits: None,
         allocation_role,

@@ -202,7 +202,7 @@ fn call_back_on(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, mu
         }
         missing = without(missing, &task.resources);
         if lent == Lent::Out {
-            let own = task.wire.kill_policy.and_then(|policy| policy.grace_period);
+            let own = task.record.task().kill_policy.and_then(|policy| policy.grace_period);
             let most = GRACE_MAX.as_nanos() as i64;
             let grace = own.map_or(most, |own| own.nanoseconds.clamp(0, most));
             leading.tasks[slot].lent = Some(Lent::CalledBack);

@@ -42,7 +42,7 @@ pub(crate) fn advanced(leading: &mut Leading, step: &mut Step<'_>, slot: TaskSlo
     };
     let state = task.state();
     if state == TaskState::TaskRunning {
-        starting.missing.remove(&task.wire.task_id);
+        starting.missing.remove(&task.record.id());
         if starting.missing.is_empty() {
             leading.gangs.starting.remove(&number);
         }

@@ -51,7 +51,9 @@ impl Recall {
         let tasks = self.tasks.iter();
         let holds = |slot: TaskSlot, (framework, id): &(v1::FrameworkId, v1::TaskId)| {
             let task = leading.tasks.get(slot);
-            task.is_some_and(|task| task.held && task.wire.task_id == *id && task.wire.framework_id == *framework)
+            task.is_some_and(|task| {
+                task.held && task.record.id() == *id && leading.frameworks[task.framework].id == *framework
+            })
         };
         tasks
             .filter(|(slot, key)| holds(**slot, key))
@@ -222,8 +224,9 @@ fn rescind_offers(
 
 /// When a task was first heard of, in seconds; one that was not is the latest.
 fn started(task: &Task) -> f64 {
-    let first = task.wire.statuses.first();
-    first.and_then(|status| status.timestamp).unwrap_or(f64::INFINITY)
+    let statuses = task.record.task().statuses;
+    let first = statuses.first().and_then(|status| status.timestamp);
+    first.unwrap_or(f64::INFINITY)
 }
 
 fn begin(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, promised: Vec<(ClaimSlot, Resources)>) {
@@ -232,14 +235,15 @@ fn begin(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot, promised:
         .tasks
         .iter()
         .map(|slot| (*slot, &leading.tasks[*slot]));
-    let mut tasks: Vec<(TaskSlot, &Task)> = tasks.filter(|(_, task)| task.held).collect();
-    tasks.sort_by(|(_, one), (_, other)| started(other).total_cmp(&started(one)));
+    let tasks = tasks.filter(|(_, task)| task.held);
+    let mut tasks: Vec<(f64, TaskSlot, &Task)> = tasks.map(|(slot, task)| (started(task), slot, task)).collect();
+    tasks.sort_by(|(one, ..), (other, ..)| other.total_cmp(one));
     let mut chosen = BTreeMap::new();
-    for (slot, task) in tasks {
+    for (_, slot, task) in tasks {
         let lent = bare(&task.resources.revocable());
         if !missing.common(&lent).is_empty() {
             missing = missing.without(&lent);
-            chosen.insert(slot, (task.wire.framework_id.clone(), task.wire.task_id.clone()));
+            chosen.insert(slot, (leading.frameworks[task.framework].id.clone(), task.record.id()));
         }
     }
     if chosen.is_empty() {
@@ -304,7 +308,7 @@ pub(crate) fn due(leading: &mut Leading, step: &mut Step<'_>, agent: AgentSlot) 
     for slot in left {
         let task = &mut leading.tasks[slot];
         task.preempted = true;
-        let own = task.wire.kill_policy.and_then(|policy| policy.grace_period);
+        let own = task.record.task().kill_policy.and_then(|policy| policy.grace_period);
         let most = KILL_GRACE_MAX.as_nanos() as i64;
         let grace = own.map_or(most, |own| own.nanoseconds.clamp(0, most));
         let policy = KillPolicy {

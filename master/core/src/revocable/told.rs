@@ -57,7 +57,7 @@ pub(crate) fn status(leading: &Leading) -> GetLoans {
 fn agent_of(leading: &Leading, slot: AgentSlot, agent: &Agent) -> get_loans::Agent {
     let tasks = agent.tasks.iter().map(|task| &leading.tasks[*task]);
     let of_tasks = tasks.filter(|task| task.held).map(|task| get_loans::Loan {
-        task_id: Some(task.wire.task_id.clone()),
+        task_id: Some(task.record.id()),
         ..loan(leading, task.claim, &task.resources)
     });
     let offers = agent.offers.iter().map(|number| &leading.offers[number]);

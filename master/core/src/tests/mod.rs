@@ -308,13 +308,18 @@ impl World {
         let tasks = leading
             .tasks
             .iter()
-            .filter(|(_, task)| task.wire.framework_id.value == id);
+            .filter(|(_, task)| leading.frameworks[task.framework].id.value == id);
         let remnants = leading.agents.iter().flat_map(|(_, agent)| {
             let of = agent.remnants.keys().filter(|key| key.0.value == id);
             of.map(|key| (key.1.value.clone(), self.name(agent.id.as_str())))
         });
         tasks
-            .map(|(_, task)| (task.wire.task_id.value.clone(), self.name(task.wire.agent_id.as_str())))
+            .map(|(_, task)| {
+                (
+                    task.record.id().value,
+                    self.name(leading.agents[task.agent].id.as_str()),
+                )
+            })
             .chain(remnants)
             .collect()
     }
@@ -325,14 +330,17 @@ impl World {
             return Vec::new();
         };
         let id = self.id(agent);
-        let tasks = leading.tasks.iter().filter(|(_, task)| task.wire.agent_id.value == id);
-        let tasks = tasks.map(|(_, task)| (&task.wire.framework_id, &task.wire.task_id));
+        let tasks = leading
+            .tasks
+            .iter()
+            .filter(|(_, task)| leading.agents[task.agent].id.value == id);
+        let tasks = tasks.map(|(_, task)| (leading.frameworks[task.framework].id.clone(), task.record.id()));
         let agent = leading.agent_ids.get(&v1::AgentId::from(id.as_str()));
         let remnants = agent
             .into_iter()
             .flat_map(|agent| leading.agents[*agent].remnants.keys());
         tasks
-            .chain(remnants.map(|(framework, task)| (framework, task)))
+            .chain(remnants.cloned())
             .map(|(framework, task)| format!("{}/{task}", self.name(framework.as_str())))
             .collect()
     }

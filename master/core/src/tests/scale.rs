@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use proffer_proto::link;
@@ -11,6 +12,7 @@ use proffer_proto::resources::Resources;
 use proffer_proto::v1::scheduler::{Call, call};
 use proffer_proto::v1::{self, TaskState};
 
+use crate::effect::Answer;
 use crate::{Config, ConnectionId, Effect, Effects, Input, Master, RequestId, StreamId, Timestamp};
 
 const AGENTS: u64 = 1000;
@@ -43,9 +45,9 @@ impl Timed {
     /// How long the input takes, with the changes that it proposes, and what was sent to schedulers and agents.
     fn step(&mut self, input: Input) -> (Duration, Vec<Effect>) {
         let mut done = Vec::new();
-        let mut inputs = vec![input];
+        let mut inputs = VecDeque::from([input]);
         let mut spent = Duration::ZERO;
-        while let Some(input) = inputs.pop() {
+        while let Some(input) = inputs.pop_front() {
             let began = Instant::now();
             self.master.step(Timestamp(self.now), input, &mut self.effects);
             spent += began.elapsed();
@@ -53,13 +55,13 @@ impl Timed {
                 if let Effect::Propose { id, change } = effect {
                     self.index += 1;
                     self.proposed += 1;
-                    inputs.push(Input::Committed {
+                    inputs.push_back(Input::Committed {
                         index: self.index,
                         proposal: Some(id),
                         change: *change,
                     });
                 } else if let Effect::Read { read } = effect {
-                    inputs.push(Input::Readable { read });
+                    inputs.push_back(Input::Readable { read });
                 } else {
                     done.push(effect);
                 }
@@ -454,7 +456,17 @@ fn memory_of_a_large_cluster() {
                 acknowledge: Some(acknowledge),
                 ..of(call::Type::Acknowledge)
             };
-            timed.call(framework, call);
+            let (_, effects) = timed.call(framework, call);
+            assert!(
+                matches!(
+                    effects[0],
+                    Effect::Answer {
+                        answer: Answer::Accepted,
+                        ..
+                    }
+                ),
+                "{effects:?}"
+            );
         }
     }
     let spent = resident_mib() - before;
