@@ -17,6 +17,7 @@
 //! | [`catalogue`] | what runs where, as others see it |
 //! | [`dns`] | how they are found by name: the pure `dns::zone` and `dns::message`, and their shell |
 //! | [`discovery`] | shell: how instances are found, with the pure `discovery::directory` |
+//! | [`render`] | for clients: files, as of proxies, that follow the directory |
 //! | `control` | shell: the HTTP API |
 //! | `leadership`, `seat` | shell: which of several schedulers is the active one, and what the others answer |
 //! | `program` | shell: arguments, signals, logs |
@@ -30,6 +31,7 @@ pub mod placement;
 pub mod plan;
 pub mod preview;
 mod program;
+pub mod render;
 mod scheduler;
 mod seat;
 pub mod spec;

@@ -47,6 +47,17 @@ impl Client {
 
     /// One request; an answer without a body is null.
     pub(super) async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+        self.ask_within(DEADLINE, method, path, body).await
+    }
+
+    /// The same with a time of its own for the answer.
+    pub(super) async fn ask_within(
+        &self,
+        deadline: Duration,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Failure> {
         let unreachable = |why: &dyn std::fmt::Display| {
             let text = format!(
                 "the scheduler of the services at {} does not answer ({why})",
@@ -62,7 +73,7 @@ impl Client {
                 None => Ok((status, answer)),
             }
         };
-        let answer = tokio::time::timeout(DEADLINE, asked).await;
+        let answer = tokio::time::timeout(deadline, asked).await;
         let answer = answer.map_err(|_| unreachable(&"no answer in time"))?;
         let (status, body) = answer.map_err(|error: std::io::Error| unreachable(&error))?;
         let kind = match status {

@@ -5,6 +5,7 @@
 mod client;
 mod listing;
 mod local;
+mod render;
 mod run;
 
 use std::path::PathBuf;
@@ -99,6 +100,18 @@ pub(crate) enum ServiceCommand {
         services: ServicesArgs,
         /// The id of the service.
         id: String,
+    },
+    /// Make a file of where instances are, as the configuration of a proxy, and keep it so.
+    Render {
+        #[command(flatten)]
+        services: ServicesArgs,
+        #[command(flatten)]
+        args: render::RenderArgs,
+    },
+    /// Print a template that comes with Proffer: `haproxy` or `nginx`.
+    Template {
+        /// Its name.
+        name: String,
     },
     /// Print the JSON schema of specifications.
     Schema,
@@ -198,6 +211,8 @@ pub(crate) async fn run(command: ServiceCommand) -> Result<(), Failure> {
             client.ask("DELETE", &format!("/v1/services/{id}"), None).await?;
             Ok(())
         }
+        ServiceCommand::Render { services, args } => render::run(&services, &args).await,
+        ServiceCommand::Template { name } => render::show(&name),
         ServiceCommand::Schema => local::print(proffer_services::spec::SCHEMA),
         ServiceCommand::Check { file } => local::show(&local::spec(&file)?),
         ServiceCommand::Convert { file } => local::convert(&file),
