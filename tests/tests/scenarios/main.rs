@@ -13,6 +13,7 @@ mod exec;
 mod failover;
 mod faults;
 mod framework_failover;
+mod front;
 mod gangs;
 mod gpus;
 mod hoarding;

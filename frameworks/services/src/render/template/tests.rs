@@ -58,7 +58,7 @@ fn haproxy_understands_what_its_template_makes() {
     for part in [
         "frontend http\n    bind 127.0.0.1:8080\n",
         "    use_backend web_http if { req.hdr(host),field(1,:) -i web.example.org }\n",
-        "frontend web_http\n    mode http\n    bind :8081\n    default_backend web_http\n",
+        "frontend web_http\n    mode http\n    bind :8081\n    option forwardfor\n    option idle-close-on-response\n    default_backend web_http\n",
         "frontend web_raw\n    mode tcp\n    bind 127.0.0.1:8082\n",
         "backend web_http\n    mode http\n    server 0 10.0.0.1:31000\n    server 1 [fd00::1]:31001\n",
         "backend web_raw\n    mode tcp\n    server 0 10.0.0.1:32000\n",
