@@ -108,6 +108,11 @@ async fn a_service_is_planned_run_changed_and_goes_back_when_a_version_fails() -
     require_isolation!();
     let mut cluster = Cluster::builder("service-command").start().await?;
     let services = Services::start(&mut cluster).await?;
+    // The command asks the masters where it is.
+    until("the scheduler to be subscribed", async || {
+        Ok(request(&services.control, "GET", "/health", "").await?.0 == 200)
+    })
+    .await?;
     let master = cluster.local().master_address().to_owned();
     let directory = tempfile::tempdir()?;
     let file = |version: &str, ready: &str| -> anyhow::Result<String> {
