@@ -234,6 +234,7 @@ fn ask(command: Command) -> Result<ExitCode, Failure> {
         let asked = match command {
             // They end as what they ran has ended.
             Command::Exec { cluster, args } => return commands::exec::run(&cluster, &args).await,
+            Command::Service(command) => return commands::service::run(command).await,
             Command::Attach { cluster, args } => return commands::attach::run(&cluster, &args).await,
             Command::Dev(args) => dev::run(&args).await,
             Command::Demo(args) => demo::run(&args).await,
@@ -262,7 +263,6 @@ fn ask(command: Command) -> Result<ExitCode, Failure> {
             Command::Kill { cluster, args } => commands::kill::run(&cluster, &args).await,
             Command::Masters(command) => commands::masters::run(command).await,
             Command::State(command) => commands::state::run(command).await,
-            Command::Service(command) => commands::service::run(command).await,
             Command::Stream(command) => commands::stream::run(command).await,
             _ => unreachable!("dispatched before"),
         };

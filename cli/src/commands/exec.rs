@@ -22,6 +22,13 @@ const CALLS_MAX: usize = 4;
 pub(crate) struct ExecArgs {
     #[command(flatten)]
     target: TargetArgs,
+    #[command(flatten)]
+    program: ProgramArgs,
+}
+
+/// What is run, and how.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProgramArgs {
     /// Pass standard input on; it is empty otherwise.
     #[arg(long, short)]
     interactive: bool,
@@ -44,7 +51,16 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) async fn run(cluster: &ClusterArgs, args: &ExecArgs) -> Result<ExitCode, Failure> {
-    let (_task, container, mut agent) = args.target.find(cluster).await?;
+    run_in(cluster, &args.target, &args.program).await
+}
+
+/// Runs a program in the container of a task.
+pub(crate) async fn run_in(
+    cluster: &ClusterArgs,
+    target: &TargetArgs,
+    args: &ProgramArgs,
+) -> Result<ExitCode, Failure> {
+    let (_task, container, mut agent) = target.find(cluster).await?;
     let id = nested(container);
     let mut messages = agent
         .output(launch(args, id.clone()))
@@ -98,7 +114,7 @@ fn nested(parent: ContainerId) -> ContainerId {
     }
 }
 
-fn launch(args: &ExecArgs, container_id: ContainerId) -> Call {
+fn launch(args: &ProgramArgs, container_id: ContainerId) -> Call {
     let terminal = std::env::var("TERM").ok().filter(|_| args.tty);
     let terminal = terminal.map(|kind| ("TERM".to_owned(), kind));
     let variables = terminal.into_iter().chain(args.env.iter().cloned());

@@ -23,9 +23,16 @@ pub(crate) struct LogsArgs {
     /// The framework of the task, where several have one of that id.
     #[arg(long)]
     framework: Option<String>,
+    #[command(flatten)]
+    part: PartArgs,
+}
+
+/// Which part of what a task wrote.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct PartArgs {
     /// Go on until the task has ended.
     #[arg(long, short)]
-    follow: bool,
+    pub(crate) follow: bool,
     /// The standard error instead of the standard output.
     #[arg(long, conflicts_with = "file")]
     stderr: bool,
@@ -34,7 +41,7 @@ pub(crate) struct LogsArgs {
     file: Option<String>,
     /// Begin with the last bytes only.
     #[arg(long, value_name = "BYTES")]
-    tail: Option<u64>,
+    pub(crate) tail: Option<u64>,
     /// The file with the token of the task's agent; needed inside containers alone.
     #[arg(long, env = "PROFFER_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -58,7 +65,22 @@ pub(crate) async fn run(cluster: &ClusterArgs, args: &LogsArgs) -> Result<(), Fa
     let mut operator = cluster.operator();
     let tasks = operator.get_tasks().await.map_err(|error| cluster.failure(error))?;
     let task = find_task(&all_tasks(tasks), &args.task, args.framework.as_deref())?;
-    let mut agent = agent_of(cluster, &mut operator, &task).await?;
+    let print = |bytes: &[u8]| {
+        let mut out = std::io::stdout();
+        out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+    };
+    copy(cluster, &task, &args.part, print).await
+}
+
+/// Gives what a task wrote to `take`, until that wants no more.
+pub(crate) async fn copy(
+    cluster: &ClusterArgs,
+    task: &Task,
+    args: &PartArgs,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<(), Failure> {
+    let mut operator = cluster.operator();
+    let mut agent = agent_of(cluster, &mut operator, task).await?;
     if let Some(path) = &args.token_file {
         agent = agent
             .token(&session::read_token(path)?)
@@ -70,7 +92,7 @@ pub(crate) async fn run(cluster: &ClusterArgs, args: &LogsArgs) -> Result<(), Fa
         (None, false) => "stdout",
     };
     let executor = task.executor_id.as_ref().map_or(&task.task_id.value, |id| &id.value);
-    let within = if is_in_pod(&task) {
+    let within = if is_in_pod(task) {
         format!("tasks/{}/", task.task_id)
     } else {
         String::new()
@@ -85,7 +107,7 @@ pub(crate) async fn run(cluster: &ClusterArgs, args: &LogsArgs) -> Result<(), Fa
     };
     loop {
         // Looked at before the file is, so that what was written last is read.
-        let ended = !args.follow || has_ended(cluster, &mut operator, &task).await?;
+        let ended = !args.follow || has_ended(cluster, &mut operator, task).await?;
         loop {
             let part = agent
                 .read_file(&path, offset, Some(CHUNK_BYTES))
@@ -105,11 +127,7 @@ pub(crate) async fn run(cluster: &ClusterArgs, args: &LogsArgs) -> Result<(), Fa
                 continue;
             }
             offset += part.data.len() as u64;
-            if std::io::stdout()
-                .write_all(&part.data)
-                .and_then(|()| std::io::stdout().flush())
-                .is_err()
-            {
+            if !take(&part.data) {
                 return Ok(());
             }
         }

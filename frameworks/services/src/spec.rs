@@ -24,6 +24,7 @@ mod ports;
 mod preferences;
 mod refused;
 mod run;
+mod set;
 mod update;
 mod values;
 mod volumes;

@@ -1,6 +1,7 @@
 //! Services go on, and stay as many as wanted, whatever is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
 use proffer::local::{LocalProcess, ProcessSpec};
@@ -8,6 +9,7 @@ use proffer_tests::http::request;
 use proffer_tests::{Cluster, DEADLINE, cluster, require_isolation};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::until;
 
@@ -118,7 +120,8 @@ async fn a_service_is_planned_run_changed_and_goes_back_when_a_version_fails() -
     let file = |version: &str, ready: &str| -> anyhow::Result<String> {
         let path = directory.path().join(format!("{version}.json"));
         let spec = json!({
-            "id": "web", "command": format!("touch {version}; exec sleep 100000"), "instances": 2, "mem": 32,
+            "id": "web", "instances": 2, "mem": 32,
+            "command": format!("echo this is {version} of $INSTANCE; touch {version}; exec sleep 100000"),
             "kill_grace_seconds": 1, "backoff": {"initial_ms": 50, "max_ms": 500},
             "readiness": {"command": format!("test -e {ready}"), "interval_seconds": 0.1},
             "update": {"progress_deadline_seconds": 3},
@@ -136,7 +139,7 @@ async fn a_service_is_planned_run_changed_and_goes_back_when_a_version_fails() -
             &["plan", &two],
             0,
             &[
-                "command: \"touch one",
+                "command: \"echo this is one",
                 "replaces 2 instances, of which 2",
                 "starts web.2 on",
             ],
@@ -154,9 +157,48 @@ async fn a_service_is_planned_run_changed_and_goes_back_when_a_version_fails() -
         (&["versions", "web"], 0, &["REVERTS", "0 of 2 instances are ready"]),
         (&["ls"], 0, &["done"]),
         (&["scale", "none", "3"], 4, &["there are: web"]),
-        (&["stop", "web"], 0, &[]),
+        (
+            &["update", "web", "--set", "env.STEP=5", "--wait", "60"],
+            0,
+            &["2 of 2 ready"],
+        ),
+        (
+            &["update", "web", "--set", "instances=many"],
+            5,
+            &["`instances` is \"many\"; accepted"],
+        ),
+        (
+            &["update", "web", &two, "--set", "mem=40", "--if-version", "1"],
+            5,
+            &["not 1: somebody else"],
+        ),
+        (
+            &["logs", "web"],
+            0,
+            &["web.0 | this is one of web.0\n", "web.1 | this is one of web.1\n"],
+        ),
+        (&["logs", "web.1"], 0, &["this is one of web.1\n"]),
+        (&["logs", "web.7"], 4, &["instance 7 of the service `web`"]),
+        (
+            &[
+                "exec",
+                "web.1",
+                "--",
+                "/bin/sh",
+                "-c",
+                "echo $STEP in $INSTANCE; exit 7",
+            ],
+            7,
+            &["5 in web.1\n"],
+        ),
+        (&["exec", "web", "--", "true"], 4, &["name one of web.0, web.1"]),
     ];
-    for (arguments, code, says) in steps {
+    let follow = ["logs", "web", "--follow"];
+    let stop: (&[&str], i32, &[&str]) = (&["stop", "web"], 0, &[]);
+    for (arguments, code, says) in steps.iter().chain([&stop]) {
+        if *arguments == stop.0 {
+            follows_new_instances(&services, &master, &follow).await?;
+        }
         let mut command = tokio::process::Command::new(cluster::built("proffer-under-test")?);
         command.env("PROFFER_MASTER", &master).arg("service").args(*arguments);
         let output = tokio::time::timeout(2 * DEADLINE, command.output()).await??;
@@ -172,6 +214,27 @@ async fn a_service_is_planned_run_changed_and_goes_back_when_a_version_fails() -
     .await?;
     services.stop().await?;
     cluster.stop().await
+}
+
+/// Follows the logs of all instances while there is one more.
+async fn follows_new_instances(services: &Services, master: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let mut command = tokio::process::Command::new(cluster::built("proffer-under-test")?);
+    command.env("PROFFER_MASTER", master).arg("service").args(arguments);
+    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("it has an output")?).lines();
+    let mut waits_for = vec!["web.0 | this is one of web.0", "web.2 | this is one of web.2"];
+    while let Some(wanted) = waits_for.first() {
+        let line = tokio::time::timeout(DEADLINE, lines.next_line()).await??;
+        let line = line.with_context(|| format!("the end came before {wanted:?}"))?;
+        if line == *wanted {
+            waits_for.remove(0);
+            services
+                .ask("POST", "/v1/services/web/scale", r#"{"instances": 3}"#, 200)
+                .await?;
+        }
+    }
+    child.kill().await?;
+    Ok(())
 }
 
 /// The task of each running instance.

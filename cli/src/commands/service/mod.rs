@@ -3,19 +3,27 @@
 //! What needs a cluster is asked of the control API of the framework's scheduler, which is found through the masters.
 
 mod client;
+mod instances;
 mod listing;
 mod local;
+mod logs;
 mod render;
 mod run;
+mod update;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use crate::commands::exec::{self, ProgramArgs};
+use crate::commands::logs::PartArgs;
+use crate::commands::session::TargetArgs;
 use crate::commands::{ClusterArgs, OutputArgs};
-use crate::exit::Failure;
+use crate::exit::{Failure, FailureKind};
 
 use client::Client;
+use instances::Named;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ServiceCommand {
@@ -61,6 +69,36 @@ pub(crate) enum ServiceCommand {
         output: OutputArgs,
         /// The id of the service.
         id: String,
+    },
+    /// Change single fields of a service that is there, or all of it by a file.
+    Update {
+        #[command(flatten)]
+        services: ServicesArgs,
+        #[command(flatten)]
+        args: update::UpdateArgs,
+    },
+    /// Print what instances write: of one, or of all, each line behind the instance it is of.
+    Logs {
+        #[command(flatten)]
+        services: ServicesArgs,
+        /// A service, or one instance of it: `web`, `web.2`.
+        #[arg(value_name = "ID[.N]")]
+        instance: Named,
+        #[command(flatten)]
+        part: PartArgs,
+    },
+    /// Run a program in the container of an instance; ends as that does.
+    Exec {
+        #[command(flatten)]
+        services: ServicesArgs,
+        /// An instance, as `web.2`; a service that has one alone.
+        #[arg(value_name = "ID.N")]
+        instance: Named,
+        /// The file with the token of the instance's agent; by default the one that the agent itself uses.
+        #[arg(long, env = "PROFFER_TOKEN_FILE", value_name = "FILE")]
+        token_file: Option<PathBuf>,
+        #[command(flatten)]
+        program: ProgramArgs,
     },
     /// Want another number of instances.
     Scale {
@@ -151,8 +189,21 @@ pub(crate) struct ChangeArgs {
     wait: Option<u64>,
 }
 
-pub(crate) async fn run(command: ServiceCommand) -> Result<(), Failure> {
-    match command {
+pub(crate) async fn run(command: ServiceCommand) -> Result<ExitCode, Failure> {
+    let done = match command {
+        // It ends as what it ran has ended.
+        ServiceCommand::Exec {
+            services,
+            instance,
+            token_file,
+            program,
+        } => return exec_in(&services, &instance, token_file, &program).await,
+        ServiceCommand::Update { services, args } => update::run(&Client::find(&services).await?, &args).await,
+        ServiceCommand::Logs {
+            services,
+            instance,
+            part,
+        } => logs::run(&services, &instance, &part).await,
         ServiceCommand::Run { services, file, change } => {
             let spec = local::spec(&file)?;
             let client = Client::find(&services).await?;
@@ -216,5 +267,32 @@ pub(crate) async fn run(command: ServiceCommand) -> Result<(), Failure> {
         ServiceCommand::Schema => local::print(proffer_services::spec::SCHEMA),
         ServiceCommand::Check { file } => local::show(&local::spec(&file)?),
         ServiceCommand::Convert { file } => local::convert(&file),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn exec_in(
+    services: &ServicesArgs,
+    named: &Named,
+    token_file: Option<PathBuf>,
+    program: &ProgramArgs,
+) -> Result<ExitCode, Failure> {
+    let tasks = instances::tasks(services, named).await?;
+    let task = match &tasks.iter().collect::<Vec<_>>()[..] {
+        [(_, task)] => *task,
+        several => {
+            let named: Vec<_> = several
+                .iter()
+                .map(|(index, _)| format!("{}.{index}", named.service))
+                .collect();
+            let text = format!("several instances are there; name one of {}", named.join(", "));
+            return Err(Failure::new(FailureKind::NotFound, text));
+        }
+    };
+    let target = TargetArgs {
+        task: task.task_id.value.clone(),
+        framework: Some(task.framework_id.value.clone()),
+        token_file,
+    };
+    exec::run_in(&services.cluster, &target, program).await
 }
