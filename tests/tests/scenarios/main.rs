@@ -9,6 +9,7 @@ mod cgroup_v2;
 mod clusters;
 mod command;
 mod drain;
+mod examples;
 mod exec;
 mod failover;
 mod faults;
