@@ -380,6 +380,16 @@ fn own_ports() -> (u16, u16) {
     (begin, begin + PORTS_PER_AGENT - 1)
 }
 
+/// A port that nobody uses now, and that no connection is given by chance.
+///
+/// # Errors
+/// There is none.
+pub fn free_port() -> anyhow::Result<u16> {
+    let (begin, end) = own_ports();
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (begin..=end).find(is_free).context("none of twenty ports is free")
+}
+
 /// A binary that was built beside the test.
 ///
 /// # Errors

@@ -1,6 +1,5 @@
 //! A cluster with the services' scheduler, and real proxies before the services, which `proffer service render` keeps up to date.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use proffer_services::spec::{PortSpec, Probe, ReadinessCheck, Run};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::cluster::built;
+use crate::cluster::{built, free_port};
 use crate::http::request;
 use crate::{Cluster, DEADLINE};
 
@@ -77,14 +76,6 @@ impl Proxy {
     }
 }
 
-/// A port that nobody uses now.
-///
-/// # Errors
-/// There is none.
-pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 /// A web service whose instances say when they are ready, and drain before they end.
 ///
 /// # Errors
@@ -131,17 +122,23 @@ impl Front {
         })
     }
 
-    /// The address of the scheduler's control port.
-    pub fn control(&self) -> &str {
-        &self.control
-    }
-
     /// The cluster.
     ///
     /// # Panics
     /// After [`Front::stop`].
     pub fn cluster(&mut self) -> &mut Cluster {
         self.cluster.as_mut().expect("the cluster runs")
+    }
+
+    /// Kills the scheduler as `kill -9` does, and starts it again.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn restart_scheduler(&mut self) -> anyhow::Result<()> {
+        self.services.kill();
+        self.services.restart()?;
+        self.control = self.services.address(DEADLINE).await?;
+        Ok(())
     }
 
     /// Makes or changes a service.
@@ -194,11 +191,12 @@ impl Front {
             std::fs::write(directory.join("nginx.conf"), whole)?;
         }
         let shared = format!("127.0.0.1:{}", free_port()?);
+        let master = self.cluster().local().master_address().to_owned();
         let out = directory.join("services.conf");
         let render = [
             "exec".to_owned(),
             built("proffer-under-test")?.display().to_string(),
-            format!("service render --control {} --template {}", self.control, proxy.name()),
+            format!("service render --master {master} --template {}", proxy.name()),
             format!("--out {} --check '{check}' --reload '{reload}'", out.display()),
             format!("--set http={shared} --watch --interval 0.5"),
         ];

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use proffer_examples::load::{Config, Limit, Load, Target};
-use proffer_tests::front::{Front, Outcome, Proxy, free_port, web};
+use proffer_tests::cluster::free_port;
+use proffer_tests::front::{Front, Outcome, Proxy, web};
 use proffer_tests::http::request;
 use proffer_tests::{Cluster, require_isolation};
 use tokio::sync::watch;
@@ -15,7 +16,7 @@ use crate::until;
 const REQUESTS: u64 = 2_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_is_lost_by_an_update_behind_a_proxy() -> anyhow::Result<()> {
+async fn no_request_is_lost_by_an_update_or_a_killed_scheduler_behind_a_proxy() -> anyhow::Result<()> {
     require_isolation!();
     let proxies: Vec<Proxy> = [Proxy::Nginx, Proxy::Haproxy]
         .into_iter()
@@ -63,6 +64,7 @@ async fn no_request_is_lost_by_an_update_behind_a_proxy() -> anyhow::Result<()> 
         };
         loads.push((proxy, Load::start(config, endpoints)));
     }
+    front.restart_scheduler().await?;
     spec.env = [("STEP".to_owned(), "two".to_owned())].into();
     front.put(&spec).await?;
     front.updated("web").await?;
