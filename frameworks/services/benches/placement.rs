@@ -61,6 +61,7 @@ fn round(agents: u32, ruled: bool) -> Times {
         version: 1,
         instance_version: 1,
         reverts: None,
+        base: 0,
     };
     plan.step(0, Input::Put(Box::new(put)), &mut effects);
 

@@ -189,7 +189,7 @@ impl Catalogue {
                         service: id.clone(),
                         index: *index,
                     };
-                    instance(*index, slot, plan.homes().of(&id))
+                    instance(&id, service, slot, plan.homes().of(&id))
                 })
                 .collect();
             let kept = plan
@@ -305,7 +305,7 @@ fn kept_volumes(home: &Home) -> KeptVolumes {
     }
 }
 
-fn instance(index: u32, slot: &Slot, home: Option<&Home>) -> Instance {
+fn instance(id: &InstanceId, service: &Service, slot: &Slot, home: Option<&Home>) -> Instance {
     let (state, running_since_ms, due_ms) = match slot.phase {
         Phase::Missing { due } => (State::Missing, None, Some(due)),
         Phase::Starting => (State::Starting, None, None),
@@ -314,12 +314,12 @@ fn instance(index: u32, slot: &Slot, home: Option<&Home>) -> Instance {
     };
     let task = slot.task.as_ref();
     Instance {
-        index,
+        index: id.index,
         state: if slot.killing { State::Ending } else { state },
         task_id: task.map(|task| task.task_id.clone()),
         agent_id: task.and_then(|task| task.agent_id()).map(str::to_owned),
         host: task.map(|task| task.machine.hostname.clone()).unwrap_or_default(),
-        ready: slot.is_ready(),
+        ready: service.serves(id.index, slot),
         ports: task.map(|task| task.ports.clone()).unwrap_or_default(),
         version: task.map(|task| task.version),
         running_since_ms,

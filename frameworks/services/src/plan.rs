@@ -25,11 +25,13 @@ pub mod homes;
 mod instance;
 pub mod rollout;
 mod service;
+mod sides;
 mod slot;
 
 pub use instance::{Gates, InstanceId, Launch, Millis, PortAssignment, Verdicts};
 pub use rollout::{Rollout, RolloutState};
 pub use service::Service;
+pub use sides::SIDE;
 pub use slot::{Phase, Slot};
 
 use failures::Jitter;
@@ -48,6 +50,13 @@ pub enum Input {
     Home(Box<Home>),
     /// The volumes of a home that was doomed are no more.
     Destroyed(String),
+    /// That another side of a service serves was kept.
+    Switched {
+        /// The id of the service.
+        service: String,
+        /// The first index of that side.
+        base: u32,
+    },
     /// Missing instances are being launched.
     Launched(Vec<Launch>),
     /// The state of a task was told.
@@ -67,6 +76,8 @@ pub struct Put {
     pub instance_version: u64,
     /// Why it goes back to an older version, where it does by itself.
     pub reverts: Option<String>,
+    /// The first index of the side that serves.
+    pub base: u32,
 }
 
 /// What was told of a task.
@@ -124,6 +135,13 @@ pub enum Effect {
     Suppress,
     /// Nothing more will be heard of a task.
     Forget(String),
+    /// The side of the new version of a service is to serve: that is to be kept first.
+    Switch {
+        /// The id of the service.
+        service: String,
+        /// The first index of that side.
+        base: u32,
+    },
     /// What is known of the persistent volumes of an instance has changed.
     KeepHome(Box<Home>),
     /// Persistent volumes are no more.
@@ -212,6 +230,12 @@ impl Plan {
             }
             Input::Recovered(launch) => self.launched(now, launch, false, effects),
             Input::Home(home) => self.homes.insert(now, *home, effects),
+            Input::Switched { service: id, base } => {
+                if let Some(service) = self.services.get_mut(&id) {
+                    service.switched(now, base);
+                    self.converge_all(now, &id, effects);
+                }
+            }
             Input::Destroyed(id) => self.homes.destroyed(&id, effects),
             Input::Launched(launches) => {
                 for launch in launches {
@@ -245,7 +269,7 @@ impl Plan {
             None => Some(launch),
         };
         if let Some(service) = self.services.get_mut(&instance.service)
-            && instance.index >= service.target()
+            && !service.indices().contains(instance.index)
         {
             service.converge(now, instance.index, effects);
         }
@@ -287,7 +311,7 @@ impl Plan {
         let free = service.filter(|service| {
             let slot = service.slots.get(&instance.index);
             let vacant = slot.is_some_and(|slot| slot.task.is_none());
-            vacant && instance.index < service.wanted() && !self.strays.contains(&news.task_id)
+            vacant && service.is_wanted(instance.index) && !self.strays.contains(&news.task_id)
         });
         let Some(service) = free else {
             return self.stray(&news.task_id, effects);

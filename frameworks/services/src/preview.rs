@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use crate::catalogue::Catalogue;
 use crate::placement::{Machine, Round};
+use crate::plan::SIDE;
 use crate::plan::rollout::Bounds;
 use crate::scheduler::shape;
-use crate::spec::ServiceSpec;
+use crate::spec::{ServiceSpec, Strategy};
 use crate::versions::{Change, Versions};
 
 /// What a change would do.
@@ -68,8 +69,16 @@ pub fn preview(
         after.is_none_or(|after| after.current.instance_version != versions.current.instance_version)
     });
     let bounds = Bounds::of(spec);
-    let extra = if renews { bounds.extra } else { 0 };
-    let indices: Vec<u32> = (before..spec.instances.max(before) + extra).collect();
+    let side_by_side = renews && spec.update.strategy == Strategy::BlueGreen;
+    let extra = bounds.extra.min(spec.canary_instances().unwrap_or(u32::MAX));
+    let extra = if renews && !side_by_side { extra } else { 0 };
+    let base = current.map_or(0, |versions| versions.base);
+    let indices: Vec<u32> = if side_by_side {
+        let aside = if base == 0 { SIDE } else { 0 };
+        (aside..aside + spec.instances).collect()
+    } else {
+        (base + before..base + spec.instances.max(before) + extra).collect()
+    };
     let wanted = indices.len();
     let starts = places(spec, indices, catalogue, agents, role);
     Preview {
@@ -79,7 +88,7 @@ pub fn preview(
         least_ready: bounds.least,
         without_place: u32::try_from(wanted - starts.len()).unwrap_or(u32::MAX),
         starts,
-        ends: (spec.instances..before).collect(),
+        ends: (base + spec.instances..base + before.max(spec.instances)).collect(),
     }
 }
 

@@ -163,6 +163,7 @@ impl Services {
                         );
                     }
                 }
+                Effect::Switch { service, base } => self.deferred.push_back(Deferred::Switch { service, base }),
                 Effect::KeepHome(home) => self.deferred.push_back(Deferred::Home(home)),
                 Effect::DropHome(id) => self.deferred.push_back(Deferred::NoHome(id)),
                 Effect::Removed(service) => tracing::info!(service, "service removed"),
@@ -320,6 +321,7 @@ impl Scheduler for Services {
                 let _ = answer.send(result);
             }
             Message::Drained { task_id, grace_ms } => self.drained(context, &task_id, grace_ms),
+            Message::Unswitched { service, base } => self.step(context, Input::Switched { service, base }),
             Message::Wake => self.step(context, Input::Tick),
             Message::Stop { teardown: true } => {
                 self.torn_down = true;

@@ -43,7 +43,7 @@ pub use persistence::{Persistence, ScaleDown};
 pub use ports::{PORTS_MAX, PortSpec};
 pub use preferences::{Affinity, AffinityTo, PREFERENCES_MAX, Spread};
 pub use run::Run;
-pub use update::{OnFailure, UpdatePolicy};
+pub use update::{CanaryPolicy, CanarySize, OnFailure, Strategy, UpdatePolicy};
 pub use volumes::{FILES_BYTES_MAX, FileSpec, MOUNTS_MAX, Mode, PersistentVolume, VolumeSource, VolumeSpec};
 
 /// The most instances that one service may have.

@@ -38,6 +38,9 @@ pub struct Versions {
     /// The last version of which all instances were ready.
     #[serde(default)]
     pub stable: Option<u64>,
+    /// The first index of the instances that serve: see [`SIDE`](crate::plan::SIDE).
+    #[serde(default)]
+    pub base: u32,
     /// What was wanted before, oldest first.
     #[serde(default)]
     pub history: Vec<Version>,
@@ -70,6 +73,7 @@ impl Versions {
                 spec,
             },
             stable: None,
+            base: 0,
             history: Vec::new(),
         }
     }
@@ -120,6 +124,7 @@ impl Versions {
                 spec,
             },
             stable,
+            base: self.base,
             history,
         })
     }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use crate::until;
 
 mod standby;
+mod updates;
 mod volumes;
 
 const AGENTS: usize = 2;

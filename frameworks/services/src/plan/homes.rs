@@ -172,7 +172,7 @@ impl Homes {
 
 fn is_over(now: Millis, service: &Service, home: &Home) -> bool {
     let index = home.instance.index;
-    let surplus = index >= service.wanted() && !service.slots.contains_key(&index);
+    let surplus = !service.is_wanted(index) && !service.slots.contains_key(&index);
     let deletes = service.spec.persistence.scale_down == ScaleDown::Delete;
     (surplus && deletes) || given_up_at(service, home).is_some_and(|time| time <= now)
 }

@@ -12,10 +12,13 @@
 //!                    a new version, which is the old one: rolling (reverts)
 //! ```
 //!
+//! With a canary only so many instances get the new version at first. When those are ready they are watched for a time; if more
+//! of them than allowed end by themselves or stop being ready meanwhile, the update has failed, else the others follow.
+//!
 //! While it rolls, up to *extra* more instances may run, under indices above those that are wanted, so that an index never
 //! has two tasks; and no instance that is ready is ended while fewer than *least* would be left.
 
-use crate::spec::ServiceSpec;
+use crate::spec::{ServiceSpec, Strategy as Order};
 
 use super::Millis;
 
@@ -26,6 +29,46 @@ pub struct Rollout {
     pub state: RolloutState,
     /// Why it goes back to an older version, where it does.
     pub reverts: Option<String>,
+    /// The first instances of the new version, where they are watched.
+    pub canary: Option<Canary>,
+}
+
+/// The first instances of a new version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// How many there are.
+    pub instances: u32,
+    /// How often instances of the new version ended by themselves or stopped being ready.
+    pub failures: u32,
+    /// How often they may.
+    pub failures_max: u32,
+    /// For how long they are watched.
+    pub watch: Millis,
+    /// Since when they are.
+    pub since: Option<Millis>,
+    /// Whether they did well, so that the others follow.
+    pub passed: bool,
+}
+
+impl Canary {
+    /// That of a specification, where it has one.
+    pub fn of(spec: &ServiceSpec) -> Option<Self> {
+        let policy = spec.update.canary?;
+        Some(Self {
+            instances: spec.canary_instances()?,
+            failures: 0,
+            failures_max: policy.max_failures,
+            watch: super::millis(policy.watch_seconds),
+            since: None,
+            passed: false,
+        })
+    }
+
+    /// Until when they are watched.
+    fn until(&self) -> Option<Millis> {
+        let since = self.since.filter(|_| !self.passed)?;
+        Some(since.saturating_add(self.watch))
+    }
 }
 
 /// What an update is doing.
@@ -61,6 +104,11 @@ impl Bounds {
     pub fn of(spec: &ServiceSpec) -> Self {
         let count = |share: f64| (f64::from(spec.instances) * share - 1e-9).ceil().max(0.0) as u32;
         let (least, extra) = (count(spec.minimum_healthy()), count(spec.over_capacity()));
+        if spec.update.strategy == Order::BlueGreen {
+            // What is more is on the other side.
+            let least = least.min(spec.instances);
+            return Self { least, extra: 0 };
+        }
         // Something has to be allowed to change.
         let least = if extra == 0 {
             least.min(spec.instances.saturating_sub(1))
@@ -97,6 +145,7 @@ impl Rollout {
         Self {
             state: RolloutState::Rolling { best: 0, deadline },
             reverts,
+            canary: None,
         }
     }
 
@@ -106,16 +155,66 @@ impl Rollout {
     }
 
     /// When time alone changes it.
-    pub fn deadline(&self) -> Option<Millis> {
+    pub fn deadline(&self, now: Millis) -> Option<Millis> {
         match self.state {
-            RolloutState::Rolling { deadline, .. } => Some(deadline),
+            RolloutState::Rolling { deadline, .. } => {
+                let watched = self.canary.as_ref().and_then(Canary::until);
+                Some(
+                    watched
+                        .filter(|until| *until > now)
+                        .map_or(deadline, |until| until.min(deadline)),
+                )
+            }
             RolloutState::Done | RolloutState::Stuck { .. } => None,
         }
     }
 
+    /// The canary, while it is not known whether it does well.
+    pub fn watched(&self) -> Option<&Canary> {
+        self.canary.as_ref().filter(|canary| !canary.passed)
+    }
+
+    /// An instance of the new version ended by itself, or stopped being ready.
+    pub fn failed(&mut self) {
+        if let Some(canary) = &mut self.canary {
+            canary.failures = canary.failures.saturating_add(1);
+        }
+    }
+
+    /// More time, as for something that takes it by design.
+    pub fn extend(&mut self, until: Millis) {
+        if let RolloutState::Rolling { deadline, .. } = &mut self.state {
+            *deadline = (*deadline).max(until);
+        }
+    }
+
+    /// Looks at the canary. Tells what is wrong with it.
+    fn watch(&mut self, now: Millis, patience: Millis, count: Count) -> Option<String> {
+        let canary = self.canary.as_mut().filter(|canary| !canary.passed)?;
+        if canary.failures > canary.failures_max {
+            return Some(format!(
+                "instances of the new version ended by themselves or stopped being ready {} times, where {} are allowed for the first {}",
+                canary.failures, canary.failures_max, canary.instances
+            ));
+        }
+        if count.ready < canary.instances {
+            return None;
+        }
+        let until = canary.since.get_or_insert(now).saturating_add(canary.watch);
+        canary.passed = now >= until;
+        self.extend(now.max(until).saturating_add(patience));
+        None
+    }
+
     /// Looks at what there is. Tells whether the state became another one.
     pub fn look(&mut self, now: Millis, patience: Millis, count: Count) -> bool {
-        if count.is_done() {
+        if self.is_rolling()
+            && let Some(reason) = self.watch(now, patience, count)
+        {
+            self.state = RolloutState::Stuck { reason };
+            return true;
+        }
+        if count.is_done() && self.watched().is_none() {
             let done = self.state == RolloutState::Done;
             self.state = RolloutState::Done;
             return !done;
@@ -129,7 +228,7 @@ impl Rollout {
         };
         if count.ready > *best {
             *best = count.ready;
-            *deadline = now.saturating_add(patience);
+            *deadline = now.saturating_add(patience).max(*deadline);
         }
         if now < *deadline {
             return false;

@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::spec::{Partition, ServiceSpec};
+use crate::spec::{Partition, ServiceSpec, Strategy};
 
 use super::failures::Jitter;
-use super::rollout::{Bounds, Count, Rollout, RolloutState};
-use super::{Effect, Launch, Millis, News, Phase, Put, Slot, millis};
+use super::rollout::{Bounds, Canary, Count, Rollout, RolloutState};
+use super::sides::{Reach, SIDE, Sides};
+use super::{Effect, Launch, Millis, News, Observed, Phase, Put, Slot, millis};
 
 /// One service: what is wanted, and what there is.
 #[derive(Clone, Debug)]
@@ -28,8 +29,10 @@ pub struct Service {
     pub restarts: u64,
     /// How the version comes about.
     pub rollout: Rollout,
-    /// For how many indices the slots were brought in line.
-    reach: u32,
+    /// Which indices its instances have.
+    sides: Sides,
+    /// For which indices the slots were brought in line.
+    reach: Reach,
     tally: Tally,
 }
 
@@ -45,6 +48,8 @@ struct Tally {
     leaving: BTreeSet<(Millis, u32)>,
     alive: u32,
     ready: u32,
+    /// Of those that are ready, the ones that requests are to reach.
+    serving: u32,
     /// Those that are ready and have the version.
     current: u32,
     /// Of those, the ones at wanted indices.
@@ -63,6 +68,7 @@ struct Standing {
     alive: bool,
     known: bool,
     ready: bool,
+    serving: bool,
     current: bool,
     renewed: bool,
     outdated: bool,
@@ -79,7 +85,8 @@ impl Service {
             slots: BTreeMap::new(),
             restarts: 0,
             rollout: Rollout::begin(now, patience, put.reverts.clone()),
-            reach: 0,
+            sides: Sides::new(put.base),
+            reach: Reach::default(),
             tally: Tally::default(),
         }
     }
@@ -89,26 +96,58 @@ impl Service {
         if self.removed { 0 } else { self.spec.instances }
     }
 
-    /// How many there may be now: while an update rolls, some more than wanted.
-    pub fn target(&self) -> u32 {
+    /// Which indices there may be now: while an update rolls, some more than wanted.
+    pub(super) fn indices(&self) -> Reach {
+        self.sides.reach(self.wanted(), self.extra())
+    }
+
+    /// Whether an index is one of those that are wanted, now or when the side of the new version has taken over.
+    pub(super) fn is_wanted(&self, index: u32) -> bool {
+        self.sides.reach(self.wanted(), 0).contains(index)
+    }
+
+    /// Whether requests are to reach an instance.
+    pub fn serves(&self, index: u32, slot: &Slot) -> bool {
+        slot.is_ready() && self.sides.serves(index)
+    }
+
+    /// The number of an instance among those of its side.
+    pub fn number(index: u32) -> u32 {
+        Sides::number(index)
+    }
+
+    /// Whether two instances are of versions that serve together.
+    pub fn same_side(one: u32, other: u32) -> bool {
+        one / SIDE == other / SIDE
+    }
+
+    /// How many more than wanted there may be on the side that serves.
+    fn extra(&self) -> u32 {
         // One that made no progress keeps what it has: the instances beyond those wanted may be the ones that are ready.
         let over = self.removed || self.rollout.state == RolloutState::Done;
-        let extra = if over || self.outdated() == 0 && !self.extra_is_needed() {
-            0
-        } else {
-            Bounds::of(&self.spec).extra
-        };
-        self.wanted() + extra
+        if over || self.outdated() == 0 && !self.extra_is_needed() {
+            return 0;
+        }
+        let extra = Bounds::of(&self.spec).extra;
+        self.rollout
+            .watched()
+            .map_or(extra, |canary| extra.min(canary.instances))
     }
 
     /// Until every wanted index has a ready instance those above them stand in.
     fn extra_is_needed(&self) -> bool {
-        self.tally.renewed < self.wanted() && self.slots.keys().next_back().is_some_and(|last| *last >= self.wanted())
+        let wanted = self.sides.reach(self.wanted(), 0);
+        self.tally.renewed < self.wanted()
+            && self
+                .slots
+                .keys()
+                .next_back()
+                .is_some_and(|last| !wanted.contains(*last))
     }
 
     /// How many instances take requests.
     pub fn ready(&self) -> u32 {
-        self.tally.ready
+        self.tally.serving
     }
 
     /// How many instances of older versions were not told to end.
@@ -127,7 +166,7 @@ impl Service {
     pub(super) fn wake_at(&self, now: Millis) -> Option<Millis> {
         let due = self.tally.unasked.range((now + 1, 0)..).next().map(|(due, _)| *due);
         let leaving = self.tally.leaving.first().map(|(until, _)| *until);
-        let times = [due, leaving, self.rollout.deadline()];
+        let times = [due, leaving, self.rollout.deadline(now), self.sides.retires_at()];
         times.into_iter().flatten().filter(|time| *time > now).min()
     }
 
@@ -152,9 +191,37 @@ impl Service {
         self.version = put.version;
         self.instance_version = put.instance_version;
         self.removed = false;
+        self.sides.put(put.base);
         for slot in self.slots.values_mut() {
             slot.retry(now);
         }
+        self.recount();
+        self.look_for_older();
+    }
+
+    /// Older instances decide how an update goes: whether some are watched first, and whether versions run side by side.
+    fn look_for_older(&mut self) {
+        let goes_on = !self.removed && self.rollout.state != RolloutState::Done && self.rollout.reverts.is_none();
+        if goes_on && self.rollout.canary.is_none() && self.rollout.is_rolling() && self.outdated() > 0 {
+            self.rollout.canary = Canary::of(&self.spec);
+        }
+        let is_older = |(index, slot): (&u32, &Slot)| {
+            let outdated = slot.task.is_some() && slot.version() != Some(self.instance_version);
+            outdated && self.sides.serves(*index)
+        };
+        let side_by_side = self.spec.update.strategy == Strategy::BlueGreen;
+        let awaits = side_by_side && goes_on && self.slots.iter().any(is_older);
+        if self.sides.set_awaiting(awaits) {
+            self.recount();
+        }
+    }
+
+    /// The side of the new version takes over; the other one goes on for a while, without requests.
+    pub(super) fn switched(&mut self, now: Millis, base: u32) {
+        let retires = millis(self.spec.update.retire_after_seconds.unwrap_or_default());
+        let until = now.saturating_add(retires);
+        self.sides.switch(base, Some(until).filter(|until| *until > now));
+        self.rollout.extend(until.saturating_add(patience(&self.spec)));
         self.recount();
     }
 
@@ -168,6 +235,7 @@ impl Service {
         }
         slot.launched(launch, known);
         self.count(index);
+        self.look_for_older();
         None
     }
 
@@ -175,16 +243,23 @@ impl Service {
     pub(super) fn observed(&mut self, now: Millis, index: u32, news: News, jitter: &mut Jitter) {
         if let Some(slot) = self.slots.get_mut(&index) {
             self.restarts += u64::from(news.is_over() && !slot.killing);
+            let was_ready = slot.is_ready();
+            let ended = news.state == Observed::Ended && !slot.killing;
+            let (killing, version, over) = (slot.killing, slot.version(), news.is_over());
             slot.observed(now, news, &self.spec.backoff, jitter);
+            let unready = was_ready && !over && !killing && !slot.is_ready();
+            if (ended || unready) && version == Some(self.instance_version) {
+                self.rollout.failed();
+            }
             self.count(index);
         }
     }
 
     /// Brings all slots in line with what is wanted. What is given up is returned.
     pub(super) fn converge_all(&mut self, now: Millis, effects: &mut Vec<Effect>) -> Vec<Launch> {
-        let target = self.target();
-        self.reach = target;
-        for index in 0..target {
+        let reach = self.indices();
+        self.reach = reach.clone();
+        for index in reach.iter() {
             if let std::collections::btree_map::Entry::Vacant(vacant) = self.slots.entry(index) {
                 vacant.insert(Slot::missing(now));
                 self.count(index);
@@ -199,6 +274,9 @@ impl Service {
 
     /// Brings the slots whose time has come in line with what is wanted.
     pub(super) fn converge_due(&mut self, now: Millis, effects: &mut Vec<Effect>) -> Vec<Launch> {
+        if self.sides.retired(now) {
+            return self.converge_all(now, effects);
+        }
         let due: Vec<u32> = self
             .tally
             .leaving
@@ -212,14 +290,14 @@ impl Service {
 
     /// Brings one slot in line with what is wanted. A task that is waited for no longer is returned.
     pub(super) fn converge(&mut self, now: Millis, index: u32, effects: &mut Vec<Effect>) -> Option<Launch> {
-        let (wanted, surplus) = (self.wanted(), index >= self.target());
+        let (wanted, surplus) = (self.is_wanted(index), !self.indices().contains(index));
         let patience = replace_after(&self.spec);
         let slot = self.slots.get_mut(&index)?;
         let patient = |since: Millis| patience.is_none_or(|patience| now < since + patience);
         let waited = matches!(slot.phase, Phase::Unreachable { since, .. } if surplus || !patient(since));
         let given_up = if waited { slot.give_up(now) } else { None };
-        self.restarts += u64::from(given_up.is_some() && index < wanted);
-        if surplus {
+        self.restarts += u64::from(given_up.is_some() && wanted);
+        if surplus && !self.sides.retires(index) {
             slot.kill(&self.spec, effects);
         }
         if surplus && slot.task.is_none() {
@@ -240,6 +318,7 @@ impl Service {
             ready: self.tally.current,
             outdated: self.outdated(),
         };
+        self.look_for_older();
         if self.rollout.look(now, patience(&self.spec), count) {
             let (service, version) = (self.spec.id.clone(), self.version);
             match &self.rollout.state {
@@ -253,27 +332,67 @@ impl Service {
             }
         }
         if self.rollout.is_rolling() {
-            self.replace(effects);
+            if self.sides.is_awaiting() {
+                self.replace_aside(effects);
+            } else if self.sides.retires_at().is_none() {
+                self.replace(effects);
+            }
         }
-        self.target() != self.reach
+        self.indices() != self.reach
     }
 
     /// Ends instances of older versions, as many as may be missed; those that are not ready first. Of what an earlier process
     /// launched, only what was heard of.
     fn replace(&mut self, effects: &mut Vec<Effect>) {
         let least = Bounds::of(&self.spec).least;
-        while let Some(index) = self
-            .tally
-            .outdated_unready
-            .first()
-            .filter(|_| self.tally.alive > least)
-            .or_else(|| self.tally.outdated_ready.first().filter(|_| self.tally.ready > least))
-            .copied()
+        while self.may_have_more()
+            && let Some(index) = self
+                .tally
+                .outdated_unready
+                .first()
+                .filter(|_| self.tally.alive > least)
+                .or_else(|| self.tally.outdated_ready.first().filter(|_| self.tally.ready > least))
+                .copied()
         {
             if let Some(slot) = self.slots.get_mut(&index) {
                 slot.kill(&self.spec, effects);
             }
             self.count(index);
+        }
+    }
+
+    /// Whether one more instance may get the new version: with a canary only so many, until they have done well.
+    fn may_have_more(&self) -> bool {
+        let renewed = self.slots.len() - self.outdated() as usize;
+        self.rollout
+            .watched()
+            .is_none_or(|canary| renewed < canary.instances as usize)
+    }
+
+    /// While versions run side by side, ends what is older than both, and lets the new side take over when all of it is ready.
+    fn replace_aside(&mut self, effects: &mut Vec<Effect>) {
+        let aside = |index: &&u32| !self.sides.serves(**index);
+        let older = self.tally.outdated_unready.iter().chain(&self.tally.outdated_ready);
+        let older: Vec<u32> = older.filter(aside).copied().collect();
+        for index in older {
+            if let Some(slot) = self.slots.get_mut(&index) {
+                slot.kill(&self.spec, effects);
+            }
+            self.count(index);
+        }
+        let is_current = |index: u32| {
+            self.tally
+                .standings
+                .get(&index)
+                .is_some_and(|standing| standing.current)
+        };
+        let all = self.sides.aside(self.wanted()).all(is_current);
+        if all && !self.sides.is_switching() {
+            self.sides.begin_switch();
+            effects.push(Effect::Switch {
+                service: self.spec.id.clone(),
+                base: self.sides.other(),
+            });
         }
     }
 
@@ -300,7 +419,8 @@ impl Service {
         let ready = slot.is_ready();
         Standing {
             missing: match slot.phase {
-                Phase::Missing { due } => Some(due),
+                // There is no telling how to launch one of the old version, and one of the new does not belong there.
+                Phase::Missing { due } if !(self.sides.is_awaiting() && self.sides.serves(index)) => Some(due),
                 _ => None,
             },
             leaving: match slot.phase {
@@ -310,8 +430,9 @@ impl Service {
             alive: slot.task.is_some() && !slot.killing,
             known: slot.known,
             ready,
+            serving: self.serves(index, slot),
             current: ready && current,
-            renewed: ready && current && index < self.wanted(),
+            renewed: ready && current && self.sides.serves(index) && self.is_wanted(index),
             outdated: slot.task.is_some() && !current && !slot.killing,
         }
     }
@@ -337,6 +458,7 @@ impl Tally {
         new.leaving.map(|until| self.leaving.insert((until, index)));
         self.alive = self.alive + u32::from(new.alive) - u32::from(old.alive);
         self.ready = self.ready + u32::from(new.ready) - u32::from(old.ready);
+        self.serving = self.serving + u32::from(new.serving) - u32::from(old.serving);
         self.current = self.current + u32::from(new.current) - u32::from(old.current);
         self.renewed = self.renewed + u32::from(new.renewed) - u32::from(old.renewed);
         let unknown = |standing: &Standing| u32::from(standing.outdated && !standing.known);

@@ -41,6 +41,7 @@ fn put(spec: ServiceSpec, version: u64) -> Input {
         version,
         instance_version: version,
         reverts: None,
+        base: 0,
     }))
 }
 
@@ -88,6 +89,7 @@ fn show(effect: &Effect) -> String {
         Effect::Revive => "revive".to_owned(),
         Effect::Suppress => "suppress".to_owned(),
         Effect::Forget(task_id) => format!("forget {task_id}"),
+        Effect::Switch { service, base } => format!("switch {service} {base}"),
         Effect::KeepHome(home) => {
             let made = if home.made { " made" } else { "" };
             let doomed = if home.doomed { " doomed" } else { "" };

@@ -14,6 +14,11 @@ use crate::versions::{Change, Versions};
 /// What became of an update, and is to be kept.
 #[derive(Debug)]
 pub(super) enum Deferred {
+    /// Another side of a service is to serve.
+    Switch {
+        service: String,
+        base: u32,
+    },
     /// What is known of persistent volumes.
     Home(Box<Home>),
     /// Persistent volumes are no more.
@@ -34,6 +39,7 @@ impl Services {
     pub(super) async fn finish(&mut self, context: &mut Context<Message>) {
         while let Some(deferred) = self.deferred.pop_front() {
             match deferred {
+                Deferred::Switch { service, base } => self.switch(context, service, base).await,
                 Deferred::Home(home) => self.keep_home(&home).await,
                 Deferred::NoHome(id) => {
                     if let Err(error) = self.store.drop_home(&id).await {
@@ -70,6 +76,38 @@ impl Services {
                 error = &error as &dyn std::error::Error,
                 "place of volumes not kept"
             );
+        }
+    }
+
+    /// All instances of a new version are ready, beside those of the old one: they serve from now on.
+    async fn switch(&mut self, context: &mut Context<Message>, id: String, base: u32) {
+        let Some(versions) = self.versions.get(&id).cloned() else {
+            return;
+        };
+        let before = versions.base;
+        let renewed = Versions { base, ..versions };
+        match self.store.keep_service(&renewed).await {
+            Ok(()) => {
+                tracing::info!(service = id, "the new version serves");
+                self.versions.insert(id.clone(), renewed);
+                self.step(context, Input::Switched { service: id, base });
+            }
+            Err(error) if self.is_overtaken(context, &error) => {}
+            Err(error) => {
+                tracing::error!(
+                    service = id,
+                    error = &error as &dyn std::error::Error,
+                    "new version does not serve"
+                );
+                let sender = context.sender();
+                tokio::spawn(async move {
+                    tokio::time::sleep(super::STORE_RETRY).await;
+                    let _ = sender.send(Message::Unswitched {
+                        service: id,
+                        base: before,
+                    });
+                });
+            }
         }
     }
 
@@ -202,5 +240,6 @@ pub(super) fn put_of(versions: &Versions) -> Put {
         version: current.version,
         instance_version: current.instance_version,
         reverts: current.reverts.clone(),
+        base: versions.base,
     }
 }

@@ -275,7 +275,7 @@ fn launches(service: &Service, decisions: Vec<Decision>) -> Vec<Placed> {
     let others = service
         .slots
         .iter()
-        .filter(|(index, _)| !fresh.contains(index))
+        .filter(|(index, _)| !fresh.contains(index) && fresh.iter().all(|one| Service::same_side(*one, **index)))
         .filter_map(|(index, slot)| Some((*index, slot.task.as_ref()?)));
     let fresh = launches.iter().map(|(_, launch)| (launch.instance.index, launch));
     let peers: BTreeMap<u32, &Launch> = others.chain(fresh).collect();
@@ -290,7 +290,7 @@ fn launches(service: &Service, decisions: Vec<Decision>) -> Vec<Placed> {
                 service: &spec.id,
                 version: service.version,
                 task: &launch.task_id,
-                instance: launch.instance.index,
+                instance: Service::number(launch.instance.index),
                 instances: spec.instances,
                 machine: &launch.machine,
                 ports: &launch.ports,

@@ -22,6 +22,13 @@ pub(crate) enum Message {
         /// How long that may take to end, in milliseconds.
         grace_ms: u64,
     },
+    /// It was not kept that another side of a service serves: this one still does.
+    Unswitched {
+        /// The id of the service.
+        service: String,
+        /// The first index of the side that serves.
+        base: u32,
+    },
     /// Time has come to look at the plan.
     Wake,
     /// The scheduler is to end, and its tasks with it or not.

@@ -228,6 +228,21 @@ fn every_rejection_names_its_field() {
             "update.over_capacity",
             "persistent volumes",
         ),
+        (
+            "{id: a, command: x, update: {strategy: blue-green, canary: {count: 1}}}",
+            "update.canary",
+            "rolling",
+        ),
+        (
+            "{id: a, command: x, update: {canary: {}}}",
+            "update.canary.share",
+            "either `share`",
+        ),
+        (
+            "{id: a, command: x, volumes: [{persistent: {size: 9}, path: y}], update: {strategy: blue-green}}",
+            "update.strategy",
+            "persistent volumes",
+        ),
         ("{id: a, command: x, files: [{path: y}]}", "files[0].content", "text"),
         (
             "{id: a, command: x, files: [{path: /y, content: z}]}",

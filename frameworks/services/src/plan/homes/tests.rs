@@ -36,6 +36,7 @@ impl Bench {
             version: self.version,
             instance_version: 1,
             reverts: None,
+            base: 0,
         };
         self.step(now, Input::Put(Box::new(put)));
     }

@@ -6,14 +6,36 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::plan::{Effect, Gates, Input, InstanceId, Launch, News, Observed, Plan, Put, Verdicts};
-use crate::spec::{Backoff, OnFailure, Operator, UpdatePolicy};
+use crate::plan::{SIDE, Service};
+use crate::spec::{Backoff, CanaryPolicy, CanarySize, Operator, UpdatePolicy};
 
 fn policy(minimum_healthy: Option<f64>, over_capacity: Option<f64>) -> UpdatePolicy {
     UpdatePolicy {
         minimum_healthy,
         over_capacity,
         progress_deadline_seconds: 60.0,
-        on_failure: OnFailure::Revert,
+        ..UpdatePolicy::default()
+    }
+}
+
+/// The first so many are watched.
+fn canary(count: u32, watch_seconds: f64, max_failures: u32) -> UpdatePolicy {
+    UpdatePolicy {
+        canary: Some(CanaryPolicy {
+            size: CanarySize::Count(count),
+            watch_seconds,
+            max_failures,
+        }),
+        ..policy(None, None)
+    }
+}
+
+/// Versions run side by side.
+fn blue_green(retire_after_seconds: Option<f64>) -> UpdatePolicy {
+    UpdatePolicy {
+        strategy: Order::BlueGreen,
+        retire_after_seconds,
+        ..policy(None, None)
     }
 }
 
@@ -102,6 +124,7 @@ struct World {
     version: u64,
     stable: Option<u64>,
     reverts: Option<String>,
+    base: u32,
     next: u64,
     tasks: BTreeMap<String, (u64, Life)>,
     doomed: BTreeSet<String>,
@@ -119,6 +142,7 @@ impl World {
             version: 1,
             stable: None,
             reverts: None,
+            base: 0,
             next: 2,
             tasks: BTreeMap::new(),
             doomed: BTreeSet::new(),
@@ -134,6 +158,7 @@ impl World {
             version: self.version,
             instance_version: self.version,
             reverts: self.reverts.clone(),
+            base: self.base,
         };
         self.step(Input::Put(Box::new(put)));
     }
@@ -147,10 +172,28 @@ impl World {
                     if let Some((_, life)) = self.tasks.get(&task_id) {
                         // Those beyond all that may be are ended whatever they are: somebody wants fewer.
                         let most = self.spec.instances + Bounds::of(&self.spec).extra;
-                        let surplus = InstanceId::of_task(&task_id).unwrap().index >= most;
+                        let index = InstanceId::of_task(&task_id).unwrap().index;
+                        let surplus = Service::number(index) >= most || !Service::same_side(index, self.base);
                         self.ended_ready |= *life == Life::Ready && !surplus;
                         self.doomed.insert(task_id);
                     }
+                }
+                Effect::Switch { base, .. } => {
+                    let ready = self.tasks.iter().filter(|(id, (version, life))| {
+                        let index = InstanceId::of_task(id).unwrap().index;
+                        let wanted = Service::same_side(index, base) && Service::number(index) < self.spec.instances;
+                        wanted && *version == self.version && *life == Life::Ready
+                    });
+                    assert_eq!(
+                        ready.count(),
+                        self.spec.instances as usize,
+                        "all of the new side are ready"
+                    );
+                    self.base = base;
+                    self.step(Input::Switched {
+                        service: "web".to_owned(),
+                        base,
+                    });
                 }
                 Effect::Settled { .. } => self.stable = Some(self.version),
                 Effect::Stuck { reason, reverts, .. } if !reverts => {
@@ -292,6 +335,40 @@ impl World {
         }
     }
 
+    /// Whether a task is of a version that served before.
+    fn retires(&self, task_id: &str) -> bool {
+        let index = InstanceId::of_task(task_id).unwrap().index;
+        !Service::same_side(index, self.base) && self.tasks[task_id].0 != self.version
+    }
+
+    /// The versions of what requests reach.
+    fn serving(&self) -> Vec<u64> {
+        let service = &self.plan.services()["web"];
+        let serving = service
+            .slots
+            .iter()
+            .filter(|(index, slot)| service.serves(**index, slot));
+        serving
+            .filter_map(|(_, slot)| Some(slot.task.as_ref()?.version))
+            .collect()
+    }
+
+    /// Offers and messages come, and little time passes.
+    fn go_on(&mut self) {
+        for round in 0..200 {
+            for event in [Event::Offers(9), Event::Hear(6, round), Event::Time(1)] {
+                self.apply(&event);
+                self.check(&event);
+            }
+        }
+    }
+
+    fn versions(&self) -> Vec<u64> {
+        let mut versions: Vec<u64> = self.tasks.values().map(|(version, _)| *version).collect();
+        versions.sort_unstable();
+        versions
+    }
+
     fn ready(&self) -> usize {
         let ready = self
             .tasks
@@ -312,21 +389,28 @@ impl World {
         }
         self.ended_ready = false;
         let live = self.tasks.keys().filter(|id| !self.doomed.contains(*id)).count();
-        let most = self.spec.instances + bounds.extra;
-        assert!(live <= most as usize, "{live} of {most}");
+        let aside = self.spec.update.strategy == Order::BlueGreen;
+        let most = self.spec.instances + if aside { self.spec.instances } else { bounds.extra };
+        // What serves no more may be there for as long as it is said, and more of it than is wanted now.
+        if !self.tasks.keys().any(|id| self.retires(id)) {
+            assert!(live <= most as usize, "{live} of {most}");
+        }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn no_bound_is_broken_and_every_update_ends(
         instances in 0..6_u32,
-        shares in proptest::sample::select(vec![(None, None), (Some(0.5), Some(0.0)), (Some(0.0), Some(1.0)), (Some(0.6), Some(0.3))]),
+        policy in proptest::sample::select(vec![
+            policy(None, None), policy(Some(0.5), Some(0.0)), policy(Some(0.0), Some(1.0)), policy(Some(0.6), Some(0.3)),
+            canary(1, 1.0, 0), canary(2, 1.0, 1), blue_green(None), blue_green(Some(1.0)),
+        ]),
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        let mut world = World::new(spec(instances, policy(shares.0, shares.1)));
+        let mut world = World::new(spec(instances, policy));
         for event in &events {
             world.apply(event);
             world.check(event);
@@ -345,4 +429,94 @@ proptest! {
         prop_assert_eq!(versions, vec![world.version; world.spec.instances as usize]);
         prop_assert_eq!(world.ready(), world.spec.instances as usize);
     }
+}
+
+#[test]
+fn a_canary_is_watched_and_the_others_follow_when_it_did_well() {
+    let mut world = World::new(spec(4, canary(1, 30.0, 0)));
+    world.go_on();
+    assert_eq!(
+        world.plan.services()["web"].rollout.state,
+        RolloutState::Done,
+        "the first has nothing to be held against"
+    );
+    world.apply(&Event::Change(Kind::Good));
+    let (old, new) = (1, world.version);
+    world.go_on();
+    assert_eq!(world.versions().iter().filter(|version| **version == new).count(), 1);
+    assert_eq!(
+        world.serving().iter().filter(|version| **version == old).count(),
+        4,
+        "one more runs meanwhile"
+    );
+    world.apply(&Event::Time(30_000));
+    world.go_on();
+    assert_eq!(world.versions(), [new; 4]);
+}
+
+#[test]
+fn a_canary_that_fails_is_taken_back_and_no_other_instance_notices() {
+    for (failures_max, reverted) in [(0, true), (1, false)] {
+        let mut world = World::new(spec(4, canary(1, 30.0, failures_max)));
+        world.go_on();
+        let before: BTreeSet<String> = world.tasks.keys().cloned().collect();
+        world.apply(&Event::Change(Kind::Good));
+        let new = world.version;
+        world.go_on();
+        let first = world
+            .tasks
+            .iter()
+            .find(|(_, (version, _))| *version == new)
+            .unwrap()
+            .0
+            .clone();
+        world.tasks.remove(&first);
+        world.tell(&first, Observed::Ended, None);
+        world.go_on();
+        assert_eq!(
+            world.reverts.is_some(),
+            reverted,
+            "{:?}",
+            world.plan.services()["web"].rollout
+        );
+        let now: BTreeSet<String> = world.tasks.keys().cloned().collect();
+        assert_eq!(now == before, reverted, "{now:?}");
+        world.apply(&Event::Time(31_000));
+        world.go_on();
+        assert_eq!(world.versions(), [if reverted { 1 } else { new }; 4]);
+    }
+}
+
+#[test]
+fn side_by_side_all_of_the_new_version_take_over_at_once() {
+    let mut world = World::new(spec(3, blue_green(Some(5.0))));
+    world.go_on();
+    for _ in 0..3 {
+        let old = world.version;
+        world.apply(&Event::Change(Kind::Good));
+        let new = world.version;
+        let mut seen = BTreeSet::new();
+        for round in 0..200 {
+            for event in [Event::Offers(1), Event::Hear(1, round), Event::Time(1)] {
+                world.apply(&event);
+                seen.insert(world.serving());
+            }
+        }
+        assert_eq!(seen, [vec![old; 3], vec![new; 3]].into());
+        assert_eq!(world.versions().len(), 6, "the old ones are there for a while");
+        world.apply(&Event::Time(5_000));
+        world.go_on();
+        assert_eq!(world.versions(), [new; 3]);
+        assert_eq!(world.plan.services()["web"].rollout.state, RolloutState::Done);
+    }
+    assert_eq!(world.base, SIDE);
+
+    // What is never ready never serves.
+    let good = world.version;
+    world.apply(&Event::Change(Kind::Deaf));
+    world.go_on();
+    assert_eq!(world.serving(), [good; 3]);
+    world.apply(&Event::Time(60_000));
+    world.go_on();
+    assert_eq!((world.versions(), world.version), (vec![good; 3], good));
 }

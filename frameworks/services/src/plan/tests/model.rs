@@ -95,7 +95,11 @@ impl World {
                 }
                 Effect::Forget(task_id) => self.kept.retain(|launch| launch.task_id != task_id),
                 Effect::Revive | Effect::Suppress | Effect::Removed(_) => {}
-                Effect::Settled { .. } | Effect::Stuck { .. } | Effect::KeepHome(_) | Effect::DropHome(_) => {}
+                Effect::Settled { .. }
+                | Effect::Stuck { .. }
+                | Effect::Switch { .. }
+                | Effect::KeepHome(_)
+                | Effect::DropHome(_) => {}
             }
         }
     }

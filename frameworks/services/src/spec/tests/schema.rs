@@ -39,6 +39,7 @@ fn full() -> Value {
         "partition": {"replace_after_seconds": 9}, "persistence": {"scale_down": "keep", "replace_after_seconds": 9},
         "update": {
             "minimum_healthy": 0.5, "over_capacity": 0.25, "progress_deadline_seconds": 60, "on_failure": "pause",
+            "strategy": "rolling", "canary": {"share": 0.1, "watch_seconds": 5, "max_failures": 2},
         },
     })
 }
@@ -52,6 +53,11 @@ fn compiled() -> Value {
         "volumes": [{"persistent": {"size": 64}, "path": "data"}],
         "persistence": {"scale_down": "delete", "replace_after_seconds": 60},
     })
+}
+
+/// One whose versions run side by side.
+fn side_by_side() -> Value {
+    json!({"id": "web", "command": "x", "update": {"strategy": "blue-green", "retire_after_seconds": 5}})
 }
 
 /// What is put in the place of every value.
@@ -101,6 +107,7 @@ const BEYOND: &[&str] = &[
     "zero bytes",
     "is set by Proffer",
     "`minimum_healthy` below 1",
+    "`strategy: ",
     "less than `update.progress_deadline_seconds`",
 ];
 
@@ -111,7 +118,7 @@ fn schema() -> Value {
 #[test]
 fn schema_and_reader_think_the_same_of_every_specification() {
     let schema = schema();
-    let compared = [full(), compiled()]
+    let compared = [full(), compiled(), side_by_side()]
         .iter()
         .map(|base| compare(&schema, base))
         .sum::<usize>();
@@ -136,7 +143,7 @@ fn defaults_in_the_schema_are_those_of_the_reader() {
         "id": "a", "command": "x", "ports": [{"name": "p"}],
         "health": {"http": {"port": "p"}}, "readiness": {"grpc": {"port": "p"}},
         "artifacts": [{"uri": "/x"}], "volumes": [{"host": "/x", "path": "y"}],
-        "spread": [{"attribute": "rack"}], "affinity": [{"service": "b"}], "backoff": {}, "update": {},
+        "spread": [{"attribute": "rack"}], "affinity": [{"service": "b"}], "backoff": {}, "update": {"canary": {"count": 1}},
         "persistence": {},
     }));
     let read = serde_json::to_value(spec.unwrap()).unwrap();
