@@ -356,6 +356,11 @@ impl<M> Context<M> {
         self.queue(build::launch_gang(offer_ids, gang.build(), None));
     }
 
+    /// Makes any other call, after those that were queued before.
+    pub fn submit(&mut self, call: Call) {
+        self.queue(call);
+    }
+
     /// Gives offers back that were kept.
     pub fn decline(&mut self, offer_ids: Vec<OfferId>, filters: Option<Filters>) {
         self.outbox.use_up(&offer_ids);

@@ -205,7 +205,7 @@ impl Catalogue {
                 version: service.version,
                 instance_version: service.instance_version,
                 update: update(service),
-                ready: service.ready(),
+                ready: service.serving(),
                 removed: service.removed,
                 running: u32::try_from(running).unwrap_or(u32::MAX),
                 restarts: service.restarts,

@@ -46,6 +46,10 @@ pub enum Input {
     Remove(String),
     /// A task that an earlier process launched and that had not ended.
     Recovered(Launch),
+    /// An agent is going to be taken away.
+    Leave(String),
+    /// It is not any more.
+    Stay(String),
     /// Where the persistent volumes of an instance lie, or are going to lie.
     Home(Box<Home>),
     /// The volumes of a home that was doomed are no more.
@@ -175,6 +179,8 @@ pub struct Plan {
     /// Tasks without a slot that are being killed.
     strays: BTreeSet<String>,
     homes: Homes,
+    /// Agents that are going to be taken away.
+    leaving: BTreeSet<String>,
     suppressed: bool,
     jitter: Jitter,
 }
@@ -187,6 +193,7 @@ impl Plan {
             given_up: BTreeMap::new(),
             strays: BTreeSet::new(),
             homes: Homes::default(),
+            leaving: BTreeSet::new(),
             suppressed: false,
             jitter: Jitter::new(seed),
         }
@@ -195,6 +202,17 @@ impl Plan {
     /// The services by id.
     pub fn services(&self) -> &BTreeMap<String, Service> {
         &self.services
+    }
+
+    /// The agents that are going to be taken away.
+    pub fn leaving(&self) -> &BTreeSet<String> {
+        &self.leaving
+    }
+
+    /// Whether an instance has a task on an agent.
+    pub fn uses(&self, agent_id: &str) -> bool {
+        let mut slots = self.services.values().flat_map(|service| service.slots.values());
+        slots.any(|slot| slot.task.as_ref().and_then(|task| task.agent_id()) == Some(agent_id))
     }
 
     /// Where persistent volumes lie.
@@ -230,6 +248,16 @@ impl Plan {
             }
             Input::Recovered(launch) => self.launched(now, launch, false, effects),
             Input::Home(home) => self.homes.insert(now, *home, effects),
+            Input::Leave(agent_id) => {
+                if self.leaving.insert(agent_id) {
+                    self.leave(now, effects);
+                }
+            }
+            Input::Stay(agent_id) => {
+                if self.leaving.remove(&agent_id) {
+                    self.leave(now, effects);
+                }
+            }
             Input::Switched { service: id, base } => {
                 if let Some(service) = self.services.get_mut(&id) {
                     service.switched(now, base);
@@ -253,11 +281,24 @@ impl Plan {
         self.ask(now, effects);
     }
 
+    /// Brings all services in line with which agents are going to be taken away.
+    fn leave(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        for service in self.services.values_mut() {
+            service.leave(&self.leaving);
+        }
+        for id in self.services.keys().cloned().collect::<Vec<_>>() {
+            self.converge_all(now, &id, effects);
+        }
+    }
+
     fn put(&mut self, now: Millis, put: Put, effects: &mut Vec<Effect>) {
         let id = put.spec.id.clone();
         match self.services.get_mut(&id) {
             Some(service) => service.put(now, put),
             None => drop(self.services.insert(id.clone(), Service::new(now, &put))),
+        }
+        if let Some(service) = self.services.get_mut(&id) {
+            service.leave(&self.leaving);
         }
         self.converge_all(now, &id, effects);
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use proffer_proto::v1::scheduler::OfferConstraints;
-use proffer_proto::v1::{FrameworkId, OperationStatus, TaskId, TaskStatus};
+use proffer_proto::v1::{FrameworkId, InverseOffer, OperationStatus, TaskId, TaskStatus};
 use proffer_sdk::{Context, KnownTask, Offers, Scheduler};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -19,6 +19,7 @@ mod change;
 mod clock;
 mod draining;
 mod launching;
+mod leaving;
 mod message;
 mod publishing;
 mod status;
@@ -27,6 +28,7 @@ mod task;
 pub(crate) use change::validate_role;
 use change::{Deferred, put_of};
 use clock::Clock;
+use leaving::Asked;
 
 pub use message::{Accepted, ChangeError};
 pub(crate) use message::{Message, Request};
@@ -56,6 +58,8 @@ pub(crate) struct Services {
     early: Vec<Effect>,
     /// What is to be kept when the plan has been followed.
     deferred: VecDeque<Deferred>,
+    /// Inverse offers that were not answered yet.
+    asked: Asked,
     torn_down: bool,
     /// Whether another scheduler is the active one now.
     replaced: bool,
@@ -115,6 +119,7 @@ impl Services {
             draining: HashSet::new(),
             early,
             deferred: VecDeque::new(),
+            asked: Asked::new(),
             torn_down: false,
             replaced: false,
             role,
@@ -181,6 +186,7 @@ impl Services {
                 }),
             }
         }
+        self.give_back(context);
         self.settle(context);
     }
 
@@ -249,10 +255,13 @@ impl Scheduler for Services {
     }
 
     async fn disconnected(&mut self, context: &mut Context<Message>) {
+        // They are made again.
+        self.asked.clear();
         self.settle(context);
     }
 
     async fn offers(&mut self, context: &mut Context<Message>, offers: Offers) {
+        self.look_who_stays(context, &offers);
         let answer = self.place(&offers);
         if answer.placed.is_empty() {
             return self.accept(context, answer);
@@ -286,6 +295,11 @@ impl Scheduler for Services {
         self.finish(context).await;
     }
 
+    async fn inverse_offers(&mut self, context: &mut Context<Message>, offers: Vec<InverseOffer>) {
+        self.asked_back(context, offers);
+        self.finish(context).await;
+    }
+
     async fn operation(&mut self, context: &mut Context<Message>, status: OperationStatus) {
         self.destroyed(context, &status);
         self.finish(context).await;
@@ -293,6 +307,8 @@ impl Scheduler for Services {
 
     async fn update(&mut self, context: &mut Context<Message>, status: TaskStatus) {
         self.note_latency(&status);
+        let draining = status.agent_id.as_ref().filter(|_| status::is_draining(&status));
+        let draining = draining.map(|agent| agent.value.clone());
         let news = status::news(status);
         let task_id = news.task_id.as_str();
         match news.state {
@@ -303,6 +319,9 @@ impl Scheduler for Services {
             }
         }
         self.step(context, Input::Task(news));
+        if let Some(agent_id) = draining {
+            self.step(context, Input::Leave(agent_id));
+        }
         self.finish(context).await;
     }
 

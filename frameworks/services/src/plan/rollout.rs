@@ -18,7 +18,7 @@
 //! While it rolls, up to *extra* more instances may run, under indices above those that are wanted, so that an index never
 //! has two tasks; and no instance that is ready is ended while fewer than *least* would be left.
 
-use crate::spec::{ServiceSpec, Strategy as Order};
+use crate::spec::ServiceSpec;
 
 use super::Millis;
 
@@ -104,11 +104,6 @@ impl Bounds {
     pub fn of(spec: &ServiceSpec) -> Self {
         let count = |share: f64| (f64::from(spec.instances) * share - 1e-9).ceil().max(0.0) as u32;
         let (least, extra) = (count(spec.minimum_healthy()), count(spec.over_capacity()));
-        if spec.update.strategy == Order::BlueGreen {
-            // What is more is on the other side.
-            let least = least.min(spec.instances);
-            return Self { least, extra: 0 };
-        }
         // Something has to be allowed to change.
         let least = if extra == 0 {
             least.min(spec.instances.saturating_sub(1))

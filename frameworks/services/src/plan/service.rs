@@ -29,6 +29,8 @@ pub struct Service {
     pub restarts: u64,
     /// How the version comes about.
     pub rollout: Rollout,
+    /// Agents that are going to be taken away: their instances are replaced first, like those of an older version.
+    leaving: BTreeSet<String>,
     /// Which indices its instances have.
     sides: Sides,
     /// For which indices the slots were brought in line.
@@ -85,6 +87,7 @@ impl Service {
             slots: BTreeMap::new(),
             restarts: 0,
             rollout: Rollout::begin(now, patience, put.reverts.clone()),
+            leaving: BTreeSet::new(),
             sides: Sides::new(put.base),
             reach: Reach::default(),
             tally: Tally::default(),
@@ -98,6 +101,14 @@ impl Service {
 
     /// Which indices there may be now: while an update rolls, some more than wanted.
     pub(super) fn indices(&self) -> Reach {
+        let extra = self.extra();
+        let watched = self.rollout.watched();
+        let begun = watched.map_or(extra, |canary| extra.min(canary.instances));
+        self.sides.reach(self.wanted(), begun)
+    }
+
+    /// Which indices may go on: those beyond the first of a new version may stand in from the update before.
+    fn lasting(&self) -> Reach {
         self.sides.reach(self.wanted(), self.extra())
     }
 
@@ -124,14 +135,13 @@ impl Service {
     /// How many more than wanted there may be on the side that serves.
     fn extra(&self) -> u32 {
         // One that made no progress keeps what it has: the instances beyond those wanted may be the ones that are ready.
-        let over = self.removed || self.rollout.state == RolloutState::Done;
+        let side_by_side = self.spec.update.strategy == Strategy::BlueGreen;
+        let aside = self.sides.is_awaiting() || side_by_side && self.leaving.is_empty();
+        let over = self.removed || self.rollout.state == RolloutState::Done || aside;
         if over || self.outdated() == 0 && !self.extra_is_needed() {
             return 0;
         }
-        let extra = Bounds::of(&self.spec).extra;
-        self.rollout
-            .watched()
-            .map_or(extra, |canary| extra.min(canary.instances))
+        Bounds::of(&self.spec).extra
     }
 
     /// Until every wanted index has a ready instance those above them stand in.
@@ -146,7 +156,7 @@ impl Service {
     }
 
     /// How many instances take requests.
-    pub fn ready(&self) -> u32 {
+    pub fn serving(&self) -> u32 {
         self.tally.serving
     }
 
@@ -202,18 +212,40 @@ impl Service {
     /// Older instances decide how an update goes: whether some are watched first, and whether versions run side by side.
     fn look_for_older(&mut self) {
         let goes_on = !self.removed && self.rollout.state != RolloutState::Done && self.rollout.reverts.is_none();
-        if goes_on && self.rollout.canary.is_none() && self.rollout.is_rolling() && self.outdated() > 0 {
-            self.rollout.canary = Canary::of(&self.spec);
-        }
         let is_older = |(index, slot): (&u32, &Slot)| {
             let outdated = slot.task.is_some() && slot.version() != Some(self.instance_version);
             outdated && self.sides.serves(*index)
         };
+        let first = goes_on && self.rollout.canary.is_none() && self.rollout.is_rolling();
+        if first && self.spec.update.canary.is_some() && self.slots.iter().any(is_older) {
+            self.rollout.canary = Canary::of(&self.spec);
+        }
         let side_by_side = self.spec.update.strategy == Strategy::BlueGreen;
         let awaits = side_by_side && goes_on && self.slots.iter().any(is_older);
         if self.sides.set_awaiting(awaits) {
             self.recount();
         }
+    }
+
+    /// An agent is going to be taken away, or is not any more. Volumes cannot go elsewhere, so that their instances stay.
+    pub(super) fn leave(&mut self, agents: &BTreeSet<String>) {
+        let empty = BTreeSet::new();
+        let agents = if self.spec.is_stateful() { &empty } else { agents };
+        if self.leaving != *agents {
+            self.leaving.clone_from(agents);
+            self.recount();
+        }
+    }
+
+    /// How many instances run, or are on their way, and were not told to end.
+    pub fn alive(&self) -> u32 {
+        self.tally.alive
+    }
+
+    /// Whether an instance is on an agent that is going to be taken away.
+    fn is_leaving(&self, slot: &Slot) -> bool {
+        let agent = slot.task.as_ref().and_then(|task| task.agent_id());
+        agent.is_some_and(|agent| self.leaving.contains(agent))
     }
 
     /// The side of the new version takes over; the other one goes on for a while, without requests.
@@ -290,7 +322,8 @@ impl Service {
 
     /// Brings one slot in line with what is wanted. A task that is waited for no longer is returned.
     pub(super) fn converge(&mut self, now: Millis, index: u32, effects: &mut Vec<Effect>) -> Option<Launch> {
-        let (wanted, surplus) = (self.is_wanted(index), !self.indices().contains(index));
+        let (wanted, surplus) = (self.is_wanted(index), !self.lasting().contains(index));
+        let unneeded = !self.indices().contains(index);
         let patience = replace_after(&self.spec);
         let slot = self.slots.get_mut(&index)?;
         let patient = |since: Millis| patience.is_none_or(|patience| now < since + patience);
@@ -300,7 +333,7 @@ impl Service {
         if surplus && !self.sides.retires(index) {
             slot.kill(&self.spec, effects);
         }
-        if surplus && slot.task.is_none() {
+        if unneeded && slot.task.is_none() {
             self.slots.remove(&index);
         }
         self.count(index);
@@ -415,7 +448,7 @@ impl Service {
     }
 
     fn standing(&self, index: u32, slot: &Slot) -> Standing {
-        let current = slot.version() == Some(self.instance_version);
+        let current = slot.version() == Some(self.instance_version) && !self.is_leaving(slot);
         let ready = slot.is_ready();
         Standing {
             missing: match slot.phase {

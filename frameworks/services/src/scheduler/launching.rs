@@ -7,7 +7,7 @@ use proffer_proto::v1::{Filters, Offer, OperationState, OperationStatus};
 use proffer_sdk::offers::Placement;
 use proffer_sdk::{Context, Offers, Task, operations};
 
-use super::{Message, Services, task};
+use super::{Message, Services, leaving, task};
 use crate::placement::{self, Decision, Machine, Round, residence};
 use crate::plan::homes::Home;
 use crate::plan::{Gates, Input, InstanceId, Launch, PortAssignment, Service};
@@ -39,8 +39,9 @@ impl Services {
     pub(super) fn place(&self, offers: &Offers) -> Answer {
         let mut answer = Answer::default();
         let stateful = self.missing().any(|(service, _)| service.spec.is_stateful());
-        if !stateful && self.plan.homes().doomed().next().is_none() {
-            self.place_plain(offers, &mut answer);
+        let leaving = offers.iter().any(|offer| !leaving::stays(offer));
+        if !stateful && !leaving && self.plan.homes().doomed().next().is_none() {
+            self.place_plain(offers, &mut answer, false);
             return answer;
         }
         let mut agents: BTreeMap<&str, Vec<&Offer>> = BTreeMap::new();
@@ -49,14 +50,31 @@ impl Services {
         }
         self.destroy(&mut agents, &mut answer);
         self.place_stateful(&mut agents, &mut answer);
-        let left: Vec<Offer> = agents.into_values().flatten().cloned().collect();
-        self.place_plain(&left, &mut answer);
+        let left = agents.into_values().flatten().cloned();
+        let (staying, leaving): (Vec<Offer>, Vec<Offer>) = left.partition(leaving::stays);
+        self.place_plain(&staying, &mut answer, false);
+        self.place_plain(&leaving, &mut answer, true);
         answer
     }
 
-    fn place_plain(&self, offers: &[Offer], answer: &mut Answer) {
+    /// Places instances by rules, wishes and room. In need only those without which there are fewer than wanted, and that found
+    /// no place before: what is offered then is going to be taken away.
+    fn place_plain(&self, offers: &[Offer], answer: &mut Answer, in_need: bool) {
+        if offers.is_empty() {
+            return;
+        }
         let mut round = Round::new(offers);
-        for (service, indices) in self.missing().filter(|(service, _)| !service.spec.is_stateful()) {
+        for (service, mut indices) in self.missing().filter(|(service, _)| !service.spec.is_stateful()) {
+            if in_need {
+                let placed = answer.placed.iter().map(|placed| &placed.launch.instance);
+                let placed: HashSet<u32> = placed
+                    .filter(|instance| instance.service == service.spec.id)
+                    .map(|instance| instance.index)
+                    .collect();
+                indices.retain(|index| !placed.contains(index));
+                let there = service.alive() as usize + placed.len();
+                indices.truncate((service.wanted() as usize).saturating_sub(there));
+            }
             let shape = task::shape(&service.spec);
             let decisions = round.decide(&service.spec, &shape, indices, machines(service), self.neighbours());
             answer.placed.extend(launches(service, decisions));

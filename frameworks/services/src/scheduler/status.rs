@@ -1,5 +1,6 @@
 //! What a status update means to the plan.
 
+use proffer_sdk::proto::v1::task_status::Reason;
 use proffer_sdk::proto::v1::{CheckStatusInfo, TaskState, TaskStatus};
 
 use crate::plan::{News, Observed, Verdicts};
@@ -7,7 +8,11 @@ use crate::plan::{News, Observed, Verdicts};
 /// What a status update means to the plan.
 pub(super) fn news(status: TaskStatus) -> News {
     News {
-        state: observed(status.state()),
+        state: match is_draining(&status) {
+            // It is no fault of its own.
+            true if status.state() == TaskState::TaskKilled => Observed::Vanished,
+            _ => observed(status.state()),
+        },
         message: end_message(&status),
         verdicts: Verdicts {
             healthy: status.healthy,
@@ -16,6 +21,11 @@ pub(super) fn news(status: TaskStatus) -> News {
         task_id: status.task_id.value,
         agent_id: status.agent_id.map(|id| id.value),
     }
+}
+
+/// Whether a task ends because its agent is going to be taken away.
+pub(super) fn is_draining(status: &TaskStatus) -> bool {
+    status.reason.is_some() && status.reason() == Reason::AgentDraining
 }
 
 fn observed(state: TaskState) -> Observed {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::plan::{Effect, Gates, Input, InstanceId, Launch, News, Observed, Plan, Put, Verdicts};
 use crate::plan::{SIDE, Service};
-use crate::spec::{Backoff, CanaryPolicy, CanarySize, Operator, UpdatePolicy};
+use crate::spec::{Backoff, CanaryPolicy, CanarySize, Operator, Strategy as Order, UpdatePolicy};
 
 fn policy(minimum_healthy: Option<f64>, over_capacity: Option<f64>) -> UpdatePolicy {
     UpdatePolicy {
@@ -171,7 +171,9 @@ impl World {
                 Effect::Kill { task_id, .. } => {
                     if let Some((_, life)) = self.tasks.get(&task_id) {
                         // Those beyond all that may be are ended whatever they are: somebody wants fewer.
-                        let most = self.spec.instances + Bounds::of(&self.spec).extra;
+                        let aside = self.spec.update.strategy == Order::BlueGreen;
+                        let extra = if aside { 0 } else { Bounds::of(&self.spec).extra };
+                        let most = self.spec.instances + extra;
                         let index = InstanceId::of_task(&task_id).unwrap().index;
                         let surplus = Service::number(index) >= most || !Service::same_side(index, self.base);
                         self.ended_ready |= *life == Life::Ready && !surplus;
@@ -484,6 +486,34 @@ fn a_canary_that_fails_is_taken_back_and_no_other_instance_notices() {
         world.apply(&Event::Time(31_000));
         world.go_on();
         assert_eq!(world.versions(), [if reverted { 1 } else { new }; 4]);
+    }
+}
+
+#[test]
+fn instances_of_an_agent_that_goes_are_replaced_first() {
+    for update in [policy(None, None), canary(1, 1_000.0, 0), blue_green(None)] {
+        let mut world = World::new(spec(3, update));
+        world.go_on();
+        // Which agent a task is on is told with its state.
+        let tasks: Vec<String> = world.tasks.keys().cloned().collect();
+        for (number, task_id) in tasks.iter().enumerate() {
+            world.step(Input::Task(News {
+                task_id: task_id.clone(),
+                agent_id: Some(format!("a{number}")),
+                state: Observed::Running,
+                verdicts: Verdicts::default(),
+                message: String::new(),
+            }));
+        }
+        world.step(Input::Leave("a1".to_owned()));
+        let wanted: Vec<_> = world.plan.wanted(world.now).collect();
+        assert_eq!(wanted.len(), 1, "{wanted:?}");
+        assert!(world.doomed.is_empty(), "the replacement comes first");
+        world.go_on();
+        assert_eq!(world.versions(), [1; 3]);
+        assert!(!world.tasks.contains_key(&tasks[1]) && world.tasks.contains_key(&tasks[0]));
+        world.step(Input::Stay("a1".to_owned()));
+        assert_eq!(world.plan.services()["web"].rollout.state, RolloutState::Done);
     }
 }
 
