@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 pub mod bench;
+pub mod chaos;
 pub mod cluster;
 pub mod faults;
 pub mod fixture;

@@ -209,10 +209,11 @@ impl Plan {
         &self.leaving
     }
 
-    /// Whether an instance has a task on an agent.
+    /// Whether an instance has a task on an agent that was not told to end.
     pub fn uses(&self, agent_id: &str) -> bool {
-        let mut slots = self.services.values().flat_map(|service| service.slots.values());
-        slots.any(|slot| slot.task.as_ref().and_then(|task| task.agent_id()) == Some(agent_id))
+        let slots = self.services.values().flat_map(|service| service.slots.values());
+        let mut staying = slots.filter(|slot| !slot.killing);
+        staying.any(|slot| slot.task.as_ref().and_then(|task| task.agent_id()) == Some(agent_id))
     }
 
     /// Where persistent volumes lie.

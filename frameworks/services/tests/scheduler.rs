@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proffer_sdk::proto::v1::check_status_info::Http;
-use proffer_sdk::proto::v1::scheduler::call;
-use proffer_sdk::proto::v1::{CheckStatusInfo, Offer, TaskInfo, TaskState};
+use proffer_sdk::proto::v1::scheduler::{Event, call, event};
+use proffer_sdk::proto::v1::{CheckStatusInfo, InverseOffer, Offer, TaskInfo, TaskState, TimeInfo, Unavailability};
 use proffer_sdk::state::State as Kept;
 use proffer_sdk::testing::{self, FakeMaster};
 use proffer_services::catalogue::{State, UpdateState};
@@ -442,6 +442,50 @@ async fn a_killed_scheduler_takes_its_instances_over_and_replaces_what_is_gone()
         catalogue.addresses("web", "http")[0],
         format!("a1:{}", env(&tasks[0], "PORT0"))
     );
+}
+
+#[tokio::test]
+async fn an_agent_that_is_asked_back_is_left_when_the_replacement_runs() {
+    let mut bench = Bench::start().await;
+    bench.put(web(1)).await;
+    let old = bench.launch_on(vec![big("o1", "a1")]).await.remove(0);
+    bench.says(&old, TaskState::TaskRunning);
+    bench.running("web", 1).await;
+    bench.master.calls_so_far(call::Type::Revive);
+    let unavailability = Unavailability {
+        start: TimeInfo { nanoseconds: 1 },
+        duration: None,
+    };
+    bench.master.send(Event {
+        r#type: Some(event::Type::InverseOffers.into()),
+        inverse_offers: Some(event::InverseOffers {
+            inverse_offers: vec![InverseOffer {
+                id: "inverse".into(),
+                framework_id: "framework-1".into(),
+                agent_id: Some("a1".into()),
+                unavailability,
+                ..Default::default()
+            }],
+        }),
+        ..Default::default()
+    });
+    bench.master.call(call::Type::Revive).await;
+    let going = Offer {
+        unavailability: Some(unavailability),
+        ..big("o2", "a1")
+    };
+    let new = bench.launch_on(vec![going, big("o3", "a2")]).await.remove(0);
+    assert_eq!(
+        (new.agent_id.value.as_str(), env(&new, "INSTANCE")),
+        ("a2", "web.1".to_owned())
+    );
+    assert!(bench.master.calls_so_far(call::Type::Kill).is_empty());
+    bench.says(&new, TaskState::TaskRunning);
+    let kill = bench.master.call(call::Type::Kill).await.kill.unwrap();
+    assert_eq!(kill.task_id, old.task_id);
+    let accept = bench.master.call(call::Type::AcceptInverseOffers).await;
+    let accepted = accept.accept_inverse_offers.unwrap().inverse_offer_ids;
+    assert_eq!(accepted, ["inverse".into()]);
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::until;
 
+mod chaos;
+mod leaving;
 mod standby;
 mod updates;
 mod volumes;

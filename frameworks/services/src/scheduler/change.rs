@@ -37,6 +37,9 @@ pub(super) enum Deferred {
 impl Services {
     /// Keeps what the plan has found.
     pub(super) async fn finish(&mut self, context: &mut Context<Message>) {
+        if self.deferred.is_empty() {
+            return;
+        }
         while let Some(deferred) = self.deferred.pop_front() {
             match deferred {
                 Deferred::Switch { service, base } => self.switch(context, service, base).await,
@@ -58,6 +61,7 @@ impl Services {
                 } => self.stuck(context, service, reason, reverts).await,
             }
         }
+        self.settle(context);
     }
 
     /// Keeps launches, and first where the volumes of their instances are going to lie.

@@ -1,7 +1,7 @@
 //! Agents that are going to be taken away: what is there is replaced elsewhere first, and only then given up.
 //!
-//! An inverse offer asks for what runs on an agent of a machine that is going to be maintained. It is accepted when nothing
-//! of ours is left there. One whose agent is drained ends its tasks itself: their replacements come as soon as that is heard.
+//! An inverse offer asks for what runs on an agent of a machine that is going to be maintained. It is accepted when
+//! what is left of ours there was told to end. One whose agent is drained ends its tasks itself: their replacements come as soon as that is heard.
 
 use std::collections::HashMap;
 
@@ -41,7 +41,7 @@ impl Services {
         }
     }
 
-    /// Gives back the agents on which nothing is left.
+    /// Gives back the agents on which nothing is to stay.
     pub(super) fn give_back(&mut self, context: &mut Context<Message>) {
         if self.asked.is_empty() {
             return;

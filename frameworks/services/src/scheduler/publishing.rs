@@ -21,7 +21,8 @@ impl Services {
         let now = self.clock.now();
         let publish_at = self.published_at + PUBLISH_INTERVAL_MS;
         let unpublished = now < publish_at;
-        if !unpublished {
+        // What is going to be changed at once is no news.
+        if !unpublished && self.deferred.is_empty() {
             self.published_at = now;
             self.publish(context);
         }

@@ -4,7 +4,9 @@ use anyhow::ensure;
 use proffer_tests::{Cluster, DEADLINE, cluster, require_isolation};
 use rustix::process::Signal;
 
-use super::{Services, request};
+use proffer_tests::http::request;
+
+use super::Services;
 use crate::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

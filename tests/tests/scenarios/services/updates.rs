@@ -38,7 +38,7 @@ async fn a_canary_that_fails_is_taken_back_and_a_new_side_takes_over_at_once() -
     services.restart().await?;
     let mut seen = BTreeSet::new();
     until("the update to be done", async || {
-        let (status, service) = super::request(&services.control, "GET", "/v1/services/web", "").await?;
+        let (status, service) = proffer_tests::http::request(&services.control, "GET", "/v1/services/web", "").await?;
         let ready = ready(&service);
         if status == 200 && ready.len() == 3 {
             seen.insert(ready);
