@@ -141,13 +141,38 @@ impl Front {
         Ok(())
     }
 
+    /// Starts one more scheduler, which stands by.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn standby(&mut self, more: &[&str]) -> anyhow::Result<()> {
+        let mut spec = self.services.spec().clone();
+        spec.name = "standby".to_owned();
+        spec.directory = self.directory.join("standby");
+        spec.args.truncate(5);
+        spec.args.extend(more.iter().map(|arg| (*arg).to_owned()));
+        let mut standby = LocalProcess::start(spec)?;
+        standby.address(DEADLINE).await?;
+        self.processes.push(standby);
+        Ok(())
+    }
+
+    /// Asks the active scheduler.
+    async fn ask(&self, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, Value)> {
+        let (status, answer) = request(&self.control, method, path, body).await?;
+        match answer["active"].as_str().filter(|_| status == 307) {
+            Some(active) => request(active, method, path, body).await,
+            None => Ok((status, answer)),
+        }
+    }
+
     /// Makes or changes a service.
     ///
     /// # Errors
     /// It is not accepted.
     pub async fn put(&self, spec: &ServiceSpec) -> anyhow::Result<()> {
         let path = format!("/v1/services/{}", spec.id);
-        let (status, answer) = request(&self.control, "PUT", &path, &serde_json::to_string(spec)?).await?;
+        let (status, answer) = self.ask("PUT", &path, &serde_json::to_string(spec)?).await?;
         ensure!(matches!(status, 200 | 201), "PUT was answered with {status}: {answer}");
         Ok(())
     }
@@ -159,7 +184,7 @@ impl Front {
     pub async fn updated(&self, id: &str) -> anyhow::Result<Value> {
         let began = Instant::now();
         loop {
-            let (_, service) = request(&self.control, "GET", &format!("/v1/services/{id}"), "").await?;
+            let (_, service) = self.ask("GET", &format!("/v1/services/{id}"), "").await?;
             let wanted = &service["spec"]["instances"];
             let is_all = service["instances"].as_array().map(Vec::len).map(Value::from).as_ref() == Some(wanted);
             if service["update"]["state"] == "done" && service["ready"] == *wanted && is_all {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::homes::Home;
 use crate::plan::{InstanceId, Millis, Phase, Plan, PortAssignment, RolloutState, Service, Slot};
@@ -144,7 +144,7 @@ pub struct Instance {
 }
 
 /// What an instance is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It has no task: it waits for its back-off or for an offer.

@@ -10,10 +10,12 @@
 //! their time: a scheduler that is started again would otherwise say for a moment that there is nothing.
 
 pub mod directory;
+mod echo;
 mod follow;
 pub(crate) mod http;
 
 pub use directory::{Directory, Entry, Found, View};
+pub(crate) use echo::echo;
 pub(crate) use follow::{Known, follow};
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The place of a scheduler: its control port, at which it stands by until it is the active one.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -32,9 +33,11 @@ pub struct Seat {
     control: SocketAddr,
     door: watch::Sender<Door>,
     server: JoinHandle<()>,
-    /// What finders of instances are told here: nothing while this is not the active scheduler.
+    /// What finders of instances are told here; by another scheduler while that is the active one.
     known: watch::Sender<Known>,
     dns: Option<dns::Server>,
+    /// What repeats for the DNS server what the active scheduler tells, and where that is.
+    echo: Mutex<Option<(String, JoinHandle<()>)>>,
 }
 
 /// Who answers at the control port.
@@ -83,6 +86,7 @@ pub async fn listen(config: Config) -> Result<Seat, Error> {
         server,
         known,
         dns,
+        echo: Mutex::default(),
     })
 }
 
@@ -117,6 +121,7 @@ impl Seat {
             .framework_id(framework_id.map(Into::into))
             .known_tasks(known);
         let driver = Driver::new(services, options);
+        self.listen_to(None);
         let directory = self.known.subscribe();
         let follower = tokio::spawn(discovery::follow(catalogue.clone(), self.known.clone()));
         let remote = Remote {
@@ -166,6 +171,9 @@ impl Seat {
 
     fn stand_by(&self, leader: Option<&Leader>) {
         let active = leader.map(|leader| leader.control.clone());
+        if active.is_some() {
+            self.listen_to(active.as_deref());
+        }
         self.door.send_if_modified(|door| {
             let known = match door {
                 Door::Standby(known) => Some(&*known),
@@ -180,6 +188,22 @@ impl Seat {
         });
     }
 
+    /// Begins to repeat what an active scheduler tells of instances, where somebody asks for them here.
+    fn listen_to(&self, active: Option<&str>) {
+        let mut echo = self.echo.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = echo.as_ref().map(|(known, _)| known.as_str());
+        if known == active {
+            return;
+        }
+        if let Some((_, repeating)) = echo.take() {
+            repeating.abort();
+        }
+        if let Some(active) = active.filter(|_| self.dns.is_some()) {
+            let repeating = tokio::spawn(discovery::echo(active.to_owned(), self.known.clone()));
+            *echo = Some((active.to_owned(), repeating));
+        }
+    }
+
     /// Whoever asks waits until it is known again which scheduler is active.
     pub(crate) fn close(&self) {
         self.door.send_replace(Door::Closed);
@@ -187,6 +211,7 @@ impl Seat {
     }
 
     pub(crate) fn abort(&self) {
+        self.listen_to(None);
         self.server.abort();
     }
 }

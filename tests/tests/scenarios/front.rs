@@ -22,7 +22,10 @@ async fn no_request_is_lost_by_an_update_or_a_killed_scheduler_behind_a_proxy() 
         .into_iter()
         .filter(|proxy| proxy.is_here())
         .collect();
-    let names = format!("127.0.0.1:{}", free_port()?);
+    let (names, more_names) = (
+        format!("127.0.0.1:{}", free_port()?),
+        format!("127.0.0.1:{}", free_port()?),
+    );
     let mut front = Front::start(Cluster::builder("front").start().await?, &["--dns", &names]).await?;
     let mut spec = web("web", 3)?;
     spec.labels = [("proxy.http.host".to_owned(), "127.0.0.1".to_owned())].into();
@@ -35,7 +38,9 @@ async fn no_request_is_lost_by_an_update_or_a_killed_scheduler_behind_a_proxy() 
     front.put(&plain).await?;
     front.updated("web").await?;
     front.updated("plain").await?;
+    front.standby(&["--dns", &more_names]).await?;
     found_by_name(&names, "web", 3).await?;
+    found_by_name(&more_names, "web", 3).await?;
 
     let mut loads = Vec::new();
     for proxy in proxies {
@@ -69,6 +74,7 @@ async fn no_request_is_lost_by_an_update_or_a_killed_scheduler_behind_a_proxy() 
     front.put(&spec).await?;
     front.updated("web").await?;
     found_by_name(&names, "web", 3).await?;
+    found_by_name(&more_names, "web", 3).await?;
     let enough = |load: &Load| load.progress().answered >= REQUESTS;
     until("enough requests", async || {
         Ok(loads.iter().all(|(_, load)| enough(load)))

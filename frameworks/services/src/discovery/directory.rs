@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Catalogue, Instance, ServiceStatus, State};
 
@@ -31,7 +31,7 @@ pub struct View {
 }
 
 /// One service.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// The number of the latest change of it.
     pub index: u64,
@@ -50,7 +50,7 @@ pub struct Entry {
 }
 
 /// One instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// Its index within the service.
     pub index: u32,
@@ -63,8 +63,7 @@ pub struct Found {
     /// The first address of that host; its name where it has none.
     pub address: String,
     /// All its addresses.
-    #[serde(skip)]
-    pub addresses: Arc<[IpAddr]>,
+    pub addresses: Vec<IpAddr>,
     /// Its ports by name.
     pub ports: BTreeMap<String, u16>,
     /// The version of its specification.
@@ -89,6 +88,31 @@ impl Directory {
         Self {
             ready: view.clone(),
             all: view,
+            index,
+        }
+    }
+
+    /// What another scheduler told of all instances.
+    pub(crate) fn of(index: u64, services: BTreeMap<String, Entry>) -> Self {
+        let view = |wanted: fn(&Found) -> bool| {
+            let entries = services.iter().map(|(id, entry)| {
+                let instances = entry.instances.iter().filter(|found| wanted(found));
+                let instances = instances.cloned().collect();
+                let entry = Entry {
+                    instances,
+                    ..entry.clone()
+                };
+                (id.clone(), Arc::new(entry.finished()))
+            });
+            View {
+                index,
+                services: entries.collect(),
+                removed: index,
+            }
+        };
+        Self {
+            ready: view(|found| found.ready),
+            all: view(|_| true),
             index,
         }
     }
@@ -162,10 +186,9 @@ impl View {
 
 impl Entry {
     fn of(index: u64, status: &ServiceStatus, found: &[(&Instance, &Arc<[IpAddr]>)]) -> Self {
-        let addresses: BTreeSet<IpAddr> = found.iter().flat_map(|(_, known)| known.iter().copied()).collect();
-        let mut entry = Self {
+        let entry = Self {
             index,
-            addresses: addresses.into_iter().collect(),
+            addresses: Vec::new(),
             labels: status.spec.labels.clone(),
             ports: status.spec.ports.iter().map(|port| port.name.clone()).collect(),
             instances: found
@@ -174,8 +197,19 @@ impl Entry {
                 .collect(),
             json: String::new(),
         };
-        entry.json = serde_json::to_string(&entry).unwrap_or_default();
-        entry
+        entry.finished()
+    }
+
+    /// The same with what follows from the rest.
+    fn finished(mut self) -> Self {
+        let addresses: BTreeSet<IpAddr> = self
+            .instances
+            .iter()
+            .flat_map(|found| found.addresses.iter().copied())
+            .collect();
+        self.addresses = addresses.into_iter().collect();
+        self.json = serde_json::to_string(&self).unwrap_or_default();
+        self
     }
 
     /// Whether this is what is to be told of the service. Asked at every change of the catalogue, so it makes nothing.
@@ -202,7 +236,7 @@ impl Found {
             address: addresses
                 .first()
                 .map_or_else(|| instance.host.clone(), ToString::to_string),
-            addresses: addresses.clone(),
+            addresses: addresses.to_vec(),
             ports: instance
                 .ports
                 .iter()
@@ -220,7 +254,7 @@ impl Found {
             && Some(&self.task_id) == instance.task_id.as_ref()
             && self.agent_id == instance.agent_id
             && self.host == instance.host
-            && self.addresses == *addresses
+            && self.addresses[..] == addresses[..]
             && Some(self.version) == instance.version
             && self.state == instance.state
             && self.ready == instance.ready

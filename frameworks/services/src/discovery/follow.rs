@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) async fn follow(mut catalogue: watch::Receiver<Catalogue>, known: watch::Sender<Known>) {
     let mut directory = Directory::new(first_index());
     let mut hosts = Hosts::default();
+    // What is known already, another scheduler told.
+    let mut is_known = false;
     let mut connected_at = None;
     loop {
         let told = {
@@ -42,11 +44,11 @@ pub(crate) async fn follow(mut catalogue: watch::Receiver<Catalogue>, known: wat
             let asked = |at: &mut Instant| catalogue.unheard == 0 || at.elapsed() >= PATIENCE;
             hosts.look_up(&catalogue);
             // Before the first word the hosts are waited for, too: all of them are new.
-            let is_known = known.borrow().is_some();
             let tells = is_known || connected_at.as_mut().is_some_and(asked) && hosts.lookups.is_empty();
             tells && (directory.update(&catalogue, &hosts.addresses) || !is_known)
         };
         if told {
+            is_known = true;
             known.send_replace(Some(Arc::new(directory.clone())));
         }
         tokio::time::sleep(INTERVAL).await;

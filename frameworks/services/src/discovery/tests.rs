@@ -1,5 +1,6 @@
 //! Discovery of a scheduler at work, before a scripted master.
 
+use std::future::IntoFuture as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,4 +110,38 @@ async fn a_scheduler_that_is_started_again_says_nothing_before_it_has_heard_of_i
     let second = known(remote, |_| true).await;
     assert_eq!(ready(&second), 2, "it never said that there are fewer");
     assert!(second.ready.index > first.ready.index);
+}
+
+#[tokio::test]
+async fn one_that_stands_by_repeats_what_the_active_one_tells() {
+    use crate::discovery::directory::tests::{addresses, web};
+    let mut directory = Directory::new(5);
+    directory.update(&web(&[true, false, true]), &addresses());
+    let (tell, told) = tokio::sync::watch::channel(Some(Arc::new(directory.clone())));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let active = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(axum::serve(listener, http::router(told)).into_future());
+    let (known, mut heard) = tokio::sync::watch::channel(None);
+    let repeating = tokio::spawn(echo(active, known));
+    for ready in [&[true, false, true], &[true, true, true]] {
+        directory.update(&web(ready), &addresses());
+        tell.send_replace(Some(Arc::new(directory.clone())));
+        let index = directory.all.index;
+        let same = heard.wait_for(|known: &Known| known.as_ref().is_some_and(|known| known.all.index == index));
+        let same = tokio::time::timeout(Duration::from_secs(20), same)
+            .await
+            .unwrap()
+            .unwrap()
+            .clone()
+            .unwrap();
+        for (told, repeated) in [(&directory.ready, &same.ready), (&directory.all, &same.all)] {
+            let (told, repeated) = (&told.services["web"], &repeated.services["web"]);
+            assert_eq!(
+                (&told.instances, &told.addresses),
+                (&repeated.instances, &repeated.addresses)
+            );
+        }
+    }
+    server.abort();
+    repeating.abort();
 }

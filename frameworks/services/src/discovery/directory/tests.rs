@@ -127,7 +127,7 @@ fn a_service_is_told_with_labels_and_ports() {
     let web = serde_json::json!({
         "index": 1, "labels": {"team": "red"}, "ports": ["http"],
         "instances": [{
-            "index": 0, "task_id": "web.0.x", "agent_id": "a0", "host": "10.0.0.1", "address": "10.0.0.1",
+            "index": 0, "task_id": "web.0.x", "agent_id": "a0", "host": "10.0.0.1", "address": "10.0.0.1", "addresses": ["10.0.0.1"],
             "ports": {"http": 31_000}, "version": 1, "state": "running", "ready": true,
         }],
     });
