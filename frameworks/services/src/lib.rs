@@ -217,13 +217,19 @@ impl Remote {
         spec.validate()?;
         scheduler::validate_role(spec, &self.role)?;
         let versions = self.versions(&spec.id).await?;
-        let agents = OperatorClient::new(self.masters.clone()).get_agents().await?.agents;
+        let mut operator = OperatorClient::new(self.masters.clone());
+        let cluster = preview::Cluster {
+            agents: operator.get_agents().await?.agents,
+            quota: operator.get_quota().await?,
+            // Masters of older versions do not know of loans.
+            loans: operator.get_loans().await.map(|loans| loans.agents).unwrap_or_default(),
+        };
         let catalogue = self.catalogue.borrow();
         Ok(preview::preview(
             versions.as_ref(),
             spec,
             &catalogue,
-            &agents,
+            &cluster,
             &self.role,
         ))
     }

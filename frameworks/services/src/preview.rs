@@ -2,6 +2,8 @@
 
 use proffer_proto::resources::Resources;
 use proffer_proto::v1::master::response::get_agents::Agent;
+use proffer_proto::v1::master::response::get_loans;
+use proffer_proto::v1::quota::QuotaStatus;
 use proffer_proto::v1::{Offer, Resource};
 use serde::Serialize;
 use serde_json::Value;
@@ -13,6 +15,10 @@ use crate::plan::rollout::Bounds;
 use crate::scheduler::shape;
 use crate::spec::{ServiceSpec, Strategy};
 use crate::versions::{Change, Versions};
+
+mod touches;
+
+pub use touches::{QuotaUse, Recall};
 
 /// What a change would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,6 +37,23 @@ pub struct Preview {
     pub without_place: u32,
     /// The indices whose instances would end for good.
     pub ends: Vec<u32>,
+    /// What would be used of quotas.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quota: Vec<QuotaUse>,
+    /// Where lent resources would be taken back, so that revocable tasks end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recalls: Vec<Recall>,
+}
+
+/// What the masters say of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// Its agents.
+    pub agents: Vec<Agent>,
+    /// The quotas of roles.
+    pub quota: QuotaStatus,
+    /// What is lent as revocable.
+    pub loans: Vec<get_loans::Agent>,
 }
 
 /// One field that is different.
@@ -55,14 +78,15 @@ pub struct Start {
     pub host: String,
 }
 
-/// Says what a specification would do to what there is. `agents` are those of the master.
+/// Says what a specification would do to what there is.
 pub fn preview(
     current: Option<&Versions>,
     spec: &ServiceSpec,
     catalogue: &Catalogue,
-    agents: &[Agent],
+    cluster: &Cluster,
     role: &str,
 ) -> Preview {
+    let agents = cluster.agents.as_slice();
     let before = current.map_or(0, |versions| versions.current.spec.instances);
     let renews = current.is_some_and(|versions| {
         let after = versions.after(Change::Spec(Box::new(spec.clone())), u64::MAX, 0);
@@ -81,7 +105,10 @@ pub fn preview(
     };
     let wanted = indices.len();
     let starts = places(spec, indices, catalogue, agents, role);
+    let shape = shape(spec);
     Preview {
+        quota: touches::quota(&cluster.quota, role, &shape, wanted),
+        recalls: touches::recalls(&cluster.loans, agents, role, &shape, &starts),
         version: current.map(|versions| versions.current.version),
         differences: differences(current.map(|versions| &versions.current.spec), spec),
         replaces: if renews { before.min(spec.instances) } else { 0 },
@@ -132,6 +159,10 @@ fn free(agent: &Agent, role: &str) -> Option<Offer> {
         return None;
     }
     let ours = |resource: &&Resource| {
+        // What is lent is free for whom it is kept.
+        if resource.revocable.is_some() {
+            return false;
+        }
         let kept_for = resource.reservations.last().and_then(|kept| kept.role.as_deref());
         kept_for.is_none_or(|kept_for| kept_for == role)
     };
@@ -220,7 +251,11 @@ mod tests {
     #[test]
     fn a_new_service_is_shown_whole_and_where_it_would_go() {
         let agents = [agent("a1", 4.0, 3.0), agent("a2", 3.0, 1.0)];
-        let shown = preview(None, &spec("x", 4), &Catalogue::default(), &agents, "*");
+        let cluster = Cluster {
+            agents: agents.into(),
+            ..Cluster::default()
+        };
+        let shown = preview(None, &spec("x", 4), &Catalogue::default(), &cluster, "*");
         let places: Vec<_> = shown
             .starts
             .iter()
@@ -237,10 +272,13 @@ mod tests {
 
     #[test]
     fn a_change_shows_its_fields_what_it_replaces_and_what_it_ends() {
-        let agents = [agent("a1", 8.0, 0.5)];
+        let cluster = Cluster {
+            agents: vec![agent("a1", 8.0, 0.5)],
+            ..Cluster::default()
+        };
         let catalogue = Catalogue::default();
         let versions = Versions::first(spec("x", 4), 7, 0);
-        let shown = |spec: &ServiceSpec| preview(Some(&versions), spec, &catalogue, &agents, "*");
+        let shown = |spec: &ServiceSpec| preview(Some(&versions), spec, &catalogue, &cluster, "*");
         let same = shown(&spec("x", 4));
         assert!(same.differences.is_empty() && same.starts.is_empty() && same.ends.is_empty());
         let fewer = shown(&spec("x", 2));

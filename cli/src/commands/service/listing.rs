@@ -204,10 +204,38 @@ pub(super) fn plan(output: &OutputArgs, spec: &ServiceSpec, plan: &Value) -> Res
     if plan["without_place"] != 0 {
         text.push_str(&format!("finds no place now for {} instances\n", plan["without_place"]));
     }
+    text.push_str(&touches(plan));
     for index in plan["ends"].as_array().into_iter().flatten() {
         text.push_str(&format!("ends {}.{index}\n", spec.id));
     }
     write(&text)
+}
+
+/// What a change would touch of others.
+fn touches(plan: &Value) -> String {
+    let mut said = String::new();
+    for quota in plan["quota"].as_array().into_iter().flatten() {
+        let (role, resource) = (text(&quota["role"]), text(&quota["resource"]));
+        let most = quota["limit"].as_f64().map(|limit| format!(" of at most {limit}"));
+        let (used, more) = (&quota["used"], &quota["more"]);
+        let beyond = if quota["beyond_limit"] == true {
+            ", which is too much"
+        } else {
+            ""
+        };
+        let most = most.unwrap_or_default();
+        said.push_str(&format!(
+            "uses {more} {resource} more of the role {role}, which has {used}{most}{beyond}\n"
+        ));
+    }
+    for recall in plan["recalls"].as_array().into_iter().flatten() {
+        let tasks = recall["tasks"].as_array().into_iter().flatten().map(text);
+        let (host, tasks) = (text(&recall["host"]), tasks.collect::<Vec<_>>().join(", "));
+        said.push_str(&format!(
+            "takes lent resources back on {host}, where these run: {tasks}\n"
+        ));
+    }
+    said
 }
 
 /// A value as people read it; what is not there is nothing.
