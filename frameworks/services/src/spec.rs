@@ -17,6 +17,7 @@ mod checks;
 pub(crate) mod constraints;
 mod env;
 mod fields;
+mod init;
 pub mod marathon;
 mod partition;
 mod persistence;
@@ -38,6 +39,7 @@ pub use artifacts::{ARTIFACTS_MAX, Artifact};
 pub use backoff::Backoff;
 pub use checks::{HealthCheck, Probe, ReadinessCheck};
 pub use constraints::{CONSTRAINTS_MAX, Constraint, Operator};
+pub use init::{INIT_MAX, InitStep};
 pub use partition::Partition;
 pub use persistence::{Persistence, ScaleDown};
 pub use ports::{PORTS_MAX, PortSpec};
@@ -61,6 +63,9 @@ pub struct ServiceSpec {
     /// What an instance runs.
     #[serde(flatten)]
     pub run: Run,
+    /// What is run to its end before, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub init: Vec<InitStep>,
     /// How many instances are kept running.
     pub instances: u32,
     /// CPUs of an instance.
@@ -128,6 +133,7 @@ impl ServiceSpec {
         Self {
             id: id.into(),
             run: Run::Command(command.into()),
+            init: Vec::new(),
             instances: 1,
             cpus: 0.1,
             mem: 64.0,
@@ -179,6 +185,7 @@ impl ServiceSpec {
         let spec = Self {
             id: fields.required("id", "a name as text")?,
             run: Run::read(&mut fields)?,
+            init: fields.list("init", InitStep::read)?,
             instances: fields
                 .optional("instances", "a whole number from 0")?
                 .unwrap_or(defaults.instances),
@@ -217,6 +224,7 @@ impl ServiceSpec {
     pub fn validate(&self) -> Result<(), Rejection> {
         values::label("id", &self.id)?;
         self.run.validate()?;
+        init::validate(&self.init)?;
         if self.instances > INSTANCES_MAX {
             let accepted = format!("0 to {INSTANCES_MAX}");
             return Err(Rejection::new("instances", format!("is {}", self.instances), accepted));
@@ -269,11 +277,15 @@ impl ServiceSpec {
     /// The texts that may hold templates, by their fields.
     fn templates(&self) -> Vec<(String, &str)> {
         let mut texts: Vec<(String, &str)> = Vec::new();
-        match &self.run {
-            Run::Command(line) => texts.push(("command".to_owned(), line)),
-            Run::Argv(argv) => {
-                let numbered = argv.iter().enumerate();
-                texts.extend(numbered.map(|(index, argument)| (format!("argv[{index}]"), argument.as_str())));
+        let init = self.init.iter().enumerate();
+        let init = init.map(|(index, step)| (format!("init[{index}]."), &step.run));
+        for (place, run) in std::iter::once((String::new(), &self.run)).chain(init) {
+            match run {
+                Run::Command(line) => texts.push((format!("{place}command"), line)),
+                Run::Argv(argv) => {
+                    let numbered = argv.iter().enumerate();
+                    texts.extend(numbered.map(|(index, word)| (format!("{place}argv[{index}]"), word.as_str())));
+                }
             }
         }
         texts.extend(

@@ -115,6 +115,15 @@ fn command(spec: &ServiceSpec, facts: &Facts<'_>, instance: &InstanceId) -> Comm
         ..CommandInfo::default()
     };
     match &spec.run {
+        _ if !spec.init.is_empty() => {
+            let words = spec.words_with_init(|text| fill(text, facts));
+            CommandInfo {
+                shell: Some(false),
+                value: words.first().cloned(),
+                arguments: words,
+                ..common
+            }
+        }
         Run::Command(line) => CommandInfo {
             shell: Some(true),
             value: Some(fill(line, facts)),

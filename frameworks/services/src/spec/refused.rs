@@ -10,10 +10,6 @@ pub(super) const NOT_THERE_YET: &[(&str, &str)] = &[
         "image",
         "`command` or `argv`, run on the agent's files with `artifacts`",
     ),
-    (
-        "init",
-        "`command`, which may prepare what it needs before it runs `exec`",
-    ),
     ("sidecars", "a service of its own, with an `affinity` to this one"),
 ];
 

@@ -319,7 +319,13 @@ fn every_rejection_names_its_field() {
             "health.command",
             "{{host}}",
         ),
-        ("{id: a, command: x, init: [{command: y}]}", "init", "`command`"),
+        ("{id: a, command: x, init: [{command: y}]}", "init[0].name", "a name"),
+        ("{id: a, command: x, init: [{name: y}]}", "init[0].command", "`argv`"),
+        (
+            "{id: a, command: x, init: [{name: y, command: z}, {name: y, command: z}]}",
+            "init[1].name",
+            "once",
+        ),
         ("{id: a, command: x, sidecars: []}", "sidecars", "affinity"),
     ] {
         let rejection = ServiceSpec::from_yaml(text).expect_err(text);

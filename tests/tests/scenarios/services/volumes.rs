@@ -92,6 +92,7 @@ async fn put(services: &Services, mem: u64, instances: u64, scale_down: &str) ->
         "command": format!(
             "exec {REDIS} --port $PORT0 --bind 127.0.0.1 --dir $MESOS_SANDBOX/data --appendonly yes --appendfsync always --save ''"
         ),
+        "init": [{"name": "look", "command": "test -d data"}, {"name": "count", "argv": ["touch", "data/started"]}],
         "instances": instances, "mem": mem, "cpus": 0.2, "ports": [{"name": "redis"}],
         "volumes": [{"persistent": {"size": 64}, "path": "data"}],
         "persistence": {"scale_down": scale_down},

@@ -11,7 +11,7 @@ use super::*;
 /// A specification with every field.
 fn full() -> Value {
     json!({
-        "id": "web", "command": "x", "instances": 3, "cpus": 0.5, "mem": 64, "disk": 10,
+        "id": "web", "command": "x", "init": [{"name": "prepare", "command": "touch x"}], "instances": 3, "cpus": 0.5, "mem": 64, "disk": 10,
         "ports": [{"name": "http", "port": 0}],
         "env": {"A": "b"}, "labels": {"team": "t"},
         "artifacts": [{
