@@ -16,7 +16,10 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 /// How many calls of one stream wait for their answers, or their answers for the connection.
-pub const PLACES: u32 = 1024;
+pub const PLACES: u32 = 8 * CALLS_MAX;
+
+/// So many calls are taken in a message.
+pub const CALLS_MAX: u32 = 1024;
 /// Answers of about so many bytes leave together.
 const TOGETHER_BYTES: usize = 1 << 20;
 /// What an answer takes beside its value, about.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::calls::{Begun, CallError, Calls};
 
 /// So many calls of a lane wait for their answers at a time.
-const UNANSWERED_MAX: usize = 1024;
+const UNANSWERED_MAX: usize = 4096;
 
 /// A call that failed.
 pub(crate) type Outcome = (Call, CallError);

@@ -20,8 +20,10 @@ const CALLS_MAX: usize = 1024;
 const CALLS_BYTES_MAX: usize = 512 << 10;
 /// A larger call would end the stream for all. Masters say what they accept when it is made alone.
 pub(crate) const CALL_BYTES_MAX: usize = 2 << 20;
-/// So many messages may be under way of which no call was answered.
-const UNHEARD_MAX: usize = 1;
+/// So many messages may be under way of which no call was answered, if those after the first are of at least so many calls:
+/// a caller with much to say does not wait for the way there and back, and one with little says it in few messages.
+const UNHEARD_MAX: usize = 8;
+const FULL: usize = 256;
 
 /// What the calls of a stream are about.
 pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
@@ -254,7 +256,8 @@ impl<K: Kind> State<K> {
     }
 
     fn may_send(&self) -> bool {
-        self.unheard.len() < UNHEARD_MAX
+        let is_full = self.waiting.len() >= FULL;
+        self.unheard.is_empty() || (is_full && self.unheard.len() < UNHEARD_MAX)
     }
 
     /// The next message, if there is one to be sent now.
@@ -418,6 +421,25 @@ mod tests {
         assert_eq!(next(&queue), ["4:e"]);
         answer(&queue, &[3, 1]).await;
         assert_eq!((version(&mut others[0]), version(&mut others[2])), (101, 103));
+    }
+
+    #[tokio::test]
+    async fn who_has_much_to_say_does_not_wait_for_answers() {
+        let queue = Queue::<Toy>::new();
+        let _first = push(&queue, "first", 1);
+        assert_eq!(next(&queue).len(), 1);
+        let mut calls: Vec<_> = (1..FULL).map(|_| push(&queue, "k", 1)).collect();
+        assert_eq!(next(&queue), [""; 0]);
+        calls.push(push(&queue, "last", 1));
+        assert_eq!(next(&queue).len(), FULL);
+        for _ in 2..UNHEARD_MAX {
+            calls.extend((0..FULL).map(|_| push(&queue, "k", 1)));
+            assert_eq!(next(&queue).len(), FULL);
+        }
+        calls.extend((0..FULL).map(|_| push(&queue, "k", 1)));
+        assert_eq!(next(&queue), [""; 0], "so many messages are under way");
+        answer(&queue, &[0]).await;
+        assert_eq!(next(&queue).len(), FULL);
     }
 
     #[tokio::test]

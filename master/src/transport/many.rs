@@ -4,7 +4,7 @@ use proffer_proto::metadata::LEADER;
 use proffer_proto::state::Refusal;
 use tonic::{Status, Streaming};
 
-use crate::answers::{Intake, PLACES, Ticket};
+use crate::answers::{CALLS_MAX, Intake, Ticket};
 use crate::driver::{Handle, Request};
 
 /// What the messages of such a stream hold.
@@ -52,11 +52,11 @@ pub(super) async fn take<M: Message>(
     }
 }
 
-/// What would take more room than there is for it.
+/// A message is one step of the master: a large one would keep all others waiting.
 fn check<C>(calls: Vec<(u64, C)>) -> Result<Vec<(u64, C)>, Status> {
-    if calls.len() > PLACES as usize {
+    if calls.len() > CALLS_MAX as usize {
         return Err(Status::invalid_argument(format!(
-            "calls: it has {}, and at most {PLACES} are accepted in a message",
+            "calls: it has {}, and at most {CALLS_MAX} are accepted in a message",
             calls.len()
         )));
     }

@@ -21,6 +21,10 @@ use anyhow::{Context as _, ensure};
 use proffer_tests::load::{Churn, ChurnOptions, Counts, Fleet, FleetOptions};
 use proffer_tests::{Cluster, bench};
 
+/// What a load of many small messages spends on memory is not what is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const BENCH: &str = "cluster-scale";
 const DEADLINE: Duration = Duration::from_secs(300);
 /// What one task asks for.
@@ -154,6 +158,8 @@ impl Shape {
         self.print("launches_per_s", launches / seconds, "1/s", samples);
         let updates = since(|counts| counts.acknowledged) / seconds;
         self.print("updates_acknowledged_per_s", updates, "1/s", samples);
+        let heard = since(|counts| counts.updates) / seconds;
+        self.print("updates_heard_per_s", heard, "1/s", samples);
         let per_accept = launches / since(|counts| counts.accepts).max(1.0);
         self.print("launches_per_accept", per_accept, "1", samples);
         let master = after.master_seconds - before.master_seconds;
